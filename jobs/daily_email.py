@@ -1,0 +1,137 @@
+"""Send each subscriber the digest of the day: what is new in the feeds, put together once, in their topics."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from overnight import Run, Skip, Stop, Subscriber, active_subscribers, job
+from overnight.clock import iso
+from overnight.feeds import Entry, Feed, Reading, choose, read
+from overnight.schedule.values import duration
+
+MOST_STORIES = 20
+
+
+@dataclass(frozen=True)
+class Story:
+    """One story as the templates see it; `why` says in one line why it matters."""
+
+    id: str
+    title: str
+    url: str
+    why: str
+    topic: str
+    feed: str
+    published: str
+
+
+@dataclass(frozen=True)
+class Line:
+    """What the editor writes about one story, named by its id."""
+
+    id: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What the editor writes."""
+
+    subject: str
+    intro: str
+    lines: list[Line]
+
+
+@dataclass(frozen=True)
+class Edition:
+    """The digest of the day; `source` says who wrote it: `model`, `repaired`, `replayed` or `fallback`."""
+
+    subject: str
+    intro: str
+    stories: list[Story]
+    source: str
+
+    def only(self, topics: Sequence[str]) -> "Edition":
+        """The edition for somebody with these topics; no topics means everything."""
+        if not topics:
+            return self
+        return replace(self, stories=[s for s in self.stories if not s.topic or s.topic in topics])
+
+
+async def edition(run: Run) -> Edition:
+    """Put the edition together, once per slot: paid for once, also after a crash."""
+    stories = await unseen_stories(run)
+    if not stories:
+        return Edition("", "", [], "nothing new")
+    material = {"stories": [{"id": s.id, "title": s.title, "topic": s.topic, "text": s.text} for s in stories]}
+    answer = await run.agent("editor", data=material, output=Draft, fallback=plain_draft(stories))
+    return compose(answer.value, stories, answer.source)
+
+
+async def unseen_stories(run: Run) -> list[Entry]:
+    """Entries no earlier edition has used, published before the edition was due. Stop when no feed can be read."""
+    seen = await run.seen("stories")
+    reading = await read(feeds(run.params), root=run.root)
+    for error in reading.errors:
+        run.warn("feeds", f"{error.source}: {error.message}")
+    if reading.errors and not reading.entries:
+        raise Stop(_unreadable(reading), code="no_feed")
+    chosen = choose(
+        reading.entries,
+        seen=seen,
+        until=min(run.now(), run.scheduled_for),
+        since=run.scheduled_for - duration(run.params.get("window", "3d")),
+        limit=MOST_STORIES,
+    )
+    run.mark_seen("stories", chosen.seen)
+    return chosen.stories
+
+
+def feeds(params: Mapping[str, Any]) -> list[Feed]:
+    """`params.feeds` go to everybody; each of `params.topics: {topic: [feed, …]}` to who has chosen the topic."""
+    general = [Feed(source) for source in params.get("feeds", ())]
+    topics: Mapping[str, Sequence[str]] = params.get("topics", {})
+    return general + [Feed(source, topic) for topic, sources in topics.items() for source in sources]
+
+
+def plain_draft(stories: Sequence[Entry]) -> Draft:
+    """The edition without an editor: the feeds' own words."""
+    more = f" and {len(stories) - 1} more" if len(stories) > 1 else ""
+    return Draft(
+        subject=f"{stories[0].title:.60}{more}",
+        intro=f"{len(stories)} new {'story' if len(stories) == 1 else 'stories'} since the last edition.",
+        lines=[Line(s.id, first_sentence(s.text)) for s in stories],
+    )
+
+
+def compose(draft: Draft, stories: Sequence[Entry], source: str) -> Edition:
+    """Join what the editor wrote to the stories it is about; a story the editor forgot keeps its own first words."""
+    lines = {line.id: line.why for line in draft.lines}
+    return Edition(draft.subject, draft.intro, [_story(s, lines.get(s.id)) for s in stories], source)
+
+
+def first_sentence(text: str, limit: int = 200) -> str:
+    """The first sentence of a text, or as much of it as fits."""
+    sentence = text.partition(". ")[0].strip()
+    if len(sentence) > limit:
+        return sentence[:limit].rpartition(" ")[0] + " …"
+    return sentence if not sentence or sentence[-1] in ".!?…" else sentence + "."
+
+
+def _story(entry: Entry, why: str | None) -> Story:
+    published = iso(entry.published) if entry.published else ""
+    line = why or first_sentence(entry.text)
+    return Story(entry.id, entry.title, entry.url, line, entry.topic, entry.feed, published)
+
+
+def _unreadable(reading: Reading) -> str:
+    return "no feed could be read: " + "; ".join(f"{e.source}: {e.message}" for e in reading.errors)
+
+
+@job(items=active_subscribers, key=lambda subscriber: subscriber.id, concurrency=20)
+async def daily_email(subscriber: Subscriber, run: Run) -> str:
+    """One subscriber; returns the Message-ID. Nobody gets an empty mail."""
+    mine = (await run.once(edition)).only(subscriber.topics)
+    if not mine.stories:
+        raise Skip("no news")
+    return await run.mail.send(subscriber, "daily_email", edition=mine)

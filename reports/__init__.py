@@ -1,0 +1,1 @@
+"""The reports of this project: one file each, one CSV each."""

@@ -1,0 +1,57 @@
+"""What was spent: one row per job, slot, role and model of a budget day."""
+
+from pandas import DataFrame, Series
+
+from overnight.report import Day, report
+
+
+@report(
+    {
+        "report_date": "date",
+        "job": "text",
+        "slot": "text",
+        "role": "text",
+        "model": "text",
+        "calls": "count",
+        "input_tokens": "count",
+        "output_tokens": "count",
+        "cache_read_tokens": "count",
+        "cache_write_tokens": "count",
+        "cost_usd": "money",
+        "cost_wasted_usd": "money",
+        "cost_per_ok_item_usd": "money",
+        "budget_usd": "money",
+        "budget_used_pct": "ratio",
+    }
+)
+def cost(day: Day) -> DataFrame:
+    """Calls whose outcome nobody knows are charged at their worst case, here as in the budget.
+
+    `cost_wasted_usd` went into items that have failed. `cost_per_ok_item_usd` divides by all items of the slot that
+    are ok, rounded down to a nano-dollar. `budget_usd` is the cap of the whole day; `budget_used_pct` is this row's
+    part of it, so that the column adds up to what the day has used.
+    """
+    frame = day.query(
+        """
+        SELECT call.budget_day AS report_date, call.job, call.slot, call.role, call.model,
+               count(*) AS calls,
+               sum(call.input_tokens) AS input_tokens,
+               sum(call.output_tokens) AS output_tokens,
+               sum(call.cache_read_tokens) AS cache_read_tokens,
+               sum(call.cache_write_tokens) AS cache_write_tokens,
+               sum(call.cost_nano) AS cost_usd,
+               sum(CASE WHEN item.state = 'failed' THEN call.cost_nano ELSE 0 END) AS cost_wasted_usd,
+               max(slot.ok) AS ok,
+               (SELECT cap_nano FROM budget WHERE scope = :counter) AS budget_usd
+        FROM call
+        LEFT JOIN slot ON slot.job = call.job AND slot.slot = call.slot
+        LEFT JOIN item ON item.job = call.job AND item.slot = call.slot AND item.key = call.key
+        WHERE call.budget_day = :day AND NOT coalesce(slot.rehearsal, false)
+        GROUP BY call.budget_day, call.job, call.slot, call.role, call.model
+        """,
+        counter=f"day:{day.date}",
+    )
+    spent = list(zip(frame["cost_usd"], frame["ok"], frame["budget_usd"], strict=True))
+    per_item = [int(nano) // ok if ok else None for nano, ok, _ in spent]
+    used = [100 * int(nano) / cap if cap else None for nano, _, cap in spent]
+    return frame.assign(cost_per_ok_item_usd=Series(per_item, dtype=object), budget_used_pct=Series(used, dtype=object))

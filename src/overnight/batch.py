@@ -1,0 +1,307 @@
+"""The batch: every item is worked on, each outcome is kept, and no item stops another.
+
+Rows are planned ahead of the workers, who take them in pages from the ledger: memory does not grow with the audience,
+and a run that is resumed or retried takes the very same way as a fresh one.
+"""
+
+import asyncio
+import dataclasses
+from collections import Counter
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from overnight.deadline import deadline
+from overnight.errors import (
+    ConfigError,
+    Fenced,
+    OvernightError,
+    Refused,
+    Skip,
+    Stop,
+    Transient,
+    Unknown,
+)
+from overnight.jobs import Job, Options
+from overnight.ledger.items import Planned, Recorded, Selection, page, plan, planned, record
+from overnight.outcome import Outcome
+from overnight.retry import Retry
+from overnight.retry import call as retrying
+from overnight.run import Run
+
+CHUNK = 500  # rows a plan transaction and a page
+BACKOFF = (300.0, 900.0, 3600.0)  # seconds until a deferred item is taken up again, by how often it has been
+
+
+@dataclass(frozen=True, slots=True)
+class Picked:
+    """Which items a batch takes: `only` these keys, at most `limit`, and whether failed ones count."""
+
+    selection: Selection = "due"
+    only: frozenset[str] = frozenset()
+    limit: int | None = None
+
+
+@dataclass(slots=True)
+class Batch:
+    """One pass over the items of a slot.
+
+    `redact` cleans error texts; `on_outcome` hears of each outcome once it is durable; `expires_at` (UTC) is until when
+    a deferred item is taken up again; `errors` keeps the exceptions behind `bugs`, for tests.
+    """
+
+    job: Job[Any, Any]
+    run: Run
+    options: Options
+    expires_at: datetime
+    redact: Callable[[str], str] = str
+    on_outcome: Callable[[Outcome], None] = lambda _outcome: None
+    counts: Counter[str] = field(default_factory=Counter)
+    bugs: list[Outcome] = field(default_factory=list)
+    errors: list[BaseException] = field(default_factory=list)
+    stopped: Stop | None = None
+    fenced: Fenced | None = None
+    draining: asyncio.Event = field(default_factory=asyncio.Event)
+    _codec: TypeAdapter[Any] = field(init=False)
+    _results: TypeAdapter[Any] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Resolve the types of the job once."""
+        self._codec, self._results = self.job.codec(), self.job.results()
+
+    async def plan(self) -> int:
+        """Stream the items of the job into the ledger as pending rows; returns how many there are.
+
+        Raises Stop when `items=` fails or an item does not survive JSON.
+        """
+        total = new = 0
+        async for chunk in self._chunks():
+            rows = [(total + n, *self._row(item)) for n, item in enumerate(chunk)]
+            new += await self.run.ledger.write(lambda connection, rows=rows: plan(connection, self.run.scope, rows))  # type: ignore[misc]
+            total += len(rows)
+        now = self.run.now()
+        await self.run.ledger.write(lambda connection: planned(connection, self.run.scope, now))
+        if new < total:
+            self.run.log.warning("items with a key already planned were left alone", repeated=total - new)
+        return total
+
+    async def work(self, picked: Picked, planning: asyncio.Task[int] | None = None) -> None:
+        """Work on the picked items until none is left, the run is stopped, or somebody asks to drain.
+
+        `planning` may still be adding rows: workers begin with the first of them.
+        """
+        queue: asyncio.Queue[Planned | None] = asyncio.Queue(self.options.concurrency)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._feed(queue, picked, planning))
+            for _ in range(self.options.concurrency):
+                group.create_task(self._worker(queue))
+
+    def drain(self) -> None:
+        """Admit no more items; those in flight finish."""
+        self.draining.set()
+
+    def _row(self, item: Any) -> tuple[str, str]:
+        try:
+            return self.job.key(item), self._codec.dump_json(item, warnings="error").decode()
+        except Exception as error:
+            raise Stop(
+                f"items of {self.job.name}: {item!r:.80} cannot be planned: {type(error).__name__}: {error}; "
+                "an item is a dataclass, a pydantic model or plain JSON, of the type its function names",
+                code="bad_item",
+            ) from error
+
+    async def _chunks(self) -> AsyncIterator[list[Any]]:
+        if self.job.items is None:
+            yield [self.run.slot]
+            return
+        try:
+            async for chunk in _chunked(self.job.items(self.run)):
+                yield chunk
+        except OvernightError:
+            raise
+        except Exception as error:
+            raise Stop(f"items of {self.job.name}: {type(error).__name__}: {error}", code="bad_items") from error
+
+    async def _feed(
+        self, queue: asyncio.Queue[Planned | None], picked: Picked, planning: asyncio.Task[int] | None
+    ) -> None:
+        after, fed = -1, 0
+        while not self.draining.is_set() and (picked.limit is None or fed < picked.limit):
+            complete = planning is None or planning.done()
+            rows = await self._page(after, picked.selection)
+            for row in rows:
+                if picked.only and row.key not in picked.only:
+                    continue
+                if self.draining.is_set() or fed == picked.limit:
+                    break
+                await queue.put(row)
+                fed += 1
+            if rows:
+                after = rows[-1].seq
+            elif complete:
+                break
+            else:
+                await self.run.clock.sleep(0.005)
+        for _ in range(self.options.concurrency):
+            await queue.put(None)
+
+    async def _page(self, after: int, selection: Selection) -> list[Planned]:
+        now, scope = self.run.now(), self.run.scope
+        return await self.run.ledger.read(
+            lambda connection: page(connection, scope, after, selection=selection, now=now, limit=CHUNK)
+        )
+
+    async def _worker(self, queue: asyncio.Queue[Planned | None]) -> None:
+        while (row := await queue.get()) is not None:
+            if self.draining.is_set():
+                continue  # stays as it was; the queue is emptied so that the feeder can end
+            outcome = await self._one(row)
+            if outcome is not None:
+                await self._keep(row, outcome)
+
+    async def _one(self, row: Planned) -> Outcome | None:
+        """Work on one item; None when it stays pending because the run cannot go on."""
+        run, clock = self.run.for_item(row.key), self.run.clock
+        started = clock.monotonic()
+        log = run.log.bind(task_id=run.scope.task_id)
+        log.info("task started")
+        attempts = 0
+
+        async def attempt(_number: int) -> Any:
+            nonlocal attempts
+            attempts += 1
+            async with deadline(self.options.item_timeout):
+                return await self.job.work(item, run)
+
+        try:
+            self._refuse_expired(row, run.now())
+            item = self._codec.validate_json(row.payload)
+            value = await retrying(Retry(attempts=self.options.attempts), attempt, clock=clock)
+            outcome = Outcome(row.key, "ok", result=self._results.dump_json(value).decode())
+        except (Stop, ConfigError, Refused) as error:
+            self._stop(error if isinstance(error, Stop) else Stop(str(error), code=error.code))
+            log.warning("task left pending", status="pending", error=self.redact(str(error)))
+            return None
+        except Fenced as error:
+            self._lose(error)
+            return None
+        except asyncio.CancelledError as error:
+            if (task := asyncio.current_task()) is None or task.cancelling():
+                raise
+            outcome = self._failure(row, error)  # the job cancelled itself, not us
+        except (Exception, SystemExit) as error:
+            outcome = self._failure(row, error)
+            if outcome.error_class == "bug":
+                self.errors.append(error)
+                log.exception("task has a bug", exc_info=error)
+        ended = dataclasses.replace(outcome, attempts=attempts, duration_ms=round((clock.monotonic() - started) * 1000))
+        _log_end(log, ended)
+        return ended
+
+    def _refuse_expired(self, row: Planned, now: datetime) -> None:
+        if row.state == "retry" and row.expires_at is not None and row.expires_at <= now:
+            raise _Expired
+
+    def _failure(self, row: Planned, error: BaseException) -> Outcome:
+        now = self.run.now()
+        outcome = outcome_of(
+            row.key, error, retries=row.attempts, now=now, expires_at=row.expires_at or self.expires_at
+        )
+        return outcome if outcome.error is None else dataclasses.replace(outcome, error=self.redact(outcome.error))
+
+    async def _keep(self, row: Planned, outcome: Outcome) -> None:
+        entry = Recorded(self.run.scope, row.state, outcome, self.run.now())
+        try:
+            await self.run.ledger.record(record, entry)
+        except Fenced as error:
+            self._lose(error)
+            return
+        except Exception as error:  # noqa: BLE001  a ledger that cannot be written stops the run before more happens
+            self._stop(Stop(f"the ledger cannot be written: {error}; free some disk space, then run the slot again"))
+            return
+        self.counts[outcome.state] += 1
+        if outcome.error_class == "bug":
+            self.bugs.append(outcome)
+        self.on_outcome(outcome)
+
+    def _stop(self, reason: Stop) -> None:
+        self.stopped = self.stopped or reason
+        self.drain()
+
+    def _lose(self, error: Fenced) -> None:
+        self.fenced = error
+        self.drain()
+
+
+class _Expired(Exception):
+    """The time in which a deferred item was to be tried again is over."""
+
+
+def outcome_of(  # noqa: PLR0911  a table: one row, one return
+    key: str, error: BaseException, *, retries: int, now: datetime, expires_at: datetime
+) -> Outcome:
+    """What an exception means for the item that raised it. Pure.
+
+    `retries` (how often it was tried before) chooses the pause before the next sweep; past `expires_at` nothing is
+    tried again.
+    """
+    match error:
+        case Skip():
+            return Outcome(key, "skipped", reason=str(error))
+        case Unknown():
+            return Outcome(key, "unknown", reason=str(error), error_code=error.code, error=str(error))
+        case Transient():
+            pause = error.after or BACKOFF[min(retries, len(BACKOFF) - 1)]
+            return _later(key, error.code, str(error), now + timedelta(seconds=pause), expires_at)
+        case TimeoutError():
+            message = str(error) or "the item took longer than its item_timeout"
+            pause = BACKOFF[min(retries, len(BACKOFF) - 1)]
+            return _later(key, "timeout", message, now + timedelta(seconds=pause), expires_at)
+        case OvernightError():
+            return Outcome(key, "failed", error_class=error.error_class, error_code=error.code, error=str(error))
+        case _Expired():
+            message = "was deferred until it expired; `overnight retry` tries it once more"
+            return Outcome(key, "failed", error_class="transient", error_code="expired", error=message)
+        case _:
+            name = type(error).__name__
+            return Outcome(key, "failed", error_class="bug", error_code=name, error=f"{name}: {error}")
+
+
+def _later(key: str, code: str, message: str, next_at: datetime, expires_at: datetime) -> Outcome:
+    if next_at >= expires_at:
+        return Outcome(key, "failed", error_class="transient", error_code=code, error=message)
+    return Outcome(
+        key, "retry", error_class="transient", error_code=code, error=message, next_at=next_at, expires_at=expires_at
+    )
+
+
+def _log_end(log: Any, outcome: Outcome) -> None:
+    extra = {
+        name: value for name in ("reason", "error_class", "error_code", "error") if (value := getattr(outcome, name))
+    }
+    write = log.info if outcome.state in ("ok", "skipped") else log.warning
+    write("task ended", status=outcome.state, duration=outcome.duration_ms / 1000, attempts=outcome.attempts, **extra)
+
+
+async def _chunked(items: Iterable[Any] | AsyncIterable[Any]) -> AsyncIterator[list[Any]]:
+    """Lists of up to CHUNK items. A plain iterable is read in one thread of its own: database cursors insist on it."""
+    if isinstance(items, AsyncIterable):
+        chunk: list[Any] = []
+        async for item in items:
+            chunk.append(item)
+            if len(chunk) == CHUNK:
+                yield chunk
+                chunk = []
+        if chunk:
+            yield chunk
+        return
+    iterator = iter(items)
+    loop = asyncio.get_running_loop()
+    with ThreadPoolExecutor(1, thread_name_prefix="items") as thread:
+        while chunk := await loop.run_in_executor(thread, lambda: list(islice(iterator, CHUNK))):
+            yield chunk

@@ -1,0 +1,220 @@
+"""Budgets: money is reserved before a call and settled after it, so that no number of callers exceeds a cap.
+
+`settled + reserved + worst case <= cap` is checked in the statement that reserves, for all counters of a call in one
+transaction, hence across processes. A call whose outcome nobody knows stays charged at its worst case. The caps bound
+what is authorised: a wrong price list is outside of them.
+
+Counters (rows of `budget`), each with its cap from schedule.yaml when it is first used: `day:<date>`,
+`job:<job>:<date>`, `run:<job>/<slot>`, `task:<role>:<job>/<slot>/<key>`. Dates are the project's wall-clock dates at
+the time of the reservation. An edited cap counts from the next date or slot; `raise_cap` counts at once.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from decimal import Decimal
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import Connection, RowMapping, insert, select, update
+
+from overnight.clock import Clock
+from overnight.deadline import off_the_clock
+from overnight.errors import Deferred, Skip
+from overnight.ledger import Ledger, Write
+from overnight.ledger.statements import insert_new
+from overnight.ledger.tables import budget
+from overnight.outcome import Scope
+from overnight.pricing import NANO
+
+LONGEST_WAIT = 60.0  # seconds for others to settle; beyond it the item is taken up again by a sweep
+FIRST_POLL, LAST_POLL = 0.05, 1.0  # seconds; another process cannot wake us
+
+Booking = Callable[[Connection, str], None]
+
+
+def _nothing(*_: object) -> None:
+    """No further rows."""
+
+
+class BudgetExceeded(Skip):
+    """A call would pass a cap even if nobody else spent anything more."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobCaps:
+    """Caps of one job in nano-USD; None: only the day's cap holds."""
+
+    per_run: int | None = None
+    per_day: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Caps:
+    """The caps of schedule.yaml: nano-USD per budget day, when to warn (a fraction of it), and those of jobs."""
+
+    per_day: int = 10 * NANO
+    warn_at: Decimal = Decimal("0.8")
+    jobs: Mapping[str, JobCaps] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """`worst` nano-USD reserved in each of `counters` on budget day `day`; `warned`: it crossed the warning line."""
+
+    counters: tuple[str, ...]
+    worst: int
+    day: str
+    warned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Denied:
+    counter: str
+    cap: int
+    settled: int
+    hopeless: bool
+
+
+class Budgets:
+    """All budgets of a project, as one process sees them."""
+
+    def __init__(self, ledger: Ledger, clock: Clock, zone: ZoneInfo, caps: Caps) -> None:
+        self._ledger = ledger
+        self._clock = clock
+        self._zone = zone
+        self._caps = caps
+
+    async def reserve(
+        self, scope: Scope, worst: int, *, role: str = "", per_task: int | None = None, also: Booking = _nothing
+    ) -> Reservation:
+        """Reserve `worst` nano-USD for one call; `also(connection, day)` writes its rows in the same transaction.
+
+        Waits while only reservations of others stand in the way. Raises BudgetExceeded when a cap is too small even
+        without them, Deferred when they do not settle in time.
+        """
+        day = self._clock.now().astimezone(self._zone).date().isoformat()
+        counters = self._counters(scope, day, role, per_task)
+        wanted = Reservation(tuple(counters), worst, day)
+        waited, pause = 0.0, FIRST_POLL
+        while True:
+            found = await self._ledger.write(lambda connection: self._reserve(connection, wanted, counters, also))
+            if not isinstance(found, _Denied):
+                return found
+            self._refuse(found, worst, waited)
+            async with off_the_clock():
+                await self._clock.sleep(pause)
+            waited, pause = waited + pause, min(pause * 2, LAST_POLL)
+
+    async def settle(self, reservation: Reservation, actual: int, *, also: Write[None] = _nothing) -> None:
+        """Charge `actual` nano-USD and release the reservation. For an unknown outcome `actual` is its worst case."""
+        await self._ledger.write(lambda connection: _settle(connection, reservation, actual, also))
+
+    def _counters(self, scope: Scope, day: str, role: str, per_task: int | None) -> dict[str, int]:
+        job = self._caps.jobs.get(scope.job, JobCaps())
+        caps = {
+            day_counter(day): self._caps.per_day,
+            f"job:{scope.job}:{day}": job.per_day,
+            f"run:{scope.job}/{scope.slot}": job.per_run,
+            f"task:{role}:{scope.task_id}": per_task,
+        }
+        return {_bounded(name): cap for name, cap in caps.items() if cap is not None}
+
+    def _reserve(
+        self, connection: Connection, wanted: Reservation, caps: Mapping[str, int], also: Booking
+    ) -> Reservation | _Denied:
+        done: list[str] = []
+        for counter, cap in caps.items():
+            if not _add(connection, counter, cap, wanted.worst):
+                for other in done:  # not by an exception: that would undo the whole group of other callers
+                    _take_back(connection, other, wanted.worst)
+                return _why(connection, counter, wanted.worst)
+            done.append(counter)
+        also(connection, wanted.day)
+        warned = _warn(connection, day_counter(wanted.day), self._caps.warn_at, self._clock.now())
+        return replace(wanted, warned=warned)
+
+    def _refuse(self, denied: _Denied, worst: int, waited: float) -> None:
+        where = f"the budget {denied.counter} of {dollars(denied.cap)}, of which {dollars(denied.settled)} are spent"
+        if denied.hopeless:
+            raise BudgetExceeded(
+                f"a call of up to {dollars(worst)} does not fit into {where}; "
+                "raise it in schedule.yaml, or for today by `overnight budget raise`",
+                code="budget",
+            )
+        if waited >= LONGEST_WAIT:
+            raise Deferred(f"other calls hold {where}; waited {waited:.0f} s", code="budget", after=LONGEST_WAIT)
+
+
+def day_counter(day: str) -> str:
+    """Return the counter of a budget day (local date, `2026-11-22`)."""
+    return f"day:{day}"
+
+
+def raise_cap(connection: Connection, counter: str, cap: int, more: int) -> int:
+    """Raise the cap of a counter by `more` nano-USD, at once and for all processes; returns the new cap.
+
+    `cap` is what schedule.yaml says, for a counter that has not been used yet.
+    """
+    changed = update(budget).where(budget.c.scope == counter).values(cap_nano=budget.c.cap_nano + more)
+    if not connection.execute(changed).rowcount:
+        connection.execute(insert(budget).values(scope=counter, cap_nano=cap + more))
+    return int(_row(connection, counter)["cap_nano"])
+
+
+def dollars(nano: int) -> str:
+    """Write nano-USD for people: `$0.05`, never rounded, at least two decimals."""
+    whole, _, fraction = f"{Decimal(nano) / NANO:f}".partition(".")
+    return f"${whole}.{fraction.rstrip('0').ljust(2, '0')}"
+
+
+def _add(connection: Connection, counter: str, cap: int, worst: int) -> bool:
+    b = budget.c
+    fits = b.settled_nano + b.reserved_nano + worst <= b.cap_nano
+    reserve = update(budget).where(b.scope == counter, fits).values(reserved_nano=b.reserved_nano + worst)
+    if connection.execute(reserve).rowcount:
+        return True
+    if connection.execute(select(b.scope).where(b.scope == counter)).first() is not None:
+        return False
+    insert_new(connection, budget, [{"scope": counter, "cap_nano": cap}])
+    return bool(connection.execute(reserve).rowcount)
+
+
+def _take_back(connection: Connection, counter: str, worst: int) -> None:
+    less = budget.c.reserved_nano - worst
+    connection.execute(update(budget).where(budget.c.scope == counter).values(reserved_nano=less))
+
+
+def _why(connection: Connection, counter: str, worst: int) -> _Denied:
+    row = _row(connection, counter)
+    cap, settled = int(row["cap_nano"]), int(row["settled_nano"])
+    return _Denied(counter, cap, settled, hopeless=settled + worst > cap)
+
+
+def _row(connection: Connection, counter: str) -> RowMapping:
+    return connection.execute(select(budget).where(budget.c.scope == counter)).mappings().one()
+
+
+def _warn(connection: Connection, counter: str, at: Decimal, now: datetime) -> bool:
+    """Mark the day as warned about when it has come so far; True for exactly one caller per day."""
+    b = budget.c
+    numerator, denominator = at.as_integer_ratio()
+    reached = (b.settled_nano + b.reserved_nano) * denominator >= b.cap_nano * numerator
+    warn = update(budget).where(b.scope == counter, b.warned_at.is_(None), reached).values(warned_at=now)
+    return bool(connection.execute(warn).rowcount)
+
+
+def _settle(connection: Connection, reservation: Reservation, actual: int, also: Write[None]) -> None:
+    b = budget.c
+    changes = {"reserved_nano": b.reserved_nano - reservation.worst, "settled_nano": b.settled_nano + actual}
+    connection.execute(update(budget).where(b.scope.in_(reservation.counters)).values(**changes))
+    also(connection)
+
+
+def _bounded(name: str) -> str:
+    """`name`, or a digest in place of the tail that the column could not hold."""
+    longest = 255
+    if len(name) <= longest:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()
+    return f"{name[: longest - 65]}~{digest}"

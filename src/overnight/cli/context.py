@@ -1,0 +1,120 @@
+"""What every subcommand gets: the project, opened when it is first asked for."""
+
+import json
+import os
+import sys
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import click
+
+from overnight.clock import Clock, SystemClock
+from overnight.errors import ConfigError
+
+if TYPE_CHECKING:
+    from overnight.ledger import Ledger
+    from overnight.redact import Redactor
+    from overnight.runner import Workplace
+    from overnight.schedule import Schedule
+
+
+class Cli:
+    """One call of the command. Everything heavy is opened late and closed at the end."""
+
+    _redactor: ClassVar["Redactor | None"] = None
+
+    def __init__(self, config: Path | None, *, json: bool, quiet: bool, verbose: bool) -> None:
+        self.config, self.json, self.quiet, self.verbose = config, json, quiet, verbose
+        self.clock: Clock = SystemClock()
+
+    @cached_property
+    def path(self) -> Path:
+        """The schedule.yaml in use. Raises ConfigError."""
+        from overnight.project import find  # noqa: PLC0415
+
+        if self.config is None:
+            return find(Path.cwd())
+        path = self.config / "schedule.yaml" if self.config.is_dir() else self.config
+        if not path.exists():
+            raise ConfigError(f"{path}: there is no such file")
+        return path.absolute()
+
+    @property
+    def root(self) -> Path:
+        """The project's folder."""
+        return self.path.parent
+
+    @cached_property
+    def schedule(self) -> "Schedule":
+        """The settings. Raises ConfigError with everything that is wrong with them."""
+        from overnight.schedule import load  # noqa: PLC0415
+
+        loaded = load(self.path)
+        Cli._redactor = _redactor(loaded.secrets)
+        return loaded
+
+    @cached_property
+    def redactor(self) -> "Redactor":
+        """Cleans whatever leaves us as text."""
+        return _redactor(self.schedule.secrets)
+
+    @classmethod
+    def latest_redactor(cls) -> "Redactor":
+        """The redactor of the schedule that was loaded last; knows formats only when none was."""
+        return cls._redactor or _redactor(frozenset())
+
+    @cached_property
+    def ledger(self) -> "Ledger":
+        """The open ledger. Raises ConfigError."""
+        from overnight.ledger import Ledger  # noqa: PLC0415
+
+        return Ledger.open(self.schedule.ledger, root=self.root, clock=self.clock)
+
+    @cached_property
+    def workplace(self) -> "Workplace":
+        """Everything a run needs, with logging set up."""
+        from overnight.runner import Workplace  # noqa: PLC0415
+
+        self.start_logs()
+        return Workplace(self.root, self.schedule, self.ledger, self.clock, self.redactor)
+
+    def start_logs(self) -> None:
+        """Log to stderr (readable on a terminal, JSON elsewhere) and to var/log/overnight.jsonl.
+
+        On a terminal only warnings are shown, because progress is shown there; the file has everything from LOG_LEVEL.
+        """
+        from overnight import logs  # noqa: PLC0415
+
+        level = self.schedule.environ.get("LOG_LEVEL") or ("debug" if self.verbose else "info")
+        shown = "error" if self.quiet else level
+        if sys.stderr.isatty() and not self.verbose and not self.schedule.environ.get("LOG_LEVEL"):
+            shown = "warning"
+        folder = self.root / "var" / "log"
+        folder.mkdir(parents=True, exist_ok=True)
+        logs.configure(
+            level=level, shown=shown, stream=sys.stderr, redactor=self.redactor, file=folder / "overnight.jsonl"
+        )
+
+    def emit(self, document: Any, text: str) -> None:
+        """Print the JSON document with --json, else the text."""
+        click.echo(json.dumps(document, ensure_ascii=False, default=str) if self.json else text)
+
+    def say(self, text: str) -> None:
+        """Print people's text: on stderr with --json."""
+        click.echo(text, err=self.json)
+
+    def close(self) -> None:
+        """Close what was opened."""
+        if "ledger" in self.__dict__:
+            self.ledger.close()
+
+
+def _redactor(secrets: frozenset[str]) -> "Redactor":
+    from overnight.redact import Redactor  # noqa: PLC0415
+
+    inherited = {os.environ[name] for name in ("ANTHROPIC_API_KEY", "OVERNIGHT_SECRET") if os.environ.get(name)}
+    return Redactor(secrets | inherited)
+
+
+pass_cli = click.make_pass_decorator(Cli)

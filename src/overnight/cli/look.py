@@ -1,0 +1,115 @@
+"""`runs`, `show` and `alerts`: what happened."""
+
+from typing import Any
+
+import click
+
+from overnight.alerts import dollars, firing
+from overnight.cli.context import Cli, pass_cli
+from overnight.cli.progress import told
+from overnight.cli.run import found_run
+from overnight.clock import iso
+from overnight.errors import ConfigError
+from overnight.ledger.calls import calls_of
+from overnight.ledger.items import items_of
+from overnight.ledger.runs import effects_of, item_of, recent_runs, slot_of
+
+MOST = 50  # finished items listed without --all; troubled ones are always listed
+
+
+@click.command()
+@click.option("--job", help="Only this job's.")
+@click.option("--status", help="Only with this status: ok, partial, failed, interrupted, stopped, running.")
+@click.option("-n", "limit", default=20, show_default=True, type=click.IntRange(1))
+@pass_cli
+def runs(cli: Cli, job: str | None, status: str | None, limit: int) -> None:
+    """The newest runs."""
+    rows = cli.ledger.reading(lambda connection: recent_runs(connection, job=job, status=status, limit=limit))
+    lines = [f"{'RUN':<25}{'JOB':<18}{'SLOT':<19}{'KIND':<10}{'STATUS':<13}{'TOOK':>8}  ITEMS"]
+    lines += [_line(row) for row in rows]
+    cli.emit([_plain(row) for row in rows], "\n".join(lines) if rows else "no runs yet: overnight run JOB")
+
+
+@click.command()
+@click.argument("run_id", metavar="RUN|JOB")
+@click.argument("key", required=False)
+@click.option("--all", "all_", is_flag=True, help="Also list every finished item.")
+@pass_cli
+def show(cli: Cli, run_id: str, key: str | None, *, all_: bool) -> None:
+    """A RUN (or the latest of a JOB) with the items of its slot, or one item with everything known of it."""
+    run = found_run(cli, run_id)
+    if key is not None:
+        _show_item(cli, run, key)
+        return
+    slot = cli.ledger.reading(slot_of, run["job"], run["slot"])
+    items = cli.ledger.reading(items_of, run["job"], run["slot"])
+    effects = cli.ledger.reading(effects_of, run["job"], run["slot"], ("unknown", "intent"))
+    lines = [
+        f"{run['id']}  {run['job']} {run['slot']}  {run['kind']}  {run['status']}  {dollars(run['cost_nano'])}",
+        f"  started {iso(run['started_at'])}, ended {_text(run['ended_at'] or '—')} on {run['worker_id']}",
+        f"  this run: {told(run)}",
+        f"  the slot: {told(slot)}" + (f", {slot['pending']} pending" if slot["pending"] else ""),
+    ]
+    if run["reason"]:
+        lines.append(f"  reason: {run['reason']}")
+    troubled = [row for row in items if row["state"] not in ("ok", "skipped")]
+    fine = [row for row in items if row["state"] in ("ok", "skipped")]
+    shown = troubled + (fine if all_ else fine[:MOST])
+    lines += [_item_line(row) for row in shown]
+    if len(shown) < len(items):
+        lines.append(f"  … and {len(items) - len(shown)} more: --all")
+    lines += [f"  UNKNOWN  {e['key']}  {e['name']} {e['ref']}: may have been sent" for e in effects]
+    document = {"run": _plain(run), "slot": _plain(slot), "items": [_plain(row) for row in items]}
+    cli.emit(document | {"unknown_effects": [_plain(e) for e in effects]}, "\n".join(lines))
+
+
+def _show_item(cli: Cli, run: Any, key: str) -> None:
+    item = cli.ledger.reading(item_of, run["job"], run["slot"], key)
+    if item is None:
+        raise ConfigError(f"{run['job']} {run['slot']} has no item {key!r}; `overnight show {run['id']}` lists them")
+    calls = cli.ledger.reading(calls_of, run["job"], run["slot"], key)
+    effects = [e for e in cli.ledger.reading(effects_of, run["job"], run["slot"]) if e["key"] == key]
+    names = ("state", "reason", "error_class", "error_code", "error", "attempts", "next_at", "expires_at", "result")
+    lines = [f"{run['job']}/{run['slot']}/{key}"]
+    lines += [f"  {name + ':':<13}{_text(item[name])}" for name in names if item[name] not in (None, "", 0)]
+    lines.append(f"  {'cost:':<13}{dollars(item['cost_nano'])}")
+    lines += [
+        f"  call  {c['role']} {c['model']} {c['status']}  {c['input_tokens']} in, {c['output_tokens']} out, "
+        f"{dollars(c['cost_nano'])}, {c['duration_ms']} ms  {c['request_id'] or ''}"
+        for c in calls
+    ]
+    lines += [f"  {e['kind']}  {e['name']} {e['state']}  {e['ref']}  {e['detail'] or ''}" for e in effects]
+    document = {"item": _plain(item), "calls": [_plain(c) for c in calls], "effects": [_plain(e) for e in effects]}
+    cli.emit(document, "\n".join(lines))
+
+
+@click.command("alerts")
+@pass_cli
+def alerts_(cli: Cli) -> None:
+    """What is wrong now."""
+    rows = cli.ledger.reading(firing)
+    lines = [f"{row['last_at']:%Y-%m-%d %H:%M}Z  {row['key']}  ×{row['times']}\n    {row['message']}" for row in rows]
+    cli.emit([_plain(row) for row in rows], "\n".join(lines) or "nothing is wrong that an alert knows of")
+
+
+def _line(row: Any) -> str:
+    took = f"{(row['ended_at'] - row['started_at']).total_seconds():.1f} s" if row["ended_at"] else "—"
+    return (
+        f"{row['id']:<25}{row['job']:<18}{row['slot']:<19}{row['kind']:<10}{row['status']:<13}{took:>8}  "
+        f"{told(row)}, {dollars(row['cost_nano'])}"
+    )
+
+
+def _item_line(row: dict[str, Any]) -> str:
+    what = row["error"] or row["reason"] or (row["result"] or "")[:100]
+    code = f"{row['error_code']}: " if row["error_code"] else ""
+    when = f" (again {row['next_at']:%H:%M}Z)" if row["next_at"] and row["state"] == "retry" else ""
+    return f"  {row['state']:<8} {row['key']}  {code}{what}{when}"
+
+
+def _plain(row: Any) -> dict[str, Any]:
+    return {name: _text(value) if hasattr(value, "isoformat") else value for name, value in dict(row).items()}
+
+
+def _text(value: Any) -> str:
+    return iso(value) if hasattr(value, "isoformat") else str(value)

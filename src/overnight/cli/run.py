@@ -1,0 +1,182 @@
+"""`run`, `retry`, `resume` and `preview`."""
+
+import asyncio
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from overnight.alerts import dollars
+from overnight.batch import Picked
+from overnight.cli.context import Cli, pass_cli
+from overnight.cli.progress import Progress, told
+from overnight.errors import ConfigError, Refused
+from overnight.ledger.items import items_of
+from overnight.ledger.runs import latest_run, run_of
+from overnight.ledger.statements import put
+from overnight.ledger.tables import meta
+from overnight.occurrences import occurrence_of
+from overnight.runner import Request, Result, run_slot
+
+EXIT = {"ok": 0, "partial": 3, "failed": 1, "stopped": 1, "cancelled": 1, "interrupted": 130}
+TROUBLE = ("failed", "retry", "unknown")
+
+
+@click.command()
+@click.argument("job")
+@click.option("--slot", "--date", "slot", metavar="SLOT", help="Which edition: 2026-11-22, or an instant.")
+@click.option("--limit", type=click.IntRange(1), help="At most so many items; the rest stays pending.")
+@click.option("--only", multiple=True, metavar="KEY", help="Only this item; may be given several times.")
+@click.option("--dry-run", is_flag=True, help="In a slot of its own: mail into var/rehearsal, no model, no reports.")
+@click.option("--yes", is_flag=True, help="Mail real people without asking.")
+@click.option("--occurrence", hidden=True, help="The occurrence a scheduler has claimed.")
+@pass_cli
+def run(
+    cli: Cli,
+    job: str,
+    slot: str | None,
+    limit: int | None,
+    only: tuple[str, ...],
+    occurrence: str | None,
+    *,
+    dry_run: bool,
+    yes: bool,
+) -> int:
+    """Run JOB now, or go on with its slot: what is finished is not repeated."""
+    kind, run_id = ("dry", "") if dry_run else ("manual", "")
+    if occurrence is not None:
+        row = cli.ledger.reading(occurrence_of, occurrence)
+        if row is None:
+            raise ConfigError(f"there is no occurrence {occurrence}")
+        slot, kind, run_id = row["slot"], "scheduled", row["run_id"] or ""
+    picked = Picked(only=frozenset(only), limit=limit)
+    request = Request(job, slot, kind=kind, picked=picked, run_id=run_id, rehearsal=dry_run)
+    return _run(cli, request, yes=yes)
+
+
+@click.command()
+@click.argument("run_id", metavar="RUN|JOB")
+@click.option("--only", multiple=True, metavar="KEY", help="Only this item; may be given several times.")
+@click.option("--yes", is_flag=True, help="Mail real people without asking.")
+@pass_cli
+def retry(cli: Cli, run_id: str, only: tuple[str, ...], *, yes: bool) -> int:
+    """Run the items of RUN's slot that failed, are deferred or were not started; nothing that is done."""
+    return _again(cli, run_id, "retry", Picked("again", only=frozenset(only)), yes=yes)
+
+
+@click.command()
+@click.argument("run_id", metavar="RUN|JOB")
+@click.option("--yes", is_flag=True, help="Mail real people without asking.")
+@pass_cli
+def resume(cli: Cli, run_id: str, *, yes: bool) -> int:
+    """Continue RUN's slot: items that were not started, and deferred ones whose time has come."""
+    return _again(cli, run_id, "resume", Picked(), yes=yes)
+
+
+@click.command()
+@click.argument("job")
+@click.option("--slot", "--date", "slot", metavar="SLOT", help="Which edition: 2026-11-22, or an instant.")
+@click.option("--open", "open_", is_flag=True, help="Open the outbox page in a browser.")
+@pass_cli
+def preview(cli: Cli, job: str, slot: str | None, *, open_: bool) -> int:
+    """Render what JOB would mail to the first two recipients, into var/rehearsal; sends nothing."""
+    code = _run(cli, Request(job, slot, kind="dry", picked=Picked(limit=2), rehearsal=True), yes=True)
+    page = cli.root / "var" / "rehearsal" / "index.html"
+    if page.exists():
+        cli.say(f"Look at {page}")
+        if open_:
+            click.launch(str(page))
+    return code
+
+
+def found_run(cli: Cli, name: str) -> Any:
+    """The run of an id, of the beginning of one, or the latest of a job. Raises ConfigError."""
+    row = cli.ledger.reading(run_of, name) if name.startswith("r_") else cli.ledger.reading(latest_run, name)
+    if row is None:
+        raise ConfigError(f"there is no run {name!r}; `overnight runs` lists them")
+    return row
+
+
+def _again(cli: Cli, name: str, kind: str, picked: Picked, *, yes: bool) -> int:
+    row = found_run(cli, name)
+    rehearsal = row["kind"] == "dry"
+    request = Request(row["job"], row["slot"], kind=kind, picked=picked, retry_of=row["id"], rehearsal=rehearsal)
+    return _run(cli, request, yes=yes)
+
+
+def _run(cli: Cli, request: Request, *, yes: bool) -> int:
+    progress = Progress(quiet=cli.quiet)
+    wired = Request(
+        **{name: getattr(request, name) for name in request.__slots__}
+        | {
+            "confirm": _confirmation(cli, yes=yes),
+            "on_total": progress.total,
+            "on_outcome": progress.outcome,
+        }
+    )
+    work = cli.workplace
+    progress.start(f"{request.job} {request.slot or ''}")
+    try:
+        result = asyncio.run(run_slot(work, wired))
+    finally:
+        progress.end()
+    cli.emit(_document(cli, result), _summary(result))
+    return EXIT[result.status]
+
+
+def _confirmation(cli: Cli, *, yes: bool) -> Callable[[str], None]:
+    """Ask once per relay before people get mail."""
+
+    def confirm(place: str) -> None:
+        name = f"confirmed:{place}"[:64]
+        if cli.ledger.reading(_confirmed, name):
+            return
+        if not yes:
+            if not sys.stdin.isatty():
+                raise Refused(f"this would mail people through {place} for the first time; say --yes if that is meant")
+            if not click.confirm(f"This mails people through {place} for the first time. Go on?", err=True):
+                raise Refused(f"not confirmed: nothing was sent through {place}")
+        cli.ledger.writing(lambda connection: put(connection, meta, {"name": name, "value": "yes"}))
+
+    return confirm
+
+
+def _confirmed(connection: Any, name: str) -> bool:
+    from sqlalchemy import select  # noqa: PLC0415
+
+    return connection.execute(select(meta.c.value).where(meta.c.name == name)).scalar_one_or_none() is not None
+
+
+def _document(cli: Cli, result: Result) -> dict[str, Any]:
+    troubled = cli.ledger.reading(items_of, result.job, result.slot, TROUBLE)
+    names = ("key", "error_class", "error_code")
+    errors = [{n: row[n] for n in names} | {"message": row["error"] or row["reason"]} for row in troubled[:100]]
+    return {
+        "run_id": result.run_id,
+        "job": result.job,
+        "slot": result.slot,
+        "status": result.status,
+        "reason": result.reason,
+        "items": result.items,
+        "cost_usd": dollars(result.cost_nano).removeprefix("$"),
+        "duration_s": result.duration_s,
+        "errors": errors,
+        "reports": list(result.reports),
+    }
+
+
+def _summary(result: Result) -> str:
+    took = f"in {result.duration_s:.1f} s, {dollars(result.cost_nano)}"
+    lines = [f"{result.job} {result.slot}  {result.status}: {told(result.items)}  {took}   ({result.run_id})"]
+    if result.reason:
+        lines.append(f"  stopped because {result.reason}")
+    left = {state: n for state, n in result.slot_items.items() if n and state in ("pending", *TROUBLE)}
+    if left:
+        words = ", ".join(f"{n} {state}" for state, n in left.items())
+        lines.append(f"  the slot still has {words}: overnight show {result.run_id} · overnight retry {result.run_id}")
+    if result.fallbacks:
+        lines.append(f"  {result.fallbacks} answers came from a fallback, not from the model")
+    lines.extend(f"  mail: {place}" for place in result.places if result.items["ok"])
+    lines.extend(f"  reports: {place}" for place in result.reports)
+    return "\n".join(lines)

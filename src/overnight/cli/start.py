@@ -1,0 +1,152 @@
+"""`init`, `demo`, `doctor` and `fake-model`."""
+
+import asyncio
+import shutil
+import socket
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import click
+
+from overnight.cli.context import Cli, pass_cli
+from overnight.errors import OvernightError
+
+PATHS = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument("folder", type=PATHS, metavar="DIR")
+@pass_cli
+def init(cli: Cli, folder: Path) -> None:
+    """Write a new project into DIR: schedule.yaml, jobs, templates, a test, sample content."""
+    from overnight.scaffold import write_project  # noqa: PLC0415
+
+    written = write_project(folder)
+    steps = f"""{folder}: {len(written)} files. Next:
+  cd {folder}
+  overnight run hello                                       the smallest job
+  overnight subscribers import content/subscribers.csv      who gets the mail (this is a sample)
+  overnight run daily_email --date 2026-11-22               the sample's digest, into var/outbox
+  overnight next                                            what runs when; edit schedule.yaml"""
+    cli.emit({"folder": str(folder), "files": [str(path.relative_to(folder)) for path in written]}, steps)
+
+
+@click.command()
+@click.argument("folder", type=PATHS, metavar="DIR", default=Path("overnight-demo"))
+@pass_cli
+def demo(cli: Cli, folder: Path) -> None:
+    """Run the three jobs in DIR (default ./overnight-demo) on sham subscribers and a sham model."""
+    from overnight.alerts import dollars  # noqa: PLC0415
+    from overnight.demo import SLOT, prepare, show  # noqa: PLC0415
+
+    prepare(folder)
+    cli.say(f"A night of {SLOT}, on this machine alone: no account, no key, no mail leaves it.\n")
+    shown = asyncio.run(show(folder.absolute(), cli.say))
+    sent = next(result for result in shown.results if result.job == "daily_email")
+    text = f"""
+{shown.mails} mails were written, and {dollars(shown.billed_nano)} would have been billed. One address bounced and one
+task was refused by the model; everything else went on, and both are named, kept and ready for a retry:
+
+  overnight --config {folder} show {sent.run_id}
+  overnight --config {folder} retry {sent.run_id}
+
+Look at:
+  {folder}/var/outbox/index.html                 the mails
+  {folder}/var/reports/latest/                   the reports: cost, success rate, runs, errors
+  {folder}/var/log/overnight.jsonl               the log, a line for each task
+  {folder}/schedule.yaml                         what runs when; yours begins with `overnight init DIR`"""
+    document = {"folder": str(folder), "mails": shown.mails, "runs": [result.run_id for result in shown.results]}
+    cli.emit(document, text)
+
+
+@click.command("fake-model")
+@click.option("--port", default=8651, show_default=True, type=click.IntRange(0, 65535))
+@click.option("--faults", type=PATHS, help="A YAML or JSON list of faults.")
+@click.option("--bill", type=PATHS, help="Keep the bill in this file, a line for each event.")
+@pass_cli
+def fake_model(cli: Cli, port: int, faults: Path | None, bill: Path | None) -> None:  # noqa: ARG001
+    """Serve the Messages API on this machine; set ANTHROPIC_BASE_URL to the address it prints."""
+    from overnight.fake_model import run_forever  # noqa: PLC0415
+
+    run_forever(port, faults, partial(print, flush=True), bill_file=bill)
+
+
+@click.command()
+@pass_cli
+def doctor(cli: Cli) -> int:
+    """Check this machine and this project; each line says what to do."""
+    checks: dict[str, Callable[[], str]] = {
+        "python": _python,
+        "schedule.yaml": lambda: f"{len(cli.schedule.jobs)} jobs in {cli.path}",
+        "ledger": lambda: f"opened {cli.ledger.engine.url.render_as_string(hide_password=True)}",
+        "jobs": partial(_jobs, cli),
+        "disk": partial(_disk, cli),
+        "mail": partial(_mail, cli),
+        "reports": partial(_reports, cli),
+        "model": partial(_model, cli),
+    }
+    rows = [(name, *_checked(check)) for name, check in checks.items()]
+    lines = [f"{'ok  ' if good else 'FAIL'}  {name:<14} {text}" for name, good, text in rows]
+    cli.emit([{"check": name, "ok": good, "message": text} for name, good, text in rows], "\n".join(lines))
+    return 0 if all(good for _, good, _ in rows) else 1
+
+
+def _checked(check: Callable[[], str]) -> tuple[bool, str]:
+    try:
+        return True, check()
+    except (OvernightError, OSError) as error:
+        return False, Cli.latest_redactor().text(str(error))
+
+
+def _python() -> str:
+    return f"{sys.version.split()[0]} at {sys.executable}"
+
+
+def _jobs(cli: Cli) -> str:
+    from overnight import project  # noqa: PLC0415
+
+    project.attach(cli.root)
+    for name, settings in cli.schedule.jobs.items():
+        project.load_job(name, settings.target).codec()
+    return "all can be imported"
+
+
+def _disk(cli: Cli) -> str:
+    free = shutil.disk_usage(cli.root).free // 1024**2
+    if free < 200:
+        raise OSError(f"only {free} MB free below {cli.root}: the ledger stops runs when it cannot write")
+    return f"{free} MB free"
+
+
+def _mail(cli: Cli) -> str:
+    from urllib.parse import urlsplit  # noqa: PLC0415
+
+    transport = cli.schedule.mail.transport
+    if transport.startswith("outbox:"):
+        return f"{transport}: nothing is mailed; set MAIL_URL to a relay to send for real"
+    url = urlsplit(transport)
+    port = url.port or (465 if url.scheme == "smtps" else 587)
+    try:
+        socket.create_connection((url.hostname or "", port), timeout=5).close()
+    except OSError as error:
+        raise OSError(f"{url.hostname}:{port} cannot be reached ({error}); check MAIL_URL and the firewall") from error
+    return f"{url.hostname}:{port} answers"
+
+
+def _reports(cli: Cli) -> str:
+    from overnight.storage import open_store  # noqa: PLC0415
+
+    store = open_store(cli.schedule.reports.to, cli.root, cli.schedule.environ)
+    store.put(".overnight-doctor", b"ok\n")
+    if store.get(".overnight-doctor") != b"ok\n":
+        raise OSError(f"{store.describe()} did not give back what was written")
+    return f"{store.describe()} can be written and read"
+
+
+def _model(cli: Cli) -> str:
+    if not cli.schedule.environ.get("ANTHROPIC_API_KEY"):
+        return "no ANTHROPIC_API_KEY: questions go to their fallback, or fail; put the key into .env"
+    place = cli.schedule.environ.get("ANTHROPIC_BASE_URL") or "the Anthropic API"
+    return f"a key for {place} is set (not tried: it would cost)"

@@ -1,0 +1,153 @@
+"""`validate`, `schema`, `next`, `pause` and `resume-job`: the schedule and its times."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from overnight.cli.context import Cli, pass_cli
+from overnight.clock import iso
+from overnight.errors import ConfigError
+
+if TYPE_CHECKING:
+    from overnight.schedule import JobSettings
+
+
+@click.command()
+@click.option("--jobs/--no-jobs", "with_jobs", default=True, help="Also import the jobs' code.", show_default=True)
+@pass_cli
+def validate(cli: Cli, *, with_jobs: bool) -> None:
+    """Check schedule.yaml, and that each job's code can be imported; say everything that is wrong at once."""
+    schedule = cli.schedule
+    if with_jobs:
+        _check_code(cli)
+    for warning in schedule.warnings:
+        cli.say(f"warning: {warning}")
+    jobs = {name: settings.trigger().describe() for name, settings in schedule.jobs.items()}
+    lines = [f"{cli.path.name} is valid: {len(jobs)} jobs"] + [f"  {name}: {when}" for name, when in jobs.items()]
+    cli.emit({"valid": True, "jobs": jobs, "warnings": list(schedule.warnings)}, "\n".join(lines))
+
+
+def _check_code(cli: Cli) -> None:
+    from overnight import project  # noqa: PLC0415  the jobs' imports are the price of this check
+
+    project.attach(cli.root)
+    problems = []
+    for name, settings in cli.schedule.jobs.items():
+        try:
+            project.load_job(name, settings.target).codec()
+        except ConfigError as error:
+            problems.append(str(error))
+    if problems:
+        raise ConfigError("\n".join(problems))
+
+
+@click.command()
+@pass_cli
+def schema(cli: Cli) -> None:  # noqa: ARG001  as every command
+    """Print the JSON Schema of schedule.yaml, for editors."""
+    from overnight.schedule import json_schema  # noqa: PLC0415
+
+    click.echo(json.dumps(json_schema(), indent=2, ensure_ascii=False))
+
+
+@click.command("next")
+@click.argument("job", required=False)
+@click.option("-n", "--count", default=1, show_default=True, type=click.IntRange(1, 5000), help="Times of each job.")
+@click.option("--from", "start", type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"]), help="UTC.")
+@pass_cli
+def next_(cli: Cli, job: str | None, count: int, start: datetime | None) -> None:
+    """When each job, or JOB, runs next; days of a clock change are marked."""
+    after = start.replace(tzinfo=UTC) if start else cli.clock.now()
+    if job is not None and job not in cli.schedule.jobs:
+        raise ConfigError(f"schedule.yaml has no job {job!r}; it has {', '.join(cli.schedule.jobs)}")
+    jobs = {name: s for name, s in cli.schedule.jobs.items() if job in (None, name)}
+    paused = _paused(cli)
+    rows = [row for name, settings in jobs.items() for row in _times(name, settings, after, count, paused.get(name))]
+    rows.sort(key=lambda row: row["scheduled_for"] or "~")
+    last = _last_runs(cli) if start is None else {}
+    cli.emit(rows, _table(rows, jobs, last, after))
+
+
+def _times(name: str, settings: "JobSettings", after: datetime, count: int, paused: str | None) -> list[dict[str, Any]]:
+    if paused is not None or not settings.enabled:
+        note = f"paused: {paused}" if paused is not None else "not enabled"
+        return [{"job": name, "scheduled_for": None, "local": None, "slot": None, "note": note}]
+    trigger = settings.trigger()
+    rows: list[dict[str, Any]] = []
+    at = trigger.next(after)
+    while at is not None and len(rows) < count:
+        local = trigger.local(at)
+        rows.append(
+            {
+                "job": name,
+                "scheduled_for": iso(at),
+                "local": f"{local:%a %Y-%m-%d %H:%M %Z}",
+                "slot": trigger.slot(at),
+                "note": trigger.note(at),
+            }
+        )
+        at = trigger.next(at)
+    return rows
+
+
+def _table(rows: list[dict[str, Any]], jobs: dict[str, "JobSettings"], last: dict[str, Any], after: datetime) -> str:
+    lines = [f"{'NEXT':<26}{'LEFT':>8}  {'LAST':<36}{'JOB':<18}SCHEDULE"]
+    for row in rows:
+        left = _left(datetime.fromisoformat(row["scheduled_for"]) - after) if row["scheduled_for"] else "—"
+        ran = last.get(row["job"])
+        told = f"{ran['started_at']:%a %m-%d %H:%M}Z {ran['status']}, {ran['ok']} of {ran['items']} ok" if ran else "—"
+        note = f"   ({row['note']})" if row["note"] else ""
+        when = jobs[row["job"]].trigger().describe()
+        lines.append(f"{row['local'] or '—':<26}{left:>8}  {told:<36}{row['job']:<18}{when}{note}")
+    return "\n".join(lines)
+
+
+def _left(span: timedelta) -> str:
+    minutes = int(span.total_seconds() // 60)
+    days, hours = minutes // 1440, minutes % 1440 // 60
+    return f"{days}d {hours}h" if days else f"{hours}h {minutes % 60}m" if hours else f"{minutes}m"
+
+
+def _paused(cli: Cli) -> dict[str, str]:
+    from overnight.ledger.runs import paused  # noqa: PLC0415
+
+    found = {name: cli.ledger.reading(paused, name) for name in cli.schedule.jobs}
+    return {name: reason for name, reason in found.items() if reason is not None}
+
+
+def _last_runs(cli: Cli) -> dict[str, Any]:
+    from overnight.ledger.runs import latest_run  # noqa: PLC0415
+
+    return {name: cli.ledger.reading(latest_run, name) for name in cli.schedule.jobs}
+
+
+@click.command()
+@click.argument("job")
+@click.option("--reason", default="", help="Why; it is shown wherever the job is missed.")
+@pass_cli
+def pause(cli: Cli, job: str, reason: str) -> None:
+    """Let JOB's occurrences pass until `resume-job`; kept in the ledger, not in the file."""
+    _set_pause(cli, job, cli.clock.now(), reason or "no reason given")
+    cli.emit({"job": job, "paused": True}, f"{job} is paused; `overnight resume-job {job}` ends it")
+
+
+@click.command("resume-job")
+@click.argument("job")
+@pass_cli
+def resume_job(cli: Cli, job: str) -> None:
+    """End JOB's pause. What it missed meanwhile is not made up for."""
+    _set_pause(cli, job, None, None)
+    cli.emit({"job": job, "paused": False}, f"{job} runs again as scheduled")
+
+
+def _set_pause(cli: Cli, job: str, at: datetime | None, reason: str | None) -> None:
+    from overnight.occurrences import register, set_pause  # noqa: PLC0415
+
+    if job not in cli.schedule.jobs:
+        raise ConfigError(f"schedule.yaml has no job {job!r}; it has {', '.join(cli.schedule.jobs)}")
+    now = cli.clock.now()
+    hashes = {name: (cli.schedule.job_hash(name), s.enabled) for name, s in cli.schedule.jobs.items()}
+    cli.ledger.writing(lambda connection: register(connection, hashes, now))
+    cli.ledger.writing(lambda connection: set_pause(connection, job, at, reason, now))

@@ -1,0 +1,195 @@
+"""Side effects outside, in the ledger: an intent before anything goes out, the result after.
+
+What still stands at `intent` when its process is dead may or may not have happened; whoever made the effect decides
+what to do about it. Rows are keyed by item, kind, name and target, so that a second attempt finds the first.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from sqlalchemy import Connection, Row, insert, select, tuple_, update
+
+from overnight.clock import Clock
+from overnight.errors import Fenced
+from overnight.ledger import Ledger
+from overnight.ledger.tables import effect as table
+from overnight.ledger.tables import lease
+from overnight.outcome import Scope
+
+EffectState = Literal["intent", "done", "failed", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """One side effect as the ledger knows it.
+
+    `fresh` is true for the caller whose `begin` wrote the intent: only that one may act without asking what became of
+    an earlier attempt.
+    """
+
+    id: str
+    kind: str
+    name: str
+    target: str
+    ref: str
+    state: EffectState
+    detail: str | None = None
+    fresh: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Intent:
+    id: str
+    scope: Scope
+    kind: str
+    name: str
+    target: str
+    ref: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class _Result:
+    id: str
+    state: EffectState
+    detail: str | None
+    at: datetime
+
+
+def effect_id(scope: Scope, kind: str, name: str, target: str) -> str:
+    """Identity of an effect (64 hex digits): the same for every attempt, run and process."""
+    parts = (scope.job, scope.slot, scope.key, kind, name, target)
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+class Effects:
+    """Writes effects; each method returns once its row is durable.
+
+    Concurrent callers share commits, so that a durable intent costs about as much as an undurable one.
+    """
+
+    def __init__(self, ledger: Ledger, clock: Clock) -> None:
+        self._ledger = ledger
+        self._clock = clock
+
+    async def find(self, scope: Scope, kind: str, name: str, target: str) -> Effect | None:
+        """Look up what is known of this effect, or None."""
+        return await self._ledger.read(_find, effect_id(scope, kind, name, target))
+
+    async def begin(self, scope: Scope, kind: str, name: str, target: str, ref: str) -> Effect:
+        """Commit the intent, or return the effect that is there already.
+
+        A `failed` one is definite and begins anew (`fresh`). Raises Fenced when another process owns the slot: then
+        nothing may go out.
+        """
+        id_ = effect_id(scope, kind, name, target)
+        intent = _Intent(id_, scope, kind, name, target, ref, self._clock.now())
+        begun: Effect = await self._ledger.record(_begin_many, intent)
+        return begun
+
+    async def again(self, scope: Scope, effect: Effect) -> Effect:
+        """Return an unsettled effect to `intent` on purpose: it is about to be done a second time."""
+        intent = _Intent(effect.id, scope, effect.kind, effect.name, effect.target, effect.ref, self._clock.now())
+        return await self._ledger.write(lambda connection: _again(connection, intent))
+
+    async def done(self, effect: Effect, detail: str | None = None) -> None:
+        """Note that it happened."""
+        await self._settle(effect, "done", detail)
+
+    async def failed(self, effect: Effect, detail: str | None = None) -> None:
+        """Note that it was refused and surely did not happen; it may be tried again."""
+        await self._settle(effect, "failed", detail)
+
+    async def unknown(self, effect: Effect, detail: str | None = None) -> None:
+        """Note that nobody can tell; reports name it until somebody settles it."""
+        await self._settle(effect, "unknown", detail)
+
+    async def _settle(self, effect: Effect, state: EffectState, detail: str | None) -> None:
+        await self._ledger.record(_settle_many, _Result(effect.id, state, detail, self._clock.now()))
+
+
+def _find(connection: Connection, id_: str) -> Effect | None:
+    row = connection.execute(select(table).where(table.c.id == id_)).one_or_none()
+    return None if row is None else _effect(row)
+
+
+def _effect(row: Row[Any], *, fresh: bool = False) -> Effect:
+    return Effect(row.id, row.kind, row.name, row.target, row.ref, row.state, row.detail, fresh)
+
+
+def _check_fences(connection: Connection, intents: Sequence[_Intent]) -> None:
+    """Refuse the whole group when one scope is fenced; the writer then tries each alone, and only that one fails."""
+    slots = {(intent.scope.job, intent.scope.slot) for intent in intents}
+    rows = connection.execute(
+        select(lease.c.job, lease.c.slot, lease.c.fence).where(tuple_(lease.c.job, lease.c.slot).in_(slots))
+    )
+    fences = {(row.job, row.slot): row.fence for row in rows}
+    for intent in intents:
+        fence = fences.get((intent.scope.job, intent.scope.slot), intent.scope.fence)
+        if fence != intent.scope.fence:
+            raise Fenced(
+                f"{intent.scope.task_id}: {intent.kind} {intent.name} was not sent, another process has taken over "
+                f"{intent.scope.job}/{intent.scope.slot} (fence {fence}, ours is {intent.scope.fence})"
+            )
+
+
+def _begin_many(connection: Connection, intents: Sequence[_Intent]) -> list[Effect]:
+    _check_fences(connection, intents)
+    ids = {intent.id for intent in intents}
+    known = {row.id: _effect(row) for row in connection.execute(select(table).where(table.c.id.in_(ids)))}
+    new: list[dict[str, Any]] = []
+    results = []
+    for intent in intents:
+        effect = known.get(intent.id)
+        if effect is None:
+            effect = _fresh(intent)
+            new.append(_row(intent))
+        elif effect.state == "failed":
+            effect = _again(connection, intent)
+        results.append(effect)
+        known[intent.id] = Effect(**{**_fields(effect), "fresh": False})  # the next one in this group came second
+    if new:
+        connection.execute(insert(table), new)
+    return results
+
+
+def _fields(effect: Effect) -> dict[str, Any]:
+    return {name: getattr(effect, name) for name in Effect.__slots__}
+
+
+def _fresh(intent: _Intent) -> Effect:
+    return Effect(intent.id, intent.kind, intent.name, intent.target, intent.ref, "intent", fresh=True)
+
+
+def _row(intent: _Intent) -> dict[str, Any]:
+    scope = intent.scope
+    return {
+        "id": intent.id,
+        "job": scope.job,
+        "slot": scope.slot,
+        "key": scope.key,
+        "kind": intent.kind,
+        "name": intent.name,
+        "target": intent.target,
+        "ref": intent.ref,
+        "state": "intent",
+        "run_id": scope.run_id,
+        "intent_at": intent.at,
+    }
+
+
+def _again(connection: Connection, intent: _Intent) -> Effect:
+    _check_fences(connection, [intent])
+    values = {"state": "intent", "ref": intent.ref, "run_id": intent.scope.run_id, "intent_at": intent.at}
+    connection.execute(update(table).where(table.c.id == intent.id).values(**values, detail=None, done_at=None))
+    return _fresh(intent)
+
+
+def _settle_many(connection: Connection, results: Sequence[_Result]) -> list[None]:
+    for result in results:
+        values = {"state": result.state, "detail": result.detail, "done_at": result.at}
+        connection.execute(update(table).where(table.c.id == result.id).values(**values))
+    return [None] * len(results)

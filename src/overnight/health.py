@@ -1,0 +1,68 @@
+"""What `/api/health` says: is somebody needed, and why."""
+
+import asyncio
+import shutil
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+from sqlalchemy import update
+
+from overnight.alerts import firing
+from overnight.clock import Clock, iso
+from overnight.ledger import Ledger
+from overnight.ledger.tables import meta
+
+Status = Literal["healthy", "degraded", "unhealthy"]
+RANK: Mapping[Status, int] = {"healthy": 0, "degraded": 1, "unhealthy": 2}
+PATIENCE = 2.0  # seconds a check may take: a locked ledger is an answer, not a reason to hang
+HEARTBEAT = timedelta(minutes=3)  # three rounds of the dispatcher
+LOW_DISK = 200 * 1024 * 1024  # bytes
+
+Check = Callable[[], Awaitable[tuple[Status, str]]]
+
+
+async def health(ledger: Ledger, clock: Clock, root: Path, looked_at: Callable[[], datetime | None]) -> dict[str, Any]:
+    """`{status, timestamp, checks}`; the status is the worst of the checks. Takes about two seconds at most."""
+
+    async def heartbeat() -> tuple[Status, str]:
+        last = looked_at()
+        if last is None:
+            return "healthy", "first round is under way"
+        age = clock.now() - last
+        seen = f"looked {age.total_seconds():.0f} s ago"
+        return ("healthy" if age < HEARTBEAT else "unhealthy"), seen
+
+    async def writable() -> tuple[Status, str]:
+        await ledger.write(
+            lambda connection: connection.execute(update(meta).where(meta.c.name == "-").values(value=""))
+        )
+        return "healthy", "can be written"
+
+    async def disk() -> tuple[Status, str]:
+        free = shutil.disk_usage(root).free
+        return ("healthy" if free > LOW_DISK else "degraded"), f"{free // 1024**2} MB free"
+
+    async def alarms() -> tuple[Status, str]:
+        rows = await ledger.read(firing)
+        return ("degraded" if rows else "healthy"), ", ".join(row["key"] for row in rows) or "none"
+
+    checks: dict[str, Check] = {"scheduler": heartbeat, "ledger": writable, "disk": disk, "alerts": alarms}
+    told = dict(zip(checks, await asyncio.gather(*(_patiently(check) for check in checks.values())), strict=True))
+    worst = max((status for status, _ in told.values()), key=RANK.__getitem__)
+    return {
+        "status": worst,
+        "timestamp": iso(clock.now()),
+        "checks": {name: {"status": status, "output": output} for name, (status, output) in told.items()},
+    }
+
+
+async def _patiently(check: Check) -> tuple[Status, str]:
+    try:
+        async with asyncio.timeout(PATIENCE):
+            return await check()
+    except TimeoutError:
+        return "unhealthy", f"no answer within {PATIENCE:g} s"
+    except Exception as error:  # noqa: BLE001  its text could name paths or addresses
+        return "unhealthy", type(error).__name__

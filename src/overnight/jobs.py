@@ -1,0 +1,102 @@
+"""A job is a function of one item; `@job` says where the items come from and changes nothing else.
+
+    @job(items=active_subscribers, key=lambda s: s.id, concurrency=20)
+    async def daily_email(subscriber: Subscriber, run: Run) -> str: ...
+
+Decorating has no side effect and registers nowhere; the decorated function stays callable. The author never writes the
+loop: that one item's failure does not touch the others is structure, not care.
+"""
+
+import dataclasses
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar, get_type_hints, overload
+
+from pydantic import TypeAdapter
+
+from overnight.errors import ConfigError
+from overnight.run import Run
+
+I = TypeVar("I")  # noqa: E741  I for item, R for result: the two letters of this module
+R = TypeVar("R")
+
+Items = Callable[[Run], Iterable[I] | AsyncIterable[I]]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a job is run. Seconds for times; `attempts` includes the first."""
+
+    concurrency: int = 8
+    timeout: float = 3600.0
+    item_timeout: float = 120.0
+    attempts: int = 3
+
+    def override(self, values: dict[str, Any]) -> "Options":
+        """These options with some replaced."""
+        return dataclasses.replace(self, **{name: value for name, value in values.items() if value is not None})
+
+
+@dataclass(frozen=True)
+class Job(Generic[I, R]):
+    """A unit of schedule.yaml: `work` is done for each of `items`, known by `key`."""
+
+    name: str
+    work: Callable[[I, Run], Awaitable[R]]
+    items: Items[I] | None
+    key: Callable[[I], str]
+    options: dict[str, Any] = field(default_factory=dict)
+
+    async def __call__(self, item: I, run: Run) -> R:
+        """Do the work of one item."""
+        return await self.work(item, run)
+
+    def codec(self) -> TypeAdapter[I]:
+        """How an item travels through JSON: by the type of the function's first parameter."""
+        return TypeAdapter(self._hints().get("item", Any))
+
+    def results(self) -> TypeAdapter[R]:
+        """How a result is kept as JSON: by the function's return type."""
+        return TypeAdapter(self._hints().get("return", Any))
+
+    def _hints(self) -> dict[str, Any]:
+        try:
+            hints = get_type_hints(self.work)
+        except NameError as error:
+            raise ConfigError(f"job {self.name}: {error}; its types must be importable in its module") from error
+        first = next(iter(self.work.__code__.co_varnames), "")
+        return {"item": hints.get(first, Any), "return": hints.get("return", Any)}
+
+
+@overload
+def job(work: Callable[[str, Run], Awaitable[R]], /) -> Job[str, R]: ...
+@overload
+def job(
+    *,
+    items: Items[I],
+    key: Callable[[I], str] = ...,
+    concurrency: int | None = ...,
+    timeout: float | None = ...,
+    item_timeout: float | None = ...,
+    attempts: int | None = ...,
+) -> Callable[[Callable[[I, Run], Awaitable[R]]], Job[I, R]]: ...
+
+
+def job(
+    work: Callable[[Any, Run], Awaitable[Any]] | None = None,
+    /,
+    *,
+    items: Items[Any] | None = None,
+    key: Callable[[Any], str] = str,
+    **options: Any,
+) -> Any:
+    """Make a Job of a function of `(item, run)`; without `items` the one item is the slot, a string.
+
+    `concurrency` items at a time; `timeout` (seconds) for the run, `item_timeout` for one item; `attempts` for an item
+    that raises Transient. schedule.yaml wins over all of them.
+    """
+
+    def wrap(work: Callable[[Any, Run], Awaitable[Any]]) -> Job[Any, Any]:
+        return Job(work.__name__, work, items, key, options)
+
+    return wrap if work is None else wrap(work)

@@ -1,0 +1,173 @@
+"""Queries about items: plan them, page through them, record what became of them."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from sqlalchemy import Connection, and_, bindparam, or_, select, update
+
+from overnight.errors import Fenced
+from overnight.histogram import bucket_of
+from overnight.ledger.statements import add_up, insert_new
+from overnight.ledger.tables import histogram, item, lease, run, slot
+from overnight.outcome import STATES, Outcome, Scope, State
+
+Selection = Literal["due", "again"]
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """An item that is to be worked on; `payload` is its JSON, `state` what it was before."""
+
+    seq: int
+    key: str
+    payload: str
+    state: State
+    attempts: int
+    expires_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """An outcome on its way into the ledger; `was` is the state the item had before."""
+
+    scope: Scope
+    was: State
+    outcome: Outcome
+    ended_at: datetime
+
+
+def hold(connection: Connection, scope: Scope) -> None:
+    """Check in this transaction that the slot is still ours; raises Fenced."""
+    fence = connection.execute(
+        select(lease.c.fence).where(lease.c.job == scope.job, lease.c.slot == scope.slot)
+    ).scalar_one_or_none()
+    if fence is not None and fence != scope.fence:
+        raise Fenced(
+            f"{scope.job}/{scope.slot}: another process has taken over (fence {fence}, ours {scope.fence}); "
+            "this one writes nothing more"
+        )
+
+
+def plan(connection: Connection, scope: Scope, rows: Sequence[tuple[int, str, str]]) -> int:
+    """Add items `(seq, key, payload)` as pending; keys already planned are left alone. Returns how many were new."""
+    hold(connection, scope)
+    new = insert_new(
+        connection,
+        item,
+        [
+            {"job": scope.job, "slot": scope.slot, "key": key, "seq": seq, "state": "pending", "payload": payload}
+            for seq, key, payload in rows
+        ],
+    )
+    connection.execute(_slot_of(scope).values(pending=slot.c.pending + new))
+    return new
+
+
+def planned(connection: Connection, scope: Scope, now: datetime) -> None:
+    """The audience of the slot is complete, and from now on frozen."""
+    hold(connection, scope)
+    connection.execute(_slot_of(scope).values(planned_at=now))
+
+
+def page(
+    connection: Connection, scope: Scope, after: int, *, selection: Selection, now: datetime, limit: int = 500
+) -> list[Planned]:
+    """The next items to work on, in the order of the plan.
+
+    `due`: never finished, or deferred and their time has come. `again`: also what failed and what is still deferred.
+    """
+    ready = or_(item.c.state == "pending", and_(item.c.state == "retry", item.c.next_at <= now))
+    wanted = ready if selection == "due" else item.c.state.in_(("pending", "retry", "failed"))
+    rows = connection.execute(
+        select(item.c.seq, item.c.key, item.c.payload, item.c.state, item.c.attempts, item.c.expires_at)
+        .where(item.c.job == scope.job, item.c.slot == scope.slot, item.c.seq > after, wanted)
+        .order_by(item.c.seq)
+        .limit(limit)
+    )
+    return [Planned(*row) for row in rows]
+
+
+_finish = (
+    update(item)
+    .where(item.c.job == bindparam("b_job"), item.c.slot == bindparam("b_slot"), item.c.key == bindparam("b_key"))
+    .values(
+        {
+            name: bindparam(f"v_{name}")
+            for name in (
+                "state", "result", "reason", "error_class", "error_code", "error", "next_at", "expires_at", "run_id",
+                "ended_at", "duration_ms",
+            )
+        }
+        | {"attempts": item.c.attempts + bindparam("v_attempts")}
+    )
+)  # fmt: skip
+
+
+def record(connection: Connection, records: Sequence[Recorded]) -> list[None]:
+    """Write outcomes and, in the same transaction, the counts of their slots and runs. Raises Fenced."""
+    for scope in {(r.scope.job, r.scope.slot, r.scope.fence): r.scope for r in records}.values():
+        hold(connection, scope)
+    connection.execute(_finish, [_values(r) for r in records])
+    by_run: dict[tuple[str, str, str], list[Recorded]] = defaultdict(list)
+    for r in records:
+        by_run[r.scope.job, r.scope.slot, r.scope.run_id].append(r)
+    for part in by_run.values():
+        _count(connection, part)
+    return [None] * len(records)
+
+
+def _values(r: Recorded) -> dict[str, Any]:
+    scope, out = r.scope, r.outcome
+    return {
+        "b_job": scope.job, "b_slot": scope.slot, "b_key": out.key,
+        "v_state": out.state, "v_result": out.result, "v_reason": out.reason, "v_error_class": out.error_class,
+        "v_error_code": out.error_code, "v_error": out.error, "v_attempts": out.attempts, "v_next_at": out.next_at,
+        "v_expires_at": out.expires_at, "v_run_id": scope.run_id, "v_ended_at": r.ended_at,
+        "v_duration_ms": out.duration_ms,
+    }  # fmt: skip
+
+
+def _count(connection: Connection, records: Sequence[Recorded]) -> None:
+    """Move the counts of one run and its slot by what these outcomes change."""
+    scope = records[0].scope
+    ended = Counter(r.outcome.state for r in records)
+    change = Counter(ended)
+    change.subtract(r.was for r in records)
+    moved = {state: slot.c[state] + change[state] for state in STATES if change[state]}
+    if moved:
+        connection.execute(_slot_of(scope).values(moved))
+    attempts = sum(r.outcome.attempts for r in records)
+    counted = {state: run.c[state] + n for state, n in ended.items() if state != "pending"}
+    connection.execute(
+        update(run)
+        .where(run.c.id == scope.run_id)
+        .values(counted | {"items": run.c["items"] + len(records), "attempts": run.c.attempts + attempts})
+    )
+    worked = Counter(bucket_of(r.outcome.duration_ms) for r in records if r.outcome.state in ("ok", "failed"))
+    add_up(connection, histogram, [{"run_id": scope.run_id, "bucket": b, "n": n} for b, n in worked.items()], "n")
+
+
+def _slot_of(scope: Scope) -> Any:
+    return update(slot).where(slot.c.job == scope.job, slot.c.slot == scope.slot)
+
+
+def due_slots(connection: Connection, now: datetime) -> list[tuple[str, str]]:
+    """Slots `(job, slot)` with a deferred item whose time has come."""
+    rows = connection.execute(
+        select(item.c.job, item.c.slot).where(item.c.state == "retry", item.c.next_at <= now).distinct()
+    )
+    return [(job, name) for job, name in rows]
+
+
+def items_of(connection: Connection, job: str, name: str, states: Iterable[str] = STATES) -> list[dict[str, Any]]:
+    """All items of a slot in the given states, in the order of the plan, without their payload."""
+    columns = [column for column in item.c if column.name != "payload"]
+    rows = connection.execute(
+        select(*columns)
+        .where(item.c.job == job, item.c.slot == name, item.c.state.in_(list(states)))
+        .order_by(item.c.seq)
+    )
+    return [dict(row) for row in rows.mappings()]

@@ -1,0 +1,219 @@
+"""Queries about runs: open one, keep its lease, close it, find those that died."""
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection, RowMapping, insert, select, update
+
+from overnight.errors import Refused
+from overnight.ledger.items import hold
+from overnight.ledger.statements import insert_new, put
+from overnight.ledger.tables import effect, entry, item, lease, occurrence, once, run, seen, slot
+from overnight.outcome import RunStatus, Scope
+
+LEASE = timedelta(seconds=60)
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """A run that wants to start. `day` values are local dates; times are UTC."""
+
+    job: str
+    slot: str
+    kind: str
+    scheduled_for: datetime
+    slot_day: str
+    day: str
+    host: str
+    pid: int
+    code_version: str
+    config_hash: str
+    retry_of: str | None = None
+    rehearsal: bool = False
+    run_id: str = ""
+
+    @property
+    def worker_id(self) -> str:
+        """`host:pid`."""
+        return f"{self.host}:{self.pid}"
+
+
+def new_run_id(now: datetime) -> str:
+    """`r_` + time + chance: sorts by start."""
+    return f"r_{now:%Y%m%d%H%M%S}{uuid.uuid4().hex[:8]}"
+
+
+def open_run(connection: Connection, opening: Opening, now: datetime, *, locked: bool) -> Scope:
+    """Insert slot, run and lease in this one transaction; older runs of the slot still marked running were killed.
+
+    `locked` says that the caller holds the slot's file lock, so a lease of this same host is a dead process's.
+    Raises Refused while a process on another host holds the lease.
+    """
+    run_id = opening.run_id or new_run_id(now)
+    insert_new(
+        connection,
+        slot,
+        [
+            {
+                "job": opening.job, "slot": opening.slot, "day": opening.slot_day, "rehearsal": opening.rehearsal,
+                "scheduled_for": opening.scheduled_for, "created_at": now,
+            }
+        ],
+    )  # fmt: skip
+    fence = _take(connection, opening, run_id, now, locked=locked)
+    connection.execute(
+        update(run)
+        .where(run.c.job == opening.job, run.c.slot == opening.slot, run.c.status == "running", run.c.id != run_id)
+        .values(status="interrupted", reason="its process died", ended_at=now)
+    )
+    put(
+        connection,
+        run,
+        {
+            "id": run_id, "job": opening.job, "slot": opening.slot, "kind": opening.kind, "status": "running",
+            "retry_of": opening.retry_of, "scheduled_for": opening.scheduled_for, "started_at": now,
+            "day": opening.day, "worker_id": opening.worker_id, "code_version": opening.code_version,
+            "config_hash": opening.config_hash,
+        },
+    )  # fmt: skip
+    return Scope(opening.job, opening.slot, "", run_id, fence, opening.worker_id)
+
+
+def _take(connection: Connection, opening: Opening, run_id: str, now: datetime, *, locked: bool) -> int:
+    mine = (lease.c.job == opening.job) & (lease.c.slot == opening.slot)
+    held = connection.execute(select(lease).where(mine)).mappings().one_or_none()
+    values = {"run_id": run_id, "host": opening.host, "pid": opening.pid, "until": now + LEASE}
+    if held is None:
+        connection.execute(insert(lease).values(job=opening.job, slot=opening.slot, fence=1, **values))
+        return 1
+    if _alive(held, opening, run_id, now, locked=locked):
+        raise Refused(
+            f"{opening.job} {opening.slot} is being run by process {held['pid']} on {held['host']} ({held['run_id']}); "
+            "wait for it, or `overnight cancel` it"
+        )
+    connection.execute(update(lease).where(mine).values(fence=held["fence"] + 1, **values))
+    return int(held["fence"]) + 1
+
+
+def _alive(held: RowMapping, opening: Opening, run_id: str, now: datetime, *, locked: bool) -> bool:
+    if held["until"] is None or held["run_id"] == run_id or held["until"] <= now:
+        return False
+    return not (locked and held["host"] == opening.host)
+
+
+def renew(connection: Connection, scope: Scope, now: datetime) -> None:
+    """Keep the lease for another minute. Raises Fenced when it is no longer ours."""
+    hold(connection, scope)
+    connection.execute(
+        update(lease).where(lease.c.job == scope.job, lease.c.slot == scope.slot).values(until=now + LEASE)
+    )
+
+
+def close_run(connection: Connection, scope: Scope, status: RunStatus, reason: str | None, now: datetime) -> None:
+    """Set the run's status, release the lease, and mark the occurrence as `ran`. Raises Fenced."""
+    hold(connection, scope)
+    counts = slot_of(connection, scope.job, scope.slot)
+    connection.execute(
+        update(run)
+        .where(run.c.id == scope.run_id)
+        .values(status=status, reason=reason, ended_at=now, backlog=counts["pending"] + counts["retry"])
+    )
+    connection.execute(update(lease).where(lease.c.job == scope.job, lease.c.slot == scope.slot).values(until=None))
+    connection.execute(update(occurrence).where(occurrence.c.run_id == scope.run_id).values(state="ran"))
+
+
+def slot_of(connection: Connection, job: str, name: str) -> RowMapping:
+    """The slot's row."""
+    return connection.execute(select(slot).where(slot.c.job == job, slot.c.slot == name)).mappings().one()
+
+
+def run_of(connection: Connection, run_id: str) -> RowMapping | None:
+    """The run whose id starts with `run_id`; the newest when several do."""
+    query = select(run).where(run.c.id.startswith(run_id, autoescape=True)).order_by(run.c.started_at.desc()).limit(1)
+    return connection.execute(query).mappings().one_or_none()
+
+
+def latest_run(connection: Connection, job: str, name: str | None = None) -> RowMapping | None:
+    """The newest run of a job, or of one slot of it."""
+    query = select(run).where(run.c.job == job).order_by(run.c.started_at.desc(), run.c.id.desc()).limit(1)
+    if name is not None:
+        query = query.where(run.c.slot == name)
+    return connection.execute(query).mappings().one_or_none()
+
+
+def recent_runs(
+    connection: Connection, *, job: str | None = None, status: str | None = None, limit: int = 20
+) -> Sequence[RowMapping]:
+    """The newest runs first."""
+    query = select(run).order_by(run.c.started_at.desc(), run.c.id.desc()).limit(limit)
+    if job:
+        query = query.where(run.c.job == job)
+    if status:
+        query = query.where(run.c.status == status)
+    return connection.execute(query).mappings().all()
+
+
+def held_leases(connection: Connection) -> Sequence[RowMapping]:
+    """Leases not released: of runs that go on, or that died."""
+    return connection.execute(select(lease).where(lease.c.until.is_not(None))).mappings().all()
+
+
+def previous_slot(connection: Connection, job: str, scheduled_for: datetime) -> datetime | None:
+    """When the job's newest real slot before this one was due."""
+    query = (
+        select(slot.c.scheduled_for)
+        .where(slot.c.job == job, slot.c.scheduled_for < scheduled_for, slot.c.rehearsal.is_(False))
+        .order_by(slot.c.scheduled_for.desc())
+        .limit(1)
+    )
+    found: datetime | None = connection.execute(query).scalar_one_or_none()
+    return found
+
+
+def once_value(connection: Connection, job: str, name: str, value: str) -> str | None:
+    """The stored value of `once`, as JSON."""
+    query = select(once.c.value).where(once.c.job == job, once.c.slot == name, once.c.name == value)
+    found: str | None = connection.execute(query).scalar_one_or_none()
+    return found
+
+
+def keep_once(
+    connection: Connection, scope: Scope, name: str, value: str, marks: Sequence[tuple[str, str]], now: datetime
+) -> None:
+    """Store a `once` value together with the `(source, key)` marks it used up: both or neither. Raises Fenced."""
+    hold(connection, scope)
+    row = {"job": scope.job, "slot": scope.slot, "name": name, "value": value, "run_id": scope.run_id, "at": now}
+    put(connection, once, row)
+    insert_new(
+        connection,
+        seen,
+        [{"job": scope.job, "source": source, "key": key, "slot": scope.slot} for source, key in marks],
+    )
+
+
+def seen_by_others(connection: Connection, job: str, name: str, source: str) -> set[str]:
+    """Keys of a source that other slots of the job have used."""
+    query = select(seen.c.key).where(seen.c.job == job, seen.c.source == source, seen.c.slot != name)
+    return set(connection.execute(query).scalars())
+
+
+def effects_of(connection: Connection, job: str, name: str, states: Sequence[str] = ()) -> Sequence[RowMapping]:
+    """Side effects of a slot, all or those in the given states."""
+    query = select(effect).where(effect.c.job == job, effect.c.slot == name).order_by(effect.c.intent_at)
+    if states:
+        query = query.where(effect.c.state.in_(list(states)))
+    return connection.execute(query).mappings().all()
+
+
+def item_of(connection: Connection, job: str, name: str, key: str) -> RowMapping | None:
+    """One item with everything that is known of it."""
+    query = select(item).where(item.c.job == job, item.c.slot == name, item.c.key == key)
+    return connection.execute(query).mappings().one_or_none()
+
+
+def paused(connection: Connection, job: str) -> str | None:
+    """Why the job is paused; None when it is not."""
+    row = connection.execute(select(entry.c.paused_at, entry.c.pause_reason).where(entry.c.job == job)).one_or_none()
+    return None if row is None or row.paused_at is None else (row.pause_reason or "no reason given")

@@ -1,0 +1,304 @@
+"""The tables of the ledger: one schema for SQLite and Postgres.
+
+Money is integer nano-USD in BigInteger (a 32-bit column would end at $2.14), times are UTC text with milliseconds, so
+that a person with a SQL shell can read and sort them. Everything durable is keyed by (job, slot, …).
+"""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Dialect,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    TypeDecorator,
+    text,
+)
+
+from overnight.clock import iso
+
+SCHEMA_VERSION = 1
+
+
+class Instant(TypeDecorator[datetime]):
+    """An aware UTC datetime kept as `2026-11-22T07:00:00.000Z`, which sorts as text."""
+
+    impl = String(24)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> str | None:  # noqa: ARG002
+        """Write."""
+        return None if value is None else iso(value)
+
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        """Read."""
+        return None if value is None else datetime.fromisoformat(value).astimezone(UTC)
+
+
+metadata = MetaData()
+
+
+def _count(name: str) -> Column[int]:
+    return Column(name, BigInteger, nullable=False, server_default="0")
+
+
+def _counts() -> list[Column[int]]:
+    return [_count(name) for name in ("pending", "ok", "failed", "retry", "skipped", "unknown")]
+
+
+meta = Table("meta", metadata, Column("name", String(64), primary_key=True), Column("value", Text, nullable=False))
+
+# A job of schedule.yaml as it was last seen: since when it counts, and whether somebody paused it.
+entry = Table(
+    "entry",
+    metadata,
+    Column("job", String(128), primary_key=True),
+    Column("hash", String(64), nullable=False),
+    Column("effective_since", Instant, nullable=False),
+    Column("enabled", Boolean, nullable=False),
+    Column("paused_at", Instant),
+    Column("pause_reason", Text),
+)
+
+# One scheduled time of a job; the primary key decides which of several schedulers runs it.
+occurrence = Table(
+    "occurrence",
+    metadata,
+    Column("job", String(128), primary_key=True),
+    Column("scheduled_for", Instant, primary_key=True),
+    Column("id", String(40), nullable=False, unique=True),
+    Column("slot", String(64), nullable=False),
+    Column("state", String(16), nullable=False),  # claimed, queued -> ran | skipped | missed
+    Column("reason", Text),
+    Column("run_id", String(40)),
+    Column("noted_at", Instant, nullable=False),
+)
+
+# What runs are about. Counts are kept by delta in the transaction of each outcome; `rebuild` recomputes them.
+slot = Table(
+    "slot",
+    metadata,
+    Column("job", String(128), primary_key=True),
+    Column("slot", String(64), primary_key=True),
+    Column("day", String(10), nullable=False),  # local date of scheduled_for: the report day of outcomes
+    Column("scheduled_for", Instant, nullable=False),
+    Column("planned_at", Instant),  # set when the audience is complete, hence frozen
+    Column("rehearsal", Boolean, nullable=False, server_default=text("false")),
+    Column("created_at", Instant, nullable=False),
+    *_counts(),
+    _count("cost_nano"),
+)
+
+# One attempt over a slot. Its counts say what this run did, the slot's counts what the slot has come to.
+run = Table(
+    "run",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("job", String(128), nullable=False),
+    Column("slot", String(64), nullable=False),
+    Column("kind", String(16), nullable=False),  # scheduled, manual, retry, resume, sweep, dry
+    Column("retry_of", String(40)),
+    Column("status", String(16), nullable=False),
+    Column("reason", Text),
+    Column("scheduled_for", Instant, nullable=False),
+    Column("started_at", Instant, nullable=False),
+    Column("ended_at", Instant),
+    Column("day", String(10), nullable=False),  # local date of started_at
+    Column("worker_id", String(128), nullable=False),
+    Column("code_version", String(64), nullable=False),
+    Column("config_hash", String(64), nullable=False),
+    _count("items"),
+    *_counts()[1:],
+    _count("attempts"),
+    _count("backlog"),  # items left pending or retry when the run ended
+    _count("cost_nano"),
+    Index("run_by_slot", "job", "slot", "started_at"),
+    Index("run_by_start", "started_at"),
+)
+
+# Who may write to a slot. The fence number grows with each owner; a writer with an older one is refused.
+lease = Table(
+    "lease",
+    metadata,
+    Column("job", String(128), primary_key=True),
+    Column("slot", String(64), primary_key=True),
+    Column("run_id", String(40), nullable=False),
+    Column("host", String(255), nullable=False),
+    Column("pid", BigInteger, nullable=False),
+    Column("fence", BigInteger, nullable=False),
+    Column("until", Instant),  # None: released
+)
+
+item = Table(
+    "item",
+    metadata,
+    Column("job", String(128), primary_key=True),
+    Column("slot", String(64), primary_key=True),
+    Column("key", String(255), primary_key=True),
+    Column("seq", BigInteger, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("payload", Text, nullable=False),
+    Column("result", Text),
+    Column("reason", Text),
+    Column("error_class", String(16)),
+    Column("error_code", String(64)),
+    Column("error", Text),
+    _count("attempts"),
+    Column("next_at", Instant),
+    Column("expires_at", Instant),
+    Column("run_id", String(40)),
+    Column("ended_at", Instant),
+    _count("duration_ms"),
+    _count("cost_nano"),
+    Index("item_in_order", "job", "slot", "seq"),
+    Index(
+        "item_due",
+        "next_at",
+        sqlite_where=text("state = 'retry'"),
+        postgresql_where=text("state = 'retry'"),
+    ),
+    sqlite_with_rowid=False,
+)
+
+# Durations of a run in buckets of 1 % width: p50, p95 and p99 of any set of runs by addition.
+histogram = Table(
+    "histogram",
+    metadata,
+    Column("run_id", String(40), primary_key=True),
+    Column("bucket", Integer, primary_key=True),
+    _count("n"),
+    sqlite_with_rowid=False,
+)
+
+once = Table(
+    "once",
+    metadata,
+    Column("job", String(128), primary_key=True),
+    Column("slot", String(64), primary_key=True),
+    Column("name", String(128), primary_key=True),
+    Column("value", Text, nullable=False),
+    Column("run_id", String(40), nullable=False),
+    Column("at", Instant, nullable=False),
+)
+
+# What an edition has used, so that the next one does not bring it again. Written with the `once` value.
+seen = Table(
+    "seen",
+    metadata,
+    Column("job", String(128), primary_key=True),
+    Column("source", String(512), primary_key=True),
+    Column("key", String(512), primary_key=True),
+    Column("slot", String(64), nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# One model request, paid or not.
+call = Table(
+    "call",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("job", String(128), nullable=False),
+    Column("slot", String(64), nullable=False),
+    Column("key", String(255), nullable=False),
+    Column("hash", String(64), nullable=False),
+    Column("nth", Integer, nullable=False),
+    Column("run_id", String(40), nullable=False),
+    Column("role", String(64), nullable=False),
+    Column("model", String(128), nullable=False),
+    Column("status", String(16), nullable=False),  # ok, failed, unknown
+    Column("error_class", String(16)),
+    Column("error_code", String(64)),
+    Column("request_id", String(128)),
+    _count("input_tokens"),
+    _count("output_tokens"),
+    _count("cache_read_tokens"),
+    _count("cache_write_tokens"),
+    _count("cost_nano"),
+    Column("budget_day", String(10), nullable=False),
+    Column("started_at", Instant, nullable=False),
+    _count("duration_ms"),
+    Column("response", Text),
+    Index("call_by_question", "job", "slot", "key", "hash", "nth"),
+    Index("call_by_day", "budget_day"),
+)
+
+# A side effect outside: intent before, result after. What stands at `intent` after a crash is unknown.
+effect = Table(
+    "effect",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("job", String(128), nullable=False),
+    Column("slot", String(64), nullable=False),
+    Column("key", String(255), nullable=False),
+    Column("kind", String(16), nullable=False),  # mail
+    Column("name", String(128), nullable=False),  # the template
+    Column("target", String(255), nullable=False),  # opaque: a subscriber's id
+    Column("ref", String(255), nullable=False),  # the Message-ID
+    Column("state", String(16), nullable=False),  # intent, done, failed, unknown
+    Column("detail", Text),
+    Column("run_id", String(40), nullable=False),
+    Column("intent_at", Instant, nullable=False),
+    Column("done_at", Instant),
+    Index("effect_by_item", "job", "slot", "key"),
+)
+
+subscriber = Table(
+    "subscriber",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("email", String(320), nullable=False),
+    Column("normalized", String(320), nullable=False, unique=True),
+    Column("name", String(255), nullable=False),
+    Column("topics", Text, nullable=False),  # JSON list
+    Column("status", String(16), nullable=False),  # active, unsubscribed, suppressed
+    Column("reason", Text),
+    Column("created_at", Instant, nullable=False),
+    Column("changed_at", Instant, nullable=False),
+)
+
+task = Table(
+    "task",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("role", String(64), nullable=False),
+    Column("title", Text, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("priority", Integer, nullable=False, server_default="0"),
+    Column("state", String(16), nullable=False),  # open, done, cancelled
+    Column("source", String(255), nullable=False),
+    Column("digest", String(64), nullable=False, unique=True),
+    Column("created_at", Instant, nullable=False),
+    Column("done_at", Instant),
+)
+
+# settled + reserved never exceeds the cap: checked in the one statement that reserves.
+budget = Table(
+    "budget",
+    metadata,
+    Column("scope", String(255), primary_key=True),
+    Column("cap_nano", BigInteger, nullable=False),
+    _count("settled_nano"),
+    _count("reserved_nano"),
+    Column("warned_at", Instant),
+)
+
+alert = Table(
+    "alert",
+    metadata,
+    Column("key", String(255), primary_key=True),  # rule:scope
+    Column("rule", String(64), nullable=False),
+    Column("scope", String(255), nullable=False),
+    Column("state", String(16), nullable=False),  # firing, resolved
+    Column("message", Text, nullable=False),
+    _count("times"),
+    Column("first_at", Instant, nullable=False),
+    Column("last_at", Instant, nullable=False),
+    Column("notified_at", Instant),
+)

@@ -1,0 +1,94 @@
+"""Who is alive: an OS file lock that dies with its process, and a lease for owners on other machines.
+
+There is no "running" flag that could stick: a run whose lock is free, or whose lease has run out, was interrupted.
+"""
+
+import asyncio
+import fcntl
+import os
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from datetime import datetime
+from pathlib import Path
+
+from overnight.clock import Clock
+from overnight.errors import Fenced, Refused
+from overnight.ledger import Ledger
+from overnight.ledger.runs import LEASE, renew
+from overnight.outcome import Scope
+
+HOST = socket.gethostname()
+RENEW_EVERY = LEASE.total_seconds() / 4
+
+
+@contextmanager
+def slot_lock(root: Path, job: str, slot: str) -> Iterator[None]:
+    """Hold the slot's file lock for the length of the block. Raises Refused while another process holds it."""
+    descriptor = _open(root, job, slot)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise Refused(
+                f"{job} {slot} is being run by another process on this machine; wait for it, or `overnight cancel` it"
+            ) from error
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def is_dead(root: Path, *, job: str, slot: str, host: str, pid: int, until: datetime, now: datetime) -> bool:
+    """Whether the owner of a lease is gone: its lock is free here, or its lease has run out anywhere."""
+    if until <= now:
+        return True
+    return host == HOST and _is_free(root, job, slot) and not _exists(pid)
+
+
+def _is_free(root: Path, job: str, slot: str) -> bool:
+    descriptor = _open(root, job, slot)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    else:
+        return True
+    finally:
+        os.close(descriptor)
+
+
+def _exists(pid: int) -> bool:
+    """A scheduler holds a lease without the lock between its claim and its child's start."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _open(root: Path, job: str, slot: str) -> int:
+    folder = root / "var" / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    return os.open(folder / f"{job}.{slot}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+
+
+@asynccontextmanager
+async def kept_lease(ledger: Ledger, scope: Scope, clock: Clock, lost: Callable[[Fenced], None]) -> AsyncIterator[None]:
+    """Renew the lease while this event loop ticks; `lost` hears when somebody else has taken over."""
+
+    async def keep() -> None:
+        while True:
+            await asyncio.sleep(RENEW_EVERY)  # real time: a lease is between machines, not part of a simulation
+            try:
+                await ledger.write(lambda connection: renew(connection, scope, clock.now()))
+            except Fenced as error:
+                lost(error)
+                return
+
+    task = asyncio.create_task(keep())
+    try:
+        yield
+    finally:
+        task.cancel()

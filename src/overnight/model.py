@@ -1,0 +1,266 @@
+"""The model, behind one port: a request, a reply, and every failure as one of our errors.
+
+The only importer of anthropic, and a late one: it costs a second, which jobs without a model must not pay. The SDK
+never retries here: its repetitions would be unseen by budget and limits. HTTP 200 is not yet an answer: replies are
+checked field by field. Sampling parameters are not sent, current models refuse them.
+"""
+
+import asyncio
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, Self
+from urllib.parse import urlsplit
+
+from overnight.clock import Clock, SystemClock
+from overnight.errors import Invalid, OvernightError, Permanent, Stop, Transient
+from overnight.pricing import Usage
+from overnight.retry import retry_after
+
+DEADLINE = 300.0  # seconds for a whole request; the SDK's own timeouts are per read and never end a trickle
+OFFICIAL = "https://api.anthropic.com"
+OVERHEAD = 1_000  # tokens the API adds for the format of the answer; a generous bound
+SPENT = {"enforced_spend_limit_reached", "linked_organization_spend_limit_reached", "contract_spend_limit_reached"}
+LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+
+
+class Lost(Transient):
+    """The request may have been carried out and billed, but there is no usable reply."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRequest:
+    """What is asked: `messages` are `{"role", "content"}` with text contents, `schema` is that of the answer."""
+
+    model: str
+    system: str
+    messages: tuple[Mapping[str, str], ...]
+    max_tokens: int
+    schema: Mapping[str, Any] | None = None
+
+    @property
+    def size(self) -> int:
+        """UTF-8 bytes of all that is sent."""
+        texts = [self.system, *(message["content"] for message in self.messages), json.dumps(self.schema or "")]
+        return sum(len(text.encode(errors="surrogatepass")) for text in texts)
+
+    @property
+    def input_bound(self) -> int:
+        """Tokens the input cannot exceed: a token is at least one byte. About four times too high, but certain."""
+        return self.size + OVERHEAD
+
+    @property
+    def input_estimate(self) -> int:
+        """Tokens the input will have, roughly: for rate limits, which are corrected by real usage afterwards."""
+        return self.size // 3 + 1
+
+
+@dataclass(frozen=True, slots=True)
+class ModelReply:
+    """A reply that was billed, whatever it is worth: settle `usage` first, then ask for the `answer()`."""
+
+    text: str
+    stop_reason: str
+    usage: Usage
+    model: str
+    request_id: str
+
+    def answer(self) -> str:
+        """Return the text. Raises Invalid for a refusal, a reply that was cut off, and an empty one."""
+        if self.stop_reason == "refusal":
+            raise Invalid(f"{self.model} refused to answer", code="refusal")
+        if self.stop_reason in ("max_tokens", "model_context_window_exceeded"):
+            raise Invalid(
+                f"the answer of {self.model} was cut off ({self.stop_reason}); raise max_tokens of the role or give "
+                "it less data",
+                code="truncated",
+            )
+        if not self.text.strip():
+            raise Invalid(f"{self.model} answered with nothing ({self.stop_reason})", code="empty")
+        return self.text
+
+
+class Models(Protocol):
+    """Who answers requests: the real API, or a script in tests."""
+
+    async def create(self, request: ModelRequest) -> ModelReply:
+        """Answer one request, or raise one of our errors."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of what is open."""
+        ...
+
+
+@dataclass(slots=True)
+class _Fuse:
+    blown: bool = False
+
+
+_fuse = _Fuse()
+
+
+def forbid_real() -> None:
+    """From now on this process talks to models on loopback only: tests must not cost money."""
+    _fuse.blown = True
+
+
+class Model:
+    """Models of the Anthropic API, or of a server that speaks like it."""
+
+    def __init__(self, key: str, url: str, clock: Clock, deadline: float) -> None:
+        self._key = key
+        self._url = url
+        self._clock = clock
+        self._deadline = deadline
+        self._client: Any = None
+        self._opening = asyncio.Lock()
+
+    @classmethod
+    def open(cls, environ: Mapping[str, str], *, clock: Clock | None = None, deadline: float = DEADLINE) -> Self:
+        """Prepare a model with the key `ANTHROPIC_API_KEY` at `ANTHROPIC_BASE_URL` (default: the real API).
+
+        Connects to nothing yet; a missing key is a Stop of the first request. `deadline`: seconds for a whole request.
+        """
+        key = environ.get("ANTHROPIC_API_KEY", "").strip().strip("\"'").strip()
+        url = environ.get("ANTHROPIC_BASE_URL", "").strip() or OFFICIAL
+        return cls(key, url, clock or SystemClock(), deadline)
+
+    async def create(self, request: ModelRequest) -> ModelReply:
+        """Ask once, within the deadline.
+
+        Raises Transient for what may work in a moment (Lost when it may have been billed), Permanent for a request the
+        API refuses, Stop for what no request can get around: key, billing, an unknown model.
+        """
+        client = await self._opened()
+        import anthropic  # noqa: PLC0415  after _opened has loaded it in a thread
+
+        try:
+            async with asyncio.timeout(self._deadline):
+                reply = await client.messages.create(**_parameters(request))
+        except anthropic.APIError as error:
+            raise self._classified(error) from error
+        except TimeoutError as error:
+            raise Lost(f"{request.model} did not answer within {self._deadline:.0f} s", code="timeout") from error
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise _garbled("JSON that ends too early") from error
+        return _checked(reply)
+
+    async def close(self) -> None:
+        """Let go of the connections."""
+        if self._client is not None:
+            await self._client.close()
+            self._client = None
+
+    async def _opened(self) -> Any:
+        async with self._opening:
+            if self._client is None:
+                self._check()
+                self._client = await asyncio.to_thread(self._connected)
+        return self._client
+
+    def _check(self) -> None:
+        if _fuse.blown and urlsplit(self._url).hostname not in LOOPBACK:
+            raise Stop(f"a test would have asked the real model at {self._url}; script the answers", code="real_model")
+        if not self._key:
+            raise Stop(
+                "there is no API key for the model: set ANTHROPIC_API_KEY in .env, or try `overnight demo`",
+                code="no_api_key",
+            )
+        if not (self._key.isascii() and self._key.isprintable() and " " not in self._key):
+            raise Stop("ANTHROPIC_API_KEY holds characters no key has: copy it again into .env", code="no_api_key")
+
+    def _connected(self) -> Any:
+        import anthropic  # noqa: PLC0415  late, and in a thread: it takes a second
+
+        return anthropic.AsyncAnthropic(
+            api_key=self._key,
+            base_url=self._url,
+            max_retries=0,
+            timeout=self._deadline,
+            http_client=anthropic.DefaultAioHttpClient(timeout=self._deadline),
+        )
+
+    def _classified(self, error: Any) -> OvernightError:
+        """Our error for one of the SDK's, by class and code; messages change without notice."""
+        import anthropic  # noqa: PLC0415  loaded by now
+
+        if isinstance(error, anthropic.APIStatusError):
+            return _refused(error, retry_after(error.response.headers, self._clock))
+        if isinstance(error, anthropic.APIConnectionError):
+            return _disconnected(error, self._url)
+        return _garbled(type(error).__name__)
+
+
+def _parameters(request: ModelRequest) -> dict[str, Any]:
+    parameters: dict[str, Any] = {
+        "model": request.model,
+        "max_tokens": request.max_tokens,
+        "messages": [dict(message) for message in request.messages],
+    }
+    if request.system:
+        parameters["system"] = request.system
+    if request.schema is not None:
+        import anthropic  # noqa: PLC0415  loaded by now
+
+        schema = anthropic.transform_schema(dict(request.schema))
+        parameters["output_config"] = {"format": {"type": "json_schema", "schema": schema}}
+    return parameters
+
+
+def _refused(error: Any, after: float | None) -> OvernightError:
+    status, reason = error.status_code, error.error_code or error.type or "no reason given"
+    said = f"the model's API answered {status} ({reason}), request {error.request_id}"
+    code = error.error_code or f"http_{status}"
+    if error.error_code in SPENT or status == 402:
+        return Stop(f"{said}: the account may not spend more; see its billing page", code=code)
+    if status in (401, 403):
+        return Stop(f"{said}: check ANTHROPIC_API_KEY in .env and what this key may use", code=code)
+    if status == 404:
+        return Stop(f"{said}: check the names of models under `roles:` in schedule.yaml", code=code)
+    if status == 504:
+        return Lost(said, code=code, after=after)
+    if status in (408, 409, 429) or status >= 500:
+        return Transient(said, code=code, after=after)
+    return Permanent(said, code=code)
+
+
+def _disconnected(error: BaseException, url: str) -> OvernightError:
+    """Tell apart what was never sent, for want of a connection, from what may have been carried out.
+
+    Only the innermost cause can tell: the transport says ConnectError also for a connection cut after the request.
+    """
+    import aiohttp  # noqa: PLC0415  the SDK's backend, loaded by now
+
+    host = urlsplit(url).netloc
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
+            return Transient(f"cannot connect to the model at {host}", code="connection")
+        cause = cause.__cause__
+    return Lost(f"lost the connection to the model at {host} before its reply", code="connection_lost")
+
+
+def _garbled(what: str) -> Lost:
+    return Lost(f"the model's API answered 200, but not with a message: {what}", code="garbled")
+
+
+def _checked(reply: Any) -> ModelReply:
+    """Return the reply as ours; the SDK passes through whatever came: HTML as str, other JSON as a message of Nones."""
+    from anthropic.types import Message  # noqa: PLC0415  loaded by now
+
+    if not isinstance(reply, Message):
+        raise _garbled(type(reply).__name__)
+    usage = _usage(reply.usage)
+    if usage is None or not isinstance(reply.content, list) or not isinstance(reply.stop_reason, str):
+        raise _garbled("fields are missing")
+    texts = [block.text for block in reply.content if block.type == "text" and isinstance(block.text, str)]
+    return ModelReply("".join(texts), reply.stop_reason, usage, str(reply.model), str(reply._request_id or reply.id))  # noqa: SLF001  the SDK's documented name
+
+
+def _usage(billed: Any) -> Usage | None:
+    names = ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
+    counts = [getattr(billed, name, None) for name in names]
+    counts[2:] = [count or 0 for count in counts[2:]]
+    whole = [count for count in counts if isinstance(count, int) and count >= 0]
+    return Usage(*whole) if len(whole) == len(names) else None

@@ -1,0 +1,199 @@
+"""Occurrences: what is due is computed from schedule and ledger; the alarm clock only says when to look.
+
+`due` is pure. `claim` decides with one unique row who runs an occurrence, however many schedulers there are.
+"""
+
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal, Protocol
+
+from sqlalchemy import Connection, RowMapping, func, select, update
+
+from overnight.ledger.runs import Opening, open_run
+from overnight.ledger.statements import insert_new, put
+from overnight.ledger.tables import entry, lease, occurrence
+
+ON_TIME = timedelta(minutes=2)  # later than this a start counts as catching up
+MOST = 1000  # rows written one by one for a long absence; the rest shares one
+
+CatchUp = Literal["latest", "all", "none"]
+Overlap = Literal["skip", "queue", "replace"]
+
+
+class Fires(Protocol):
+    """The times of a job."""
+
+    def between(self, after: datetime, until: datetime) -> Iterable[datetime]:
+        """Times with after < t <= until, ascending, UTC."""
+        ...
+
+    def slot(self, t: datetime) -> str:
+        """The slot of a time."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """A job as the dispatcher sees it; `since` is when the entry began to count, `last` its newest occurrence."""
+
+    job: str
+    trigger: Fires
+    since: datetime
+    last: datetime | None
+    catch_up: CatchUp
+    max_age: timedelta
+    paused: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What becomes of one occurrence; `reason` says why it does not run."""
+
+    job: str
+    scheduled_for: datetime
+    slot: str
+    action: Literal["run", "skipped", "missed"]
+    reason: str = ""
+
+
+def due(timed: Timed, now: datetime) -> list[Decision]:
+    """Every occurrence up to now that has no row yet, each with what is to become of it. Pure.
+
+    Nothing from before the entry counted is due, so that an edited or re-enabled entry sends no back-dated mail.
+    """
+    after = max(timed.since, timed.last) if timed.last else timed.since
+    times = list(timed.trigger.between(after, now))
+    gone, times = times[:-MOST], times[-MOST:]
+    decisions = [_decide(timed, t, now, times[-1]) for t in times]
+    if gone:
+        reason = f"and {len(gone) - 1} earlier ones since {gone[0]:%Y-%m-%d %H:%M}Z"
+        decisions.insert(0, Decision(timed.job, gone[-1], timed.trigger.slot(gone[-1]), "missed", reason))
+    return decisions
+
+
+def _decide(timed: Timed, t: datetime, now: datetime, newest: datetime) -> Decision:
+    slot, late = timed.trigger.slot(t), now - t
+
+    def not_run(action: Literal["skipped", "missed"], reason: str) -> Decision:
+        return Decision(timed.job, t, slot, action, reason)
+
+    if timed.paused is not None:
+        return not_run("skipped", f"paused: {timed.paused}")
+    if late > timed.max_age:
+        return not_run("missed", f"nobody was there within max_age ({timed.max_age})")
+    if late > ON_TIME and timed.catch_up == "none":
+        return not_run("missed", "nobody was there, and catch_up is none")
+    if timed.catch_up == "latest" and t != newest:
+        return not_run("skipped", f"superseded by {newest:%Y-%m-%dT%H:%MZ} (catch_up: latest)")
+    return Decision(timed.job, t, slot, "run")
+
+
+def register(connection: Connection, hashes: Mapping[str, tuple[str, bool]], now: datetime) -> dict[str, RowMapping]:
+    """Note the jobs of the schedule as `{job: (hash, enabled)}`; returns their entries.
+
+    A job that is new, edited or enabled again counts from now on. Jobs gone from the schedule stop counting.
+    """
+    known = {row["job"]: row for row in connection.execute(select(entry)).mappings()}
+    for job, (digest, enabled) in hashes.items():
+        old = known.get(job)
+        if old is None or old["hash"] != digest or (enabled and not old["enabled"]):
+            kept = {"paused_at": old["paused_at"], "pause_reason": old["pause_reason"]} if old else {}
+            row = {"job": job, "hash": digest, "enabled": enabled, "effective_since": now}
+            put(connection, entry, row | kept)
+        elif enabled != old["enabled"]:
+            connection.execute(update(entry).where(entry.c.job == job).values(enabled=enabled))
+    for job in known.keys() - hashes.keys():
+        connection.execute(update(entry).where(entry.c.job == job).values(enabled=False))
+    return {row["job"]: row for row in connection.execute(select(entry)).mappings()}
+
+
+def set_pause(connection: Connection, job: str, at: datetime | None, reason: str | None, now: datetime) -> None:
+    """Pause a registered job, or with `at=None` end the pause: it then counts from now on."""
+    values = {"paused_at": at, "pause_reason": reason} | ({} if at else {"effective_since": now})
+    connection.execute(update(entry).where(entry.c.job == job).values(values))
+
+
+def newest(connection: Connection) -> dict[str, datetime]:
+    """The newest occurrence of each job that has one."""
+    query = select(occurrence.c.job, func.max(occurrence.c.scheduled_for)).group_by(occurrence.c.job)
+    return {job: at for job, at in connection.execute(query) if at is not None}
+
+
+def note(connection: Connection, decision: Decision, now: datetime) -> bool:
+    """Write the row of an occurrence that does not run; False when another process already has."""
+    row = _row(decision, now) | {"state": decision.action, "reason": decision.reason}
+    return bool(insert_new(connection, occurrence, [row]))
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """An occurrence this process has to see through; `run_id` is empty while it waits in the queue."""
+
+    id: str
+    run_id: str = ""
+
+
+def claim(
+    connection: Connection, decision: Decision, opening: Opening, now: datetime, overlap: Overlap
+) -> Claim | None:
+    """Take an occurrence: its row, run and lease in this one transaction. None when it is not ours to run.
+
+    While another slot of the job is being run, `overlap` decides: the row says `skipped`, or waits as `queued` (for
+    `replace` the caller cancels the other run).
+    """
+    row, id_ = _row(decision, now), f"o_{uuid.uuid4().hex[:16]}"
+    row["id"] = id_
+    busy = running(connection, decision.job, now)
+    if busy and overlap == "skip":
+        reason = f"overlap: {busy[0]['run_id']} of {busy[0]['slot']} was still going on"
+        insert_new(connection, occurrence, [row | {"state": "skipped", "reason": reason}])
+        return None
+    if busy:
+        new = insert_new(connection, occurrence, [row | {"state": "queued", "reason": f"waits ({overlap})"}])
+        return Claim(id_) if new else None
+    if not insert_new(connection, occurrence, [row | {"state": "claimed"}]):
+        return None
+    return Claim(id_, start(connection, id_, opening, now))
+
+
+def start(connection: Connection, occurrence_id: str, opening: Opening, now: datetime) -> str:
+    """Open the run of a claimed or queued occurrence; returns its id."""
+    scope = open_run(connection, opening, now, locked=False)
+    connection.execute(
+        update(occurrence)
+        .where(occurrence.c.id == occurrence_id)
+        .values(state="claimed", run_id=scope.run_id, reason=None)
+    )
+    return scope.run_id
+
+
+def queued(connection: Connection) -> Sequence[RowMapping]:
+    """Occurrences that wait for another run of their job, oldest first."""
+    query = select(occurrence).where(occurrence.c.state == "queued").order_by(occurrence.c.scheduled_for)
+    return connection.execute(query).mappings().all()
+
+
+def running(connection: Connection, job: str, now: datetime) -> Sequence[RowMapping]:
+    """Leases of the job that somebody keeps up."""
+    query = select(lease).where(lease.c.job == job, lease.c.until > now)
+    return connection.execute(query).mappings().all()
+
+
+def occurrence_of(connection: Connection, occurrence_id: str) -> RowMapping | None:
+    """One occurrence by its id."""
+    return connection.execute(select(occurrence).where(occurrence.c.id == occurrence_id)).mappings().one_or_none()
+
+
+def unfinished_on(connection: Connection, job: str, slot: str) -> bool:
+    """Whether the job's occurrence of that slot is still waiting or being run."""
+    query = select(occurrence.c.state).where(occurrence.c.job == job, occurrence.c.slot == slot)
+    return any(state in ("claimed", "queued") for state in connection.execute(query).scalars())
+
+
+def _row(decision: Decision, now: datetime) -> dict[str, object]:
+    return {
+        "job": decision.job, "scheduled_for": decision.scheduled_for, "slot": decision.slot, "noted_at": now,
+        "id": f"o_{uuid.uuid4().hex[:16]}", "state": "", "reason": None, "run_id": None,
+    }  # fmt: skip

@@ -1,0 +1,190 @@
+"""The ports of a run, made from the settings: who sends its mail, who asks its models, who tells the operators."""
+
+import os
+import secrets
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from overnight.agent import Agent
+from overnight.alerts import Alerter
+from overnight.budget import Budgets, Caps, JobCaps
+from overnight.clock import Clock
+from overnight.effects import Effects
+from overnight.errors import ConfigError, Permanent
+from overnight.ledger import Ledger
+from overnight.limits import Limits
+from overnight.mail import Mailer, MailSettings
+from overnight.model import Model, ModelReply, ModelRequest
+from overnight.redact import Redactor
+from overnight.roles import Role, Roles
+from overnight.schedule import JobSettings, Rate, Schedule
+
+OnUnknown = Literal["park", "resend", "reconcile"]
+
+REHEARSAL_OUTBOX = "outbox:var/rehearsal"
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """What a run reaches the outside with."""
+
+    mailer: Mailer
+    agent: Agent
+    alerter: Alerter
+
+    async def close(self) -> None:
+        """Let go of connections."""
+        await self.mailer.close()
+        await self.agent.model.close()
+
+
+def secret_of(root: Path, environ: Mapping[str, str]) -> bytes:
+    """What signs Message-IDs: `OVERNIGHT_SECRET`, or a secret of this project made on first use in `var/secret`.
+
+    Raises ConfigError when it can be neither read nor made.
+    """
+    given = environ.get("OVERNIGHT_SECRET")
+    if given:
+        return given.encode()
+    path = root / "var" / "secret"
+    try:
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _create(path)
+        return path.read_bytes().strip()
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}; set OVERNIGHT_SECRET, or make var/ writable") from error
+
+
+def _create(path: Path) -> None:
+    """All or nothing, so that a second process never reads half a secret."""
+    own = path.with_suffix(f".{os.getpid()}")
+    descriptor = os.open(own, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(secrets.token_hex(32))
+    try:
+        os.link(own, path)
+    except FileExistsError:
+        pass
+    finally:
+        own.unlink()
+
+
+def open_ports(
+    root: Path,
+    schedule: Schedule,
+    settings: JobSettings,
+    ledger: Ledger,
+    clock: Clock,
+    *,
+    rehearsal: bool = False,
+) -> Ports:
+    """The ports of a run of one job. A rehearsal mails into a folder of its own and asks no model."""
+    limits = Limits(_rates(schedule), clock)
+    post = _mailer(root, schedule, ledger, clock, limits, on_unknown=settings.on_unknown, rehearsal=rehearsal)
+    agent = Agent(
+        ledger=ledger,
+        model=Absent() if rehearsal else Model.open(schedule.environ, clock=clock),
+        roles=Roles(root, _roles(schedule)),
+        budgets=Budgets(ledger, clock, schedule.timezone, _caps(schedule)),
+        limits=limits,
+        clock=clock,
+    )
+    return Ports(post, agent, _alerter(schedule, ledger, clock, post))
+
+
+@asynccontextmanager
+async def operator_alerts(root: Path, schedule: Schedule, ledger: Ledger, clock: Clock) -> AsyncIterator[Alerter]:
+    """Tell the operators something that belongs to no run."""
+    post = _mailer(root, schedule, ledger, clock, Limits({}, clock))
+    try:
+        yield _alerter(schedule, ledger, clock, post)
+    finally:
+        await post.close()
+
+
+class Absent:
+    """The model of a rehearsal: there is none, so that every question goes to its fallback and costs nothing."""
+
+    async def create(self, request: ModelRequest) -> ModelReply:
+        """Refuse. Raises Permanent."""
+        raise Permanent(f"a rehearsal asks no model ({request.model} was meant)", code="rehearsal")
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+def _mailer(
+    root: Path,
+    schedule: Schedule,
+    ledger: Ledger,
+    clock: Clock,
+    limits: Limits,
+    *,
+    on_unknown: OnUnknown = "park",
+    rehearsal: bool = False,
+) -> Mailer:
+    sender = schedule.mail.sender
+    relay = limits.of("smtp")
+
+    async def pace() -> None:
+        await relay.acquire(messages=1)
+
+    return Mailer.open(
+        MailSettings(
+            transport=REHEARSAL_OUTBOX if rehearsal else schedule.mail.transport,
+            sender=sender,
+            unsubscribe_to=schedule.mail.unsubscribe_to or sender,
+            public_url=schedule.public_url,
+            on_unknown=on_unknown,
+        ),
+        root=root,
+        secret=secret_of(root, schedule.environ),
+        effects=Effects(ledger, clock),
+        ledger=ledger,
+        clock=clock,
+        zone=schedule.timezone,
+        pace=pace,
+    )
+
+
+def _alerter(schedule: Schedule, ledger: Ledger, clock: Clock, post: Mailer) -> Alerter:
+    channels = [schedule.channels[name] for name in schedule.alerts.to]
+    return Alerter(
+        ledger=ledger,
+        clock=clock,
+        post=post,
+        redactor=Redactor(schedule.secrets),
+        repeat=schedule.alerts.repeat,
+        emails=tuple(dict.fromkeys(address for channel in channels for address in channel.email)),
+        webhooks=tuple(channel.webhook for channel in channels if channel.webhook),
+    )
+
+
+def _rates(schedule: Schedule) -> dict[str, dict[str, Rate]]:
+    return {
+        name: {kind: rate for kind, rate in vars(limit).items() if rate is not None}
+        for name, limit in schedule.limits.items()
+    }
+
+
+def _roles(schedule: Schedule) -> dict[str, Role]:
+    return {
+        name: Role(
+            name,
+            models=tuple(role.model),
+            max_tokens=role.max_tokens,
+            max_turns=role.max_turns,
+            per_task_nano=role.budget.per_task,
+            tools=tuple(role.tools),
+        )
+        for name, role in schedule.roles.items()
+    }
+
+
+def _caps(schedule: Schedule) -> Caps:
+    jobs = {name: JobCaps(per_run=job.budget.per_run) for name, job in schedule.jobs.items()}
+    return Caps(schedule.budget.per_day, schedule.budget.warn_at, jobs)

@@ -1,0 +1,182 @@
+"""What a job may touch: its slot, its parameters, and the ports to model, mail and memory."""
+
+import asyncio
+import dataclasses
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol, TypeVar, get_type_hints
+from zoneinfo import ZoneInfo
+
+from pydantic import TypeAdapter
+
+from overnight.agent import MISSING, Answer
+from overnight.clock import Clock
+from overnight.errors import Fenced, OvernightError, Stop
+from overnight.ledger import Ledger
+from overnight.ledger.runs import keep_once, once_value, seen_by_others
+from overnight.outcome import Scope
+
+T = TypeVar("T")
+
+
+class Post(Protocol):
+    """Who sends mail for an item."""
+
+    async def send(self, scope: Scope, to: Any, template: str, context: Mapping[str, Any]) -> str:
+        """Send one mail; returns its Message-ID."""
+        ...
+
+
+class Asks(Protocol):
+    """Who asks a model for an item."""
+
+    async def ask(self, scope: Scope, role: str, *, data: Mapping[str, Any], output: type[T], fallback: T) -> Answer[T]:
+        """Ask in a role; returns an Answer."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """The mail of one item."""
+
+    post: Post
+    scope: Scope
+
+    async def send(self, to: Any, template: str, **context: Any) -> str:
+        """Send the mail `templates/<template>.*` to a subscriber or an address; returns its Message-ID.
+
+        At most one mail per item, template and recipient is sent, also after a crash. Raises Skip for one who has
+        unsubscribed, Permanent for a refused address, Deferred for a server that asks to come back later.
+        """
+        return await self.post.send(self.scope, to, template, context)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run over a slot, as one item sees it.
+
+    `slot` is the local date of the edition (or the UTC instant of a job that fires more often than daily);
+    `scheduled_for` (UTC) is when it was due, which may be long ago: a job asks `run.now()` and this, never the clock of
+    the machine. `previous` is when the slot before this one was due, None for the first.
+    """
+
+    scope: Scope
+    scheduled_for: datetime
+    params: Mapping[str, Any]
+    root: Path
+    zone: ZoneInfo
+    clock: Clock
+    ledger: Ledger
+    asks: Asks
+    post: Post
+    log: Any
+    previous: datetime | None = None
+    public_url: str = ""
+    rehearsal: bool = False
+    notices: dict[str, list[str]] = field(default_factory=dict)
+    _onces: "Onces" = field(default_factory=lambda: Onces())  # noqa: PLW0108  the class is defined below
+    _marks: list[tuple[str, str]] | None = None
+
+    @property
+    def job(self) -> str:
+        """The job's name."""
+        return self.scope.job
+
+    @property
+    def slot(self) -> str:
+        """What the run is about."""
+        return self.scope.slot
+
+    @property
+    def key(self) -> str:
+        """The key of the item."""
+        return self.scope.key
+
+    @property
+    def run_id(self) -> str:
+        """The id of this attempt."""
+        return self.scope.run_id
+
+    @property
+    def mail(self) -> Mail:
+        """The mail of this item."""
+        return Mail(self.post, self.scope)
+
+    def now(self) -> datetime:
+        """Wall clock, aware, UTC."""
+        return self.clock.now()
+
+    async def agent(self, role: str, *, data: Mapping[str, Any], output: type[T], fallback: T = MISSING) -> Answer[T]:
+        """Ask a model in a role of schedule.yaml; returns `Answer(value, source, model, cost_nano)`.
+
+        `data` is untrusted: it reaches the model fenced, as material. With a `fallback` the call never fails: the
+        answer's `source` says `"fallback"`.
+        """
+        return await self.asks.ask(self.scope, role, data=data, output=output, fallback=fallback)
+
+    async def once(self, compute: Callable[["Run"], Awaitable[T]]) -> T:
+        """The value of `compute(run)`, computed once per slot and stored before anybody uses it.
+
+        Items that ask at the same time wait for the same computation; a later run gets the stored value. A failing
+        computation is a Stop: no item can do without it.
+        """
+        value: T = await self._onces.get(compute, self)
+        return value
+
+    async def seen(self, source: str) -> set[str]:
+        """Keys of `source` that other slots of this job have marked as seen."""
+        return await self.ledger.read(seen_by_others, self.job, self.slot, source)
+
+    def mark_seen(self, source: str, keys: Iterable[str]) -> None:
+        """Mark keys of `source` as used by this slot; stored together with the `once` value being computed."""
+        if self._marks is None:
+            raise RuntimeError("mark_seen belongs into a function that is called through run.once")
+        self._marks.extend((source, key) for key in keys)
+
+    def warn(self, topic: str, message: str) -> None:
+        """Tell the operator of something that does not stop the job: a log line now, one alert per run and topic."""
+        self.log.warning(message, topic=topic)
+        self.notices.setdefault(topic, []).append(message)
+
+    def for_item(self, key: str) -> "Run":
+        """This run as the item `key` sees it."""
+        return dataclasses.replace(self, scope=dataclasses.replace(self.scope, key=key))
+
+
+class Onces:
+    """The `once` values of a run: each is computed by the first item that asks."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[str, asyncio.Task[Any]] = {}
+
+    async def get(self, compute: Callable[[Run], Awaitable[T]], run: Run) -> T:
+        """The value, computed or waited for. The computation outlives an item that gives up waiting."""
+        name = getattr(compute, "__name__", type(compute).__name__)
+        if name not in self._tasks:
+            self._tasks[name] = asyncio.create_task(_compute(name, compute, run))
+        value: T = await asyncio.shield(self._tasks[name])
+        return value
+
+
+async def _compute(name: str, compute: Callable[[Run], Awaitable[T]], run: Run) -> T:
+    codec: TypeAdapter[T] = TypeAdapter(get_type_hints(compute).get("return", Any))
+    stored = await run.ledger.read(once_value, run.job, run.slot, name)
+    if stored is None:
+        marks: list[tuple[str, str]] = []
+        scope = dataclasses.replace(run.scope, key=f"once:{name}")
+        try:
+            value = await compute(dataclasses.replace(run, scope=scope, _marks=marks))
+        except (Stop, Fenced):
+            raise
+        except OvernightError as error:
+            raise Stop(f"once {name}: {error}", code=error.code) from error
+        except Exception as error:
+            raise Stop(f"once {name}: {type(error).__name__}: {error}", code="bug") from error
+        stored = codec.dump_json(value).decode()
+        kept = [] if run.rehearsal else marks
+        now = run.now()
+        text = stored
+        await run.ledger.write(lambda connection: keep_once(connection, scope, name, text, kept, now))
+    return codec.validate_json(stored)

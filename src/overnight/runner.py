@@ -1,0 +1,344 @@
+"""One run over one slot, from the lock to the reports."""
+
+import asyncio
+import dataclasses
+import hashlib
+import os
+import signal
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import RowMapping
+
+from overnight import __version__, alerts, logs, project
+from overnight.alerts import Alarm
+from overnight.batch import Batch, Picked
+from overnight.clock import Clock
+from overnight.errors import ConfigError, Fenced, Refused, Stop
+from overnight.jobs import Job, Options
+from overnight.ledger import Ledger
+from overnight.ledger.runs import Opening, close_run, open_run, paused, previous_slot, slot_of
+from overnight.liveness import HOST, kept_lease, slot_lock
+from overnight.outcome import Outcome, RunStatus, Scope, run_status
+from overnight.ports import Ports, open_ports
+from overnight.publishing import publish
+from overnight.redact import Redactor
+from overnight.run import Run
+from overnight.schedule import JobSettings, Schedule
+
+REHEARSAL = "~"  # in a slot's name: a slot that touches nothing real
+
+
+@dataclass(frozen=True, slots=True)
+class Workplace:
+    """What every run of a project shares."""
+
+    root: Path
+    schedule: Schedule
+    ledger: Ledger
+    clock: Clock
+    redactor: Redactor
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Which run is wanted.
+
+    `slot` None means the slot of now. `run_id` is that of a run which a scheduler has opened already. `confirm` is
+    asked before the first mail to real people and raises Refused.
+    """
+
+    job: str
+    slot: str | None = None
+    kind: str = "manual"
+    picked: Picked = field(default_factory=Picked)
+    run_id: str = ""
+    retry_of: str | None = None
+    rehearsal: bool = False
+    confirm: Callable[[str], None] = lambda _place: None
+    on_total: Callable[[int], None] = lambda _total: None
+    on_outcome: Callable[[Outcome], None] = lambda _outcome: None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of a run. `items` are the counts of what this run worked on, `slot_items` what the slot has come to."""
+
+    run_id: str
+    job: str
+    slot: str
+    status: RunStatus
+    items: dict[str, int]
+    slot_items: dict[str, int]
+    cost_nano: int
+    duration_s: float
+    reason: str | None = None
+    reports: tuple[str, ...] = ()
+    places: tuple[str, ...] = ()
+    fallbacks: int = 0
+
+
+async def run_slot(work: Workplace, request: Request) -> Result:
+    """Run a slot, or continue it: what is finished is not repeated.
+
+    Raises ConfigError (unknown job, broken code or template) before anything is written, Refused when the slot is
+    being run elsewhere, the job is paused or mailing was not confirmed.
+    """
+    settings = settings_of(work.schedule, request.job)
+    project.attach(work.root)
+    job = project.load_job(request.job, settings.target)
+    job.codec()
+    slot = _slot(settings, request, work.clock.now())
+    if request.kind == "scheduled" and (reason := work.ledger.reading(paused, request.job)) is not None:
+        raise Refused(f"{request.job} is paused: {reason}; `overnight resume-job {request.job}`")
+    with slot_lock(work.root, request.job, slot):
+        opening = _opening(work, settings, job, request, slot)
+        now = work.clock.now()
+        ports = open_ports(work.root, work.schedule, settings, work.ledger, work.clock, rehearsal=request.rehearsal)
+        try:
+            if ports.mailer.real:
+                request.confirm(ports.mailer.place)
+            scope = await work.ledger.write(lambda connection: open_run(connection, opening, now, locked=True))
+            return await _Attempt(work, request, settings, job, scope, ports).go()
+        finally:
+            await ports.close()
+
+
+def settings_of(schedule: Schedule, job: str) -> JobSettings:
+    """The job's entry. Raises ConfigError with a suggestion."""
+    if job in schedule.jobs:
+        return schedule.jobs[job]
+    from overnight.schedule.problem import did_you_mean  # noqa: PLC0415  only for the message
+
+    hint = did_you_mean(job, schedule.jobs)
+    known = ", ".join(schedule.jobs)
+    raise ConfigError(f"schedule.yaml has no job {job!r}; " + (hint or f"it has {known or 'none'}"))
+
+
+def _slot(settings: JobSettings, request: Request, now: datetime) -> str:
+    trigger = settings.trigger()
+    if request.slot is None:
+        slot = trigger.slot(now.replace(second=0, microsecond=0))
+    else:
+        slot = request.slot
+        try:
+            trigger.scheduled_for(slot.partition(REHEARSAL)[0])
+        except ValueError as error:
+            raise ConfigError(f"{request.job}: --slot {slot}: {error}") from error
+    if request.rehearsal and REHEARSAL not in slot:
+        slot = f"{slot}{REHEARSAL}{uuid.uuid4().hex[:6]}"
+    return slot
+
+
+def _opening(work: Workplace, settings: JobSettings, job: Job[Any, Any], request: Request, slot: str) -> Opening:
+    scheduled_for = settings.trigger().scheduled_for(slot.partition(REHEARSAL)[0])
+    source = Path(job.work.__code__.co_filename)
+    return Opening(
+        job=request.job,
+        slot=slot,
+        kind=request.kind,
+        scheduled_for=scheduled_for,
+        slot_day=scheduled_for.astimezone(settings.zone).date().isoformat(),
+        day=work.clock.now().astimezone(work.schedule.timezone).date().isoformat(),
+        host=HOST,
+        pid=os.getpid(),
+        code_version=f"{__version__}+{hashlib.sha256(source.read_bytes()).hexdigest()[:8]}",
+        config_hash=work.schedule.config_hash,
+        retry_of=request.retry_of,
+        rehearsal=request.rehearsal,
+        run_id=request.run_id,
+    )
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """The steps of one run, in order."""
+
+    work: Workplace
+    request: Request
+    settings: JobSettings
+    job: Job[Any, Any]
+    scope: Scope
+    ports: Ports
+    interrupted: bool = False
+    alarms: list[Alarm] = field(default_factory=list)
+
+    async def go(self) -> Result:
+        started = self.work.clock.monotonic()
+        log = logs.get().bind(run_id=self.scope.run_id, worker_id=self.scope.worker_id)
+        run = await self._run(log)
+        batch = self._batch(run)
+        log.info("run started", job=self.scope.job, slot=self.scope.slot, kind=self.request.kind)
+        async with self._signals(batch), kept_lease(self.work.ledger, self.scope, self.work.clock, batch._lose):  # noqa: SLF001
+            stopped = await self._items(batch)
+        if batch.fenced is not None:
+            raise batch.fenced
+        status = self._status(batch, stopped)
+        reason = str(stopped) if stopped else None
+        now = self.work.clock.now()
+        await self.work.ledger.write(lambda connection: close_run(connection, self.scope, status, reason, now))
+        result = await self._result(batch, status, reason, started)
+        log.info(
+            "run ended",
+            status=status,
+            cost=alerts.dollars(result.cost_nano),
+            duration=result.duration_s,
+            **result.items,
+        )
+        await self._tell(run, batch, stopped)
+        return await self._reported(result)
+
+    async def _run(self, log: Any) -> Run:
+        ledger, scope = self.work.ledger, self.scope
+        slot = await ledger.read(slot_of, scope.job, scope.slot)
+        return Run(
+            scope=scope,
+            scheduled_for=slot["scheduled_for"],
+            params=self.settings.params,
+            root=self.work.root,
+            zone=self.settings.zone,
+            clock=self.work.clock,
+            ledger=ledger,
+            asks=self.ports.agent,
+            post=self.ports.mailer,
+            log=log,
+            previous=await ledger.read(previous_slot, scope.job, slot["scheduled_for"]),
+            public_url=self.work.schedule.public_url,
+            rehearsal=self.request.rehearsal,
+        )
+
+    def _batch(self, run: Run) -> Batch:
+        set_here = self.settings.explicit
+        options = Options().override(self.job.options).override(
+            {
+                "concurrency": self.settings.concurrency if "concurrency" in set_here else None,
+                "timeout": self.settings.timeout.total_seconds() if "timeout" in set_here else None,
+                "item_timeout": self.settings.item_timeout.total_seconds() if "item_timeout" in set_here else None,
+                "attempts": self.settings.retry.attempts if self.settings.retry else None,
+            }
+        )  # fmt: skip
+        return Batch(
+            job=self.job,
+            run=run,
+            options=options,
+            expires_at=self._expires_at(),
+            redact=self.work.redactor.text,
+            on_outcome=self.request.on_outcome,
+        )
+
+    def _expires_at(self) -> datetime:
+        """Deferred items are tried again until the job's next slot, but at least for an hour."""
+        now = self.work.clock.now()
+        following = self.settings.trigger().next(now)
+        return max(following or now + timedelta(days=1), now + timedelta(hours=1))
+
+    async def _items(self, batch: Batch) -> Stop | None:
+        """Plan and work; returns why the run could not go on."""
+        slot = await self.work.ledger.read(slot_of, self.scope.job, self.scope.slot)
+        planning = None if slot["planned_at"] else asyncio.create_task(batch.plan())
+        if planning is None:
+            self.request.on_total(slot["pending"] + slot["retry"])
+        else:
+            planning.add_done_callback(self._planned)
+        timer = asyncio.get_running_loop().call_later(batch.options.timeout, self._time_is_up, batch)
+        try:
+            await batch.work(self.request.picked, planning)
+        finally:
+            timer.cancel()
+        if planning is not None:
+            try:
+                await planning
+            except Stop as error:
+                return error
+            except ConfigError as error:
+                return Stop(str(error), code=error.code)
+        return batch.stopped
+
+    def _planned(self, planning: asyncio.Task[int]) -> None:
+        if not planning.cancelled() and planning.exception() is None:
+            self.request.on_total(planning.result())
+
+    def _time_is_up(self, batch: Batch) -> None:
+        limit = timedelta(seconds=batch.options.timeout)
+        batch.stopped = Stop(f"the run took longer than its timeout of {limit}; the rest is pending", code="timeout")
+        batch.drain()
+
+    @asynccontextmanager
+    async def _signals(self, batch: Batch) -> AsyncIterator[None]:
+        """The first SIGTERM or SIGINT drains the batch for `drain` seconds, the second ends it at once."""
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+
+        def stop() -> None:
+            if self.interrupted or task is None:
+                os._exit(130)  # every outcome so far is durable; what is in flight is resumed
+            self.interrupted = True
+            batch.drain()
+            loop.call_later(self.work.schedule.drain.total_seconds(), os._exit, 130)
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
+    def _status(self, batch: Batch, stopped: Stop | None) -> RunStatus:
+        if stopped is not None:
+            return "stopped"
+        if self.interrupted:
+            return "interrupted"
+        counts = {name: batch.counts[name] for name in ("ok", "failed", "retry", "skipped", "unknown")}
+        return run_status(counts)
+
+    async def _result(self, batch: Batch, status: RunStatus, reason: str | None, started: float) -> Result:
+        slot = await self.work.ledger.read(slot_of, self.scope.job, self.scope.slot)
+        run = await self.work.ledger.read(_run_row, self.scope.run_id)
+        names = ("ok", "failed", "retry", "skipped", "unknown")
+        items = {"total": sum(batch.counts.values())} | {name: batch.counts[name] for name in names}
+        return Result(
+            run_id=self.scope.run_id,
+            job=self.scope.job,
+            slot=self.scope.slot,
+            status=status,
+            items=items,
+            slot_items={name: slot[name] for name in ("pending", *names)},
+            cost_nano=run["cost_nano"],
+            duration_s=round(self.work.clock.monotonic() - started, 3),
+            reason=reason,
+            places=(self.ports.mailer.place,),
+            fallbacks=sum(self.ports.agent.fallbacks.values()),
+        )
+
+    async def _tell(self, run: Run, batch: Batch, stopped: Stop | None) -> None:
+        """Raise and settle the alerts of this run; a rehearsal wakes nobody."""
+        if self.request.rehearsal:
+            return
+        found = alerts.of_run(self.scope, batch.bugs, stopped, run.notices, self.ports.agent.notices)
+        rate = await alerts.of_success_rate(
+            self.work.ledger, self.work.schedule.alerts, self.scope.job, self.work.clock
+        )
+        await self.ports.alerter.settle_run(self.scope.job, [*found, *rate])
+
+    async def _reported(self, result: Result) -> Result:
+        if self.request.rehearsal:
+            return result
+        published = await publish(self.work.root, self.work.schedule, self.work.ledger, self.work.clock, [self.scope])
+        return dataclasses.replace(result, reports=published)
+
+
+def _run_row(connection: Any, run_id: str) -> RowMapping:
+    from sqlalchemy import select  # noqa: PLC0415
+
+    from overnight.ledger.tables import run  # noqa: PLC0415
+
+    row: RowMapping = connection.execute(select(run).where(run.c.id == run_id)).mappings().one()
+    return row
+
+
+__all__ = ["Fenced", "Request", "Result", "Workplace", "run_slot", "settings_of"]

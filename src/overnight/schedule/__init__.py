@@ -1,0 +1,48 @@
+"""schedule.yaml: what runs when, read into typed settings."""
+
+from overnight.schedule.editor import json_schema
+from overnight.schedule.job import Defaults, JobSettings, Retry, RunBudget
+from overnight.schedule.loading import load, loads
+from overnight.schedule.model import (
+    Alerts,
+    Budget,
+    Channel,
+    DailyCost,
+    Duration95,
+    Limit,
+    Mail,
+    Missed,
+    Reports,
+    RoleSettings,
+    Schedule,
+    SuccessRate,
+    TaskBudget,
+)
+from overnight.schedule.problem import Problem, ScheduleErrors
+from overnight.schedule.values import Rate
+
+__all__ = [
+    "Alerts",
+    "Budget",
+    "Channel",
+    "DailyCost",
+    "Defaults",
+    "Duration95",
+    "JobSettings",
+    "Limit",
+    "Mail",
+    "Missed",
+    "Problem",
+    "Rate",
+    "Reports",
+    "Retry",
+    "RoleSettings",
+    "RunBudget",
+    "Schedule",
+    "ScheduleErrors",
+    "SuccessRate",
+    "TaskBudget",
+    "json_schema",
+    "load",
+    "loads",
+]

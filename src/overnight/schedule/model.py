@@ -1,0 +1,243 @@
+"""schedule.yaml as typed, read-only settings."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from decimal import Decimal
+from types import MappingProxyType
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr
+
+from overnight.schedule.job import UTC_ZONE, Defaults, JobSettings, Strict, digest
+from overnight.schedule.problem import did_you_mean, one_of
+from overnight.schedule.values import (
+    NANO,
+    WORDS_FORM,
+    Count,
+    Duration,
+    Factor,
+    Length,
+    MedianDays,
+    Money,
+    Percent,
+    RateValue,
+    Words,
+    Zone,
+)
+
+
+def _scheme_of(value: str, known: tuple[str, ...], forms: str) -> str:
+    """Refuse a URL whose scheme is not known; the value itself may hold a password and is not shown."""
+    scheme = value.partition(":")[0]
+    if ":" not in value or scheme not in known:
+        shown = scheme if ":" in value else ""
+        hint = did_you_mean(shown, known)
+        raise ValueError(
+            f"must begin with {one_of([f'{one}:' for one in known])}, as in {forms}" + (hint and f"; {hint}")
+        )
+    return value
+
+
+def _transport(value: str) -> str:
+    _scheme_of(value, ("outbox", "smtp", "smtps"), "outbox:var/outbox or smtp://user:${SMTP_PASSWORD}@host:587")
+    if value.startswith("smtp") and not urlsplit(value).hostname:
+        raise ValueError("names no host; write smtp://host:587")
+    if value == "outbox:":
+        raise ValueError("names no folder; write outbox:var/outbox")
+    return value
+
+
+def _ledger(value: str) -> str:
+    return _scheme_of(value, ("sqlite", "postgresql", "postgresql+psycopg"), "sqlite:///var/overnight.db")
+
+
+def _reports(value: str) -> str:
+    if "://" in value:
+        _scheme_of(value, ("s3",), "var/reports or s3://bucket/prefix")
+        if not urlsplit(value).netloc:
+            raise ValueError("names no bucket; write s3://bucket/prefix")
+    elif not value.strip():
+        raise ValueError("names no folder; write var/reports or s3://bucket/prefix")
+    return value
+
+
+def _web(value: str) -> str:
+    if value and not (value.startswith(("http://", "https://")) and urlsplit(value).hostname):
+        raise ValueError("is not a web address; write https://host/path")
+    return value
+
+
+def _folder(value: str) -> str:
+    if not value.strip() or "://" in value:
+        raise ValueError("must be a local folder, as in var/spool")
+    return value
+
+
+def _address(value: str) -> str:
+    local, at, host = value.rpartition("@")
+    if not (local and at and host.strip("> ")) or any(char in value for char in "\r\n"):
+        raise ValueError(f"{value!r} is not an e-mail address")
+    return value
+
+
+Address = Annotated[str, AfterValidator(_address)]
+Addresses = Annotated[list[Address], *WORDS_FORM]
+WebAddress = Annotated[str, AfterValidator(_web)]
+Models = Annotated[Words, Field(min_length=1)]
+
+
+class Mail(Strict):
+    """How mail leaves: `outbox:FOLDER`, `smtp://…` or `smtps://…`."""
+
+    transport: Annotated[str, AfterValidator(_transport)] = "outbox:var/outbox"
+    sender: Address = Field(default="overnight <overnight@localhost.localdomain>", alias="from")
+    unsubscribe_to: Address | None = None
+
+
+class Reports(Strict):
+    """Where the CSVs go: a folder or `s3://bucket/prefix`; `spool` holds what is not uploaded yet."""
+
+    to: Annotated[str, AfterValidator(_reports)] = "var/reports"
+    spool: Annotated[str, AfterValidator(_folder)] = "var/spool"
+
+
+class Budget(Strict):
+    """What the project may spend on a wall-clock day, and the fraction at which it warns."""
+
+    per_day: Money = 10 * NANO
+    warn_at: Percent = Decimal("0.8")
+
+
+class Limit(Strict):
+    """What one dependency allows; a rate that is not given is not limited."""
+
+    requests: RateValue | None = None
+    input_tokens: RateValue | None = None
+    output_tokens: RateValue | None = None
+    messages: RateValue | None = None
+
+
+class TaskBudget(Strict):
+    """What one task of a role may cost."""
+
+    per_task: Money | None = None
+
+
+class RoleSettings(Strict):
+    """What an agent may be: models from cheap to dear, lengths, budget, tools with argument limits."""
+
+    model: Models
+    max_tokens: Count = 1024
+    max_turns: Count = 1
+    budget: TaskBudget = TaskBudget()
+    tools: dict[str, Annotated[dict[str, Any], BeforeValidator(lambda value: {} if value is None else value)]] = Field(
+        default_factory=dict
+    )
+
+
+class Channel(Strict):
+    """Where an alert goes; an empty webhook is switched off."""
+
+    email: Addresses = Field(default_factory=list)
+    webhook: WebAddress = ""
+
+
+class SuccessRate(Strict):
+    """Alert when fewer items succeed than `below`; over when `recover` is reached again."""
+
+    below: Percent = Decimal("0.95")
+    recover: Percent = Decimal("0.97")
+    window: Length = timedelta(hours=24)
+    min_items: Count = 20
+
+
+class DailyCost(Strict):
+    """Alert when a day costs more than so many times the median of the last days."""
+
+    above: Factor = Decimal("1.5")
+    of: MedianDays = 7
+
+
+class Duration95(Strict):
+    """Alert when the 95th percentile of item durations is above this."""
+
+    above: Length = timedelta(minutes=5)
+
+
+class Missed(Strict):
+    """Alert when an occurrence has not started after this time."""
+
+    after: Length = timedelta(minutes=30)
+
+
+class Alerts(Strict):
+    """What is worth waking somebody for, and whom."""
+
+    to: Words = Field(default_factory=list)
+    success_rate: SuccessRate = SuccessRate()
+    daily_cost: DailyCost = DailyCost()
+    p95_duration: Duration95 = Duration95()
+    missed: Missed = Missed()
+    repeat: Length = timedelta(hours=24)
+
+
+class Schedule(Strict):
+    """The whole file. Durations are timedelta, money integer nano-USD, percentages Decimal fractions.
+
+    `environ` holds the variables the file was read with (`.env` below the process environment), `secrets` the values
+    among them that must never be printed, `warnings` what is accepted but has no effect yet.
+    """
+
+    version: Literal[1]
+    timezone: Zone = UTC_ZONE
+    public_url: WebAddress = "http://127.0.0.1:8650"
+    ledger: Annotated[str, AfterValidator(_ledger)] = "sqlite:///var/overnight.db"
+    drain: Duration = timedelta(seconds=30)
+    mail: Mail = Mail()
+    reports: Reports = Reports()
+    budget: Budget = Budget()
+    limits: dict[str, Limit] = Field(default_factory=dict)
+    roles: dict[str, RoleSettings] = Field(default_factory=dict)
+    channels: dict[str, Channel] = Field(default_factory=dict)
+    alerts: Alerts = Alerts()
+    defaults: Defaults = Defaults()
+    jobs: dict[str, JobSettings]
+
+    _environ: Mapping[str, str] = PrivateAttr(default_factory=lambda: MappingProxyType({}))
+    _secrets: frozenset[str] = PrivateAttr(default=frozenset())
+
+    def completed(self, environ: Mapping[str, str], secrets: frozenset[str]) -> "Schedule":
+        """Return the schedule with defaults merged into the jobs and the variables attached."""
+        jobs = {name: job.merged(name, self.defaults, self.timezone) for name, job in self.jobs.items()}
+        complete = self.model_copy(update={"jobs": jobs})
+        complete._environ, complete._secrets = MappingProxyType(dict(environ)), secrets  # noqa: SLF001  the copy is ours
+        return complete
+
+    @property
+    def environ(self) -> Mapping[str, str]:
+        """The variables: `.env` beside the file, overridden by the environment."""
+        return self._environ
+
+    @property
+    def secrets(self) -> frozenset[str]:
+        """Values the redactor replaces."""
+        return self._secrets
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is accepted but has no effect yet, in sentences."""
+        return tuple(
+            f"roles.{name}.tools: tools are not offered to the model yet; the role works without them"
+            for name, role in self.roles.items()
+            if role.tools
+        )
+
+    def job_hash(self, name: str) -> str:
+        """Return 16 hex digits that change when the job's trigger, zone or `enabled` change."""
+        return self.jobs[name].timing_hash()
+
+    @property
+    def config_hash(self) -> str:
+        """16 hex digits that change with any setting."""
+        return digest(self.model_dump_json())

@@ -1,0 +1,261 @@
+"""`serve` and `tick`: look what is due, start each run as a process of its own, take up what was left.
+
+A run in its own process cannot stall the others, sees the newest code, and gives its memory back.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import RowMapping
+
+from overnight import __version__, logs
+from overnight.alerts import Alarm
+from overnight.errors import Refused
+from overnight.ledger.items import due_slots
+from overnight.ledger.runs import LEASE, Opening, held_leases
+from overnight.liveness import HOST, is_dead
+from overnight.occurrences import (
+    Claim,
+    Decision,
+    Timed,
+    claim,
+    due,
+    newest,
+    note,
+    queued,
+    register,
+    running,
+    start,
+    unfinished_on,
+)
+from overnight.ports import operator_alerts
+from overnight.publishing import drain_spool
+from overnight.runner import REHEARSAL, Workplace
+from overnight.schedule import JobSettings
+
+LOOK_EVERY = 60.0  # seconds: repairs a suspended machine, a stepped clock, and other processes' deaths
+
+
+@dataclass(slots=True)
+class Dispatcher:
+    """Decides and starts; `children` are the runs it has started and not yet seen end."""
+
+    work: Workplace
+    children: dict[asyncio.Task[int], tuple[str, str]] = field(default_factory=dict)
+    processes: set[asyncio.subprocess.Process] = field(default_factory=set)
+    looked_at: datetime | None = None
+    draining: bool = False
+
+    async def look(self) -> None:
+        """One round: what is due, what waits in the queue, what died, what is deferred, what is spooled."""
+        for decision in await self._decisions():
+            await self._carry_out(decision)
+        await self._queued()
+        await self._sweep()
+        await drain_spool(self.work.root, self.work.schedule, self.work.clock)
+        self.looked_at = self.work.clock.now()
+
+    async def settle(self) -> list[int]:
+        """Wait for every run started so far; returns their exit codes."""
+        return list(await asyncio.gather(*self.children))
+
+    def stop(self) -> None:
+        """Ask every running child to finish what is in flight."""
+        self.draining = True
+        for process in self.processes:
+            if process.returncode is None:
+                process.terminate()
+
+    async def _decisions(self) -> list[Decision]:
+        jobs, now = self.work.schedule.jobs, self.work.clock.now()
+        hashes = {name: (self.work.schedule.job_hash(name), settings.enabled) for name, settings in jobs.items()}
+        entries = await self.work.ledger.write(lambda connection: register(connection, hashes, now))
+        last = await self.work.ledger.read(newest)
+        timed = [_timed(settings, entries[name], last.get(name)) for name, settings in jobs.items() if settings.enabled]
+        return [decision for one in timed for decision in due(one, now)]
+
+    async def _carry_out(self, decision: Decision) -> None:
+        settings, now = self.work.schedule.jobs[decision.job], self.work.clock.now()
+        if decision.action != "run":
+            if await self.work.ledger.write(lambda connection: note(connection, decision, now)):
+                await self._tell(decision)
+            return
+        if settings.after and await self.work.ledger.read(unfinished_on, settings.after, decision.slot):
+            return  # no row yet: the next round looks again
+        opening = self._opening(settings, decision.slot, decision.scheduled_for, now)
+        claimed: Claim | None = await self.work.ledger.write(
+            lambda connection: claim(connection, decision, opening, now, settings.overlap)
+        )
+        if claimed is None:
+            return
+        if claimed.run_id:
+            self._spawn(decision.job, decision.slot, "--occurrence", claimed.id)
+        elif settings.overlap == "replace":
+            await self._cancel_others(decision.job, now)
+
+    async def _tell(self, decision: Decision) -> None:
+        log = logs.get()
+        log.warning(
+            "occurrence not run", job=decision.job, slot=decision.slot, status=decision.action, reason=decision.reason
+        )
+        if decision.action == "missed":
+            remedy, work = f"overnight run {decision.job} --slot {decision.slot}", self.work
+            message = f"{decision.job} of {decision.slot} was not run: {decision.reason}; {remedy}"
+            async with operator_alerts(work.root, work.schedule, work.ledger, work.clock) as alerter:
+                await alerter.raise_all([Alarm("missed", decision.job, message)])
+
+    async def _cancel_others(self, job: str, now: datetime) -> None:
+        for row in await self.work.ledger.read(running, job, now):
+            if row["host"] == HOST:
+                os.kill(row["pid"], signal.SIGTERM)
+
+    async def _queued(self) -> None:
+        for row in await self.work.ledger.read(queued):
+            settings, now = self.work.schedule.jobs.get(row["job"]), self.work.clock.now()
+            if settings is None:
+                continue
+            opening = self._opening(settings, row["slot"], row["scheduled_for"], now)
+            started = await self.work.ledger.write(lambda c, r=row, o=opening, n=now: _start_if_free(c, r, o, n))  # type: ignore[misc]
+            if started:
+                self._spawn(row["job"], row["slot"], "--occurrence", row["id"])
+
+    async def _sweep(self) -> None:
+        """Take up slots whose run died, and deferred items whose time has come."""
+        now = self.work.clock.now()
+        busy = set(self.children.values())
+        slots = {(row["job"], row["slot"]) for row in await self.work.ledger.read(held_leases) if self._died(row, now)}
+        slots.update(await self.work.ledger.read(due_slots, now))
+        for job, slot in sorted(slots - busy):
+            if job in self.work.schedule.jobs and REHEARSAL not in slot:
+                self._spawn(job, slot, "--slot", slot)
+
+    def _died(self, row: RowMapping, now: datetime) -> bool:
+        names = ("job", "slot", "host", "pid", "until")
+        return is_dead(self.work.root, now=now, **{name: row[name] for name in names})
+
+    def _opening(self, settings: JobSettings, slot: str, scheduled_for: datetime, now: datetime) -> Opening:
+        return Opening(
+            job=settings.name,
+            slot=slot,
+            kind="scheduled",
+            scheduled_for=scheduled_for,
+            slot_day=scheduled_for.astimezone(settings.zone).date().isoformat(),
+            day=now.astimezone(self.work.schedule.timezone).date().isoformat(),
+            host=HOST,
+            pid=os.getpid(),
+            code_version=__version__,
+            config_hash=self.work.schedule.config_hash,
+        )
+
+    def _spawn(self, job: str, slot: str, *arguments: str) -> None:
+        if not self.draining:
+            task = asyncio.create_task(self._child(job, slot, arguments))
+            self.children[task] = (job, slot)
+            task.add_done_callback(lambda done: self.children.pop(done, None))
+
+    async def _child(self, job: str, slot: str, arguments: Sequence[str]) -> int:
+        config = str(self.work.root / "schedule.yaml")
+        command = (sys.executable, "-m", "overnight", "--config", config, "run", job, "--yes", *arguments)
+        # A session of its own: Ctrl-C in the terminal reaches us alone, and we pass it on in order.
+        process = await asyncio.create_subprocess_exec(
+            *command, stdin=asyncio.subprocess.DEVNULL, start_new_session=True
+        )
+        self.processes.add(process)
+        try:
+            code = await process.wait()
+        finally:
+            self.processes.discard(process)
+        logs.get().info("run process ended", job=job, slot=slot, exit_code=code)
+        return code
+
+
+def _start_if_free(connection: Any, row: RowMapping, opening: Opening, now: datetime) -> bool:
+    if running(connection, row["job"], now) or row["id"] not in {r["id"] for r in queued(connection)}:
+        return False
+    start(connection, row["id"], opening, now)
+    return True
+
+
+def _timed(settings: JobSettings, entry: RowMapping, last: datetime | None) -> Timed:
+    paused = (entry["pause_reason"] or "no reason given") if entry["paused_at"] else None
+    return Timed(
+        settings.name,
+        settings.trigger(),
+        entry["effective_since"],
+        last,
+        settings.catch_up,
+        settings.max_age,
+        paused,
+    )
+
+
+async def tick(work: Workplace) -> list[int]:
+    """One round, and wait for what it started; returns the exit codes of the runs. SIGTERM is passed on to them."""
+    dispatcher = Dispatcher(work)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, dispatcher.stop)
+    await dispatcher.look()
+    return await dispatcher.settle()
+
+
+async def serve(work: Workplace, host: str, port: int) -> None:
+    """Look whenever the clock rings and every minute, until SIGTERM; then runs in flight finish within `drain`."""
+    from overnight.scheduler import AlarmClock  # noqa: PLC0415  its home is the only importer
+    from overnight.web import serving  # noqa: PLC0415
+
+    if host not in ("127.0.0.1", "localhost", "::1"):
+        raise Refused(f"--host {host}: the page has no login yet, so it binds to this machine only")
+    dispatcher, wake, stop = Dispatcher(work), asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, _stopping(stop, wake))
+    alarm = AlarmClock(wake.set)
+    alarm.set({name: job.trigger() for name, job in work.schedule.jobs.items() if job.enabled})
+    alarm.start()
+    async with serving(work, dispatcher, host, port) as url:
+        logs.get().info("serving", url=url, jobs=len(work.schedule.jobs))
+        while not stop.is_set():
+            await _guarded_look(dispatcher)
+            wake.clear()
+            await _either(wake, LOOK_EVERY)
+        alarm.stop()
+        dispatcher.stop()
+        await asyncio.wait([asyncio.create_task(dispatcher.settle())], timeout=_patience(work))
+
+
+def _stopping(stop: asyncio.Event, wake: asyncio.Event) -> Any:
+    def handler() -> None:
+        if stop.is_set():
+            os._exit(0)  # asked twice: children go on draining by themselves
+        stop.set()
+        wake.set()
+
+    return handler
+
+
+async def _guarded_look(dispatcher: Dispatcher) -> None:
+    """A round that fails is told and tried again in a minute: the process that wakes the others must not die."""
+    try:
+        await dispatcher.look()
+    except Exception as error:  # noqa: BLE001
+        logs.get().error("looking for due jobs failed; it is tried again within a minute", exc_info=error)
+
+
+async def _either(wake: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await wake.wait()
+    except TimeoutError:
+        pass
+
+
+def _patience(work: Workplace) -> float:
+    """How long children may drain: their own limit, and a moment to commit."""
+    return work.schedule.drain.total_seconds() + LEASE.total_seconds() / 12

@@ -1,0 +1,72 @@
+"""A folder on this machine."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from overnight.errors import Permanent, Transient
+from overnight.storage.store import checked
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """Files under `path`; a reader sees the old file or the new one, never half of one."""
+
+    path: Path
+
+    def put(self, key: str, content: bytes) -> None:
+        """Write by temporary file, fsync and rename; no write when the bytes are there already."""
+        if self.get(key) != content:
+            with _told(self.path):
+                write_durably(self.path / checked(key), content)
+
+    def get(self, key: str) -> bytes | None:
+        """Read."""
+        with _told(self.path):
+            try:
+                return (self.path / checked(key)).read_bytes()
+            except FileNotFoundError:
+                return None
+
+    def describe(self) -> str:
+        """The folder."""
+        return str(self.path)
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (PermissionError, NotADirectoryError, IsADirectoryError) as error:
+        raise Permanent(f"cannot use the folder {path}: {error}; check its owner and mode", code="folder") from error
+    except OSError as error:
+        raise Transient(f"cannot use the folder {path}: {error}; check the disk", code="folder") from error
+
+
+def write_durably(path: Path, content: bytes) -> None:
+    """Write a file that is whole and on disk when this returns; makes the folders above it. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fchmod(file.fileno(), 0o644)  # mkstemp makes it private; reports are for the reviewers
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Make the names in a folder durable."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

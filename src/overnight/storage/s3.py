@@ -1,0 +1,169 @@
+"""A bucket of S3 or of a server that speaks like it (MinIO, Ceph, R2, rclone)."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    FlexibleChecksumError,
+    HTTPClientError,
+    IncompleteReadError,
+)
+from botocore.exceptions import ConnectionError as NotConnected
+
+from overnight.errors import ConfigError, OvernightError, Permanent, Transient
+from overnight.storage.store import checked
+
+T = TypeVar("T")
+
+ATTEMPTS = 3  # the SDK's own, the first included
+CHECKSUMS_REFUSED = (400, 403, 411, 501)  # what servers answer that do not know the SDK's checksum headers
+UNREACHABLE = (NotConnected, HTTPClientError)  # timeouts are among them
+TORN = (FlexibleChecksumError, IncompleteReadError)  # somebody else wrote while we read
+AGAIN = (408, 409, 425, 429)
+
+
+@dataclass(slots=True)
+class S3:
+    """Files under `s3://bucket/prefix`.
+
+    Credentials, region and `AWS_ENDPOINT_URL` come from `environ`; without keys there, from wherever the SDK finds
+    them (profile, role of the machine). The SDK's default timeouts would hold a dead endpoint for minutes, hence ours
+    (seconds).
+    """
+
+    url: str
+    environ: Mapping[str, str]
+    connect_timeout: float = 5.0
+    read_timeout: float = 20.0
+    bucket: str = field(init=False)
+    prefix: str = field(init=False)
+    _checksums: str = field(init=False, default="when_supported")
+    _client: Any = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        self.bucket, _, prefix = self.url.removeprefix("s3://").partition("/")
+        self.prefix = prefix.strip("/")
+        if not self.bucket:
+            raise ConfigError(f"{self.url!r} names no bucket; write s3://bucket/prefix")
+
+    def put(self, key: str, content: bytes) -> None:
+        """Write in one request, then read back: no server tested refused a body that did not match its checksum.
+
+        Reading first costs a request a file and saves the write when a report has not changed; files are small.
+        """
+        name = checked(key, self.prefix)
+        if self._read(name) == content:
+            return
+        self._call(
+            lambda client: client.put_object(
+                Bucket=self.bucket, Key=name, Body=content, ContentType=_content_type(name)
+            )
+        )
+        if self._read(name) != content:
+            raise Transient(f"{self.describe()} gave back other bytes than were written to {key}", code="s3_mismatch")
+
+    def get(self, key: str) -> bytes | None:
+        """Read."""
+        return self._read(checked(key, self.prefix))
+
+    def describe(self) -> str:
+        """The bucket, and the endpoint when it is not AWS."""
+        endpoint = self._endpoint()
+        return f"{self.url} at {endpoint.rpartition('@')[2]}" if endpoint else self.url
+
+    def _read(self, name: str) -> bytes | None:
+        def read(client: Any) -> bytes:
+            content: bytes = client.get_object(Bucket=self.bucket, Key=name)["Body"].read()
+            return content
+
+        try:
+            return self._call(read)
+        except _Missing:
+            return None
+
+    def _call(self, request: Callable[[Any], T]) -> T:
+        """One request; the SDK's errors become ours."""
+        try:
+            try:
+                return request(self._connected())
+            except ClientError as error:
+                if not self._checksums_may_be_why(error):
+                    raise
+                return self._without_checksums(request, error)
+        except ClientError as error:
+            raise self._classified(error) from error
+        except UNREACHABLE as error:
+            raise Transient(f"{self.describe()} cannot be reached: {error}", code="s3_unreachable") from error
+        except TORN as error:
+            raise Transient(f"{self.describe()} gave back a damaged file: {error}", code="s3_mismatch") from error
+        except (BotoCoreError, ValueError) as error:
+            raise Permanent(
+                f"{self.describe()}: {error}; check the AWS_* variables in .env", code="s3_setup"
+            ) from error
+
+    def _checksums_may_be_why(self, error: Any) -> bool:
+        return bool(self._endpoint()) and self._checksums == "when_supported" and _status(error) in CHECKSUMS_REFUSED
+
+    def _without_checksums(self, request: Callable[[Any], T], error: Exception) -> T:
+        """Once more without the SDK's checksum headers; if that helps, this store stays so."""
+        before, self._client, self._checksums = self._client, None, "when_required"
+        try:
+            return request(self._connected())
+        except ClientError:
+            self._client, self._checksums = before, "when_supported"
+            raise error from None
+
+    def _classified(self, error: Any) -> OvernightError:
+        status, code = _status(error), str(error.response.get("Error", {}).get("Code", ""))
+        if code == "NoSuchKey":
+            return _Missing(code=f"s3_{status}")
+        said = f"{self.describe()} answered {status} {code}".rstrip()
+        if status in AGAIN or status >= 500:
+            return Transient(said, code=f"s3_{status}")
+        return Permanent(f"{said}; check the bucket, its policy and the AWS_* variables in .env", code=f"s3_{status}")
+
+    def _endpoint(self) -> str:
+        return self.environ.get("AWS_ENDPOINT_URL_S3") or self.environ.get("AWS_ENDPOINT_URL") or ""
+
+    def _connected(self) -> Any:
+        if self._client is None:
+            self._client = self._connect()
+        return self._client
+
+    def _connect(self) -> Any:
+        endpoint = self._endpoint()
+        session = boto3.Session(
+            aws_access_key_id=self.environ.get("AWS_ACCESS_KEY_ID"),
+            aws_secret_access_key=self.environ.get("AWS_SECRET_ACCESS_KEY"),
+            aws_session_token=self.environ.get("AWS_SESSION_TOKEN"),
+            region_name=self.environ.get("AWS_REGION") or self.environ.get("AWS_DEFAULT_REGION") or "us-east-1",
+        )
+        return session.client(
+            "s3",
+            endpoint_url=endpoint or None,
+            config=Config(
+                connect_timeout=self.connect_timeout,
+                read_timeout=self.read_timeout,
+                retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
+                request_checksum_calculation=self._checksums,
+                response_checksum_validation=self._checksums,
+                s3={"addressing_style": "path" if endpoint else "auto"},
+            ),
+        )
+
+
+class _Missing(Permanent):
+    """There is no such key."""
+
+
+def _status(error: Any) -> int:
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+def _content_type(name: str) -> str:
+    return "application/json" if name.endswith(".json") else "text/csv; charset=utf-8"

@@ -1,0 +1,165 @@
+"""Nothing is lost while the store is down: first to this disk, then out.
+
+    <folder>/00000007/report=cost/date=2026-11-22/cost-2026-11-22.csv    a publication, whole
+    <folder>/00000007/.order                                             its files in the order of their upload
+
+A publication is there whole or not at all, leaves in order, and is removed only when the store has every file of it.
+Uploading is a step of its own that can be repeated and never changes what a run has come to.
+"""
+
+import asyncio
+import fcntl
+import json
+import shutil
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from overnight.errors import OvernightError
+from overnight.storage.folder import sync_folder, write_durably
+from overnight.storage.store import Store, checked, digest
+
+ORDER = ".order"
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """What a drain has come to, in publications; `error` says why some are left."""
+
+    uploaded: int
+    left: int
+    error: str | None = None
+
+
+@dataclass(slots=True)
+class _Progress:
+    """What the uploading thread tells, and how it is told to stop."""
+
+    uploaded: int = 0
+    error: str | None = None
+    stop: threading.Event = field(default_factory=threading.Event)
+
+
+@dataclass(frozen=True, slots=True)
+class Spool:
+    """Publications on their way to `store`, kept in `folder` until they are there."""
+
+    folder: Path
+    store: Store
+
+    def add(self, files: Sequence[tuple[str, bytes]]) -> Path:
+        """Keep a publication of `(key, content)`, durably; they will be uploaded in this order.
+
+        Raises Permanent for a key no store would take, OSError when this disk cannot.
+        """
+        keys = [checked(key) for key, _ in files]
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with _locked(self.folder / ".adding", wait=True):
+            place = self.folder / f"{self._last() + 1:08d}"
+            unfinished = self.folder / f".new-{place.name}"
+            shutil.rmtree(unfinished, ignore_errors=True)  # of a process that was killed in here
+            for key, content in files:
+                write_durably(unfinished / key, content)
+            order = [[key, digest(content)] for key, (_, content) in zip(keys, files, strict=True)]
+            write_durably(unfinished / ORDER, json.dumps(order).encode())
+            unfinished.rename(place)
+            sync_folder(self.folder)
+        return place
+
+    def waiting(self) -> list[Path]:
+        """The publications not yet uploaded, oldest first."""
+        return waiting(self.folder)
+
+    async def drain(self, deadline: float = 30.0) -> Drained:
+        """Upload what waits, for at most `deadline` seconds of real time; a failing store is an `error`, never raised.
+
+        One process drains at a time. An endpoint that hangs is left to a thread that nobody waits for, not even the
+        end of the process; until it gives up, it keeps others from uploading out of order.
+        """
+        if not self.waiting():
+            return Drained(0, 0)
+        progress = _Progress()
+        try:
+            async with asyncio.timeout(deadline):
+                await _in_a_thread_of_its_own(self._upload_all, progress)
+        except TimeoutError:
+            progress.error = progress.error or f"{self.store.describe()} took longer than {deadline:g} s"
+        finally:
+            progress.stop.set()
+        return Drained(progress.uploaded, len(self.waiting()), progress.error)
+
+    def _last(self) -> int:
+        waiting = self.waiting()
+        return int(waiting[-1].name) if waiting else 0
+
+    def _upload_all(self, progress: _Progress) -> None:
+        with _locked(self.folder / ".draining", wait=False) as ours:
+            if not ours:
+                progress.error = "another process is uploading"
+                return
+            for place in self.waiting():
+                try:
+                    self._upload(place, progress.stop)
+                except OvernightError as error:
+                    progress.error = str(error)
+                    return  # the next ones would meet the same store, and must not overtake this one
+                except (OSError, ValueError) as error:
+                    progress.error = f"the publication {place} cannot be read: {error}; its report can be made again"
+                    continue
+                if progress.stop.is_set():
+                    return
+                progress.uploaded += 1
+
+    def _upload(self, place: Path, stop: threading.Event) -> None:
+        for key, sha in json.loads((place / ORDER).read_bytes()):
+            if stop.is_set():
+                return
+            content = (place / checked(key)).read_bytes()
+            if digest(content) != sha:
+                raise ValueError(f"{key} has been changed since it was written")
+            self.store.put(key, content)
+        finished = place.with_name(f".done-{place.name}")
+        shutil.rmtree(finished, ignore_errors=True)
+        place.rename(finished)  # at once, so that no half-removed publication is ever taken for a whole one
+        shutil.rmtree(finished)
+
+
+def waiting(folder: Path) -> list[Path]:
+    """The publications in a spool's folder, oldest first."""
+    return sorted(path for path in folder.iterdir() if path.name.isdecimal()) if folder.is_dir() else []
+
+
+async def _in_a_thread_of_its_own(work: Callable[[_Progress], None], progress: _Progress) -> None:
+    """Wait for `work(progress)`. The pool of `asyncio.to_thread` would be waited for when the loop ends."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[None] = loop.create_future()
+
+    def finish(error: BaseException | None) -> None:
+        if not done.done():
+            done.set_result(None) if error is None else done.set_exception(error)
+
+    def run() -> None:
+        error: BaseException | None = None
+        try:
+            work(progress)
+        except BaseException as raised:  # noqa: BLE001  it belongs to the one who waits
+            error = raised
+        with suppress(RuntimeError):  # the loop has ended meanwhile
+            loop.call_soon_threadsafe(finish, error)
+
+    threading.Thread(target=run, name="spool", daemon=True).start()
+    await done
+
+
+@contextmanager
+def _locked(path: Path, *, wait: bool) -> Iterator[bool]:
+    """Hold the file's lock; False when another process (or thread) has it. The system frees a dead one's."""
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+        else:
+            yield True

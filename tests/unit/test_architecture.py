@@ -1,0 +1,56 @@
+"""The architecture is a list: the same one for people and for the machine."""
+
+import json
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+HEAVY = ("anthropic", "boto3", "pandas", "sqlalchemy", "apscheduler")
+
+
+def enforced_layers() -> list[str]:
+    """Read the list import-linter checks; parentheses mark a layer that may be absent."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    [layers] = [contract["layers"] for contract in contracts if contract["type"] == "layers"]
+    return [layer.replace("(", "").replace(")", "") for layer in layers]
+
+
+def printed_layers() -> list[str]:
+    """Read the list in CONTRIBUTING.md: the fenced block that begins with `cli`; remarks follow two spaces."""
+    _, _, block = (ROOT / "CONTRIBUTING.md").read_text().partition("```text\ncli")
+    lines = f"cli{block.partition('```')[0]}".splitlines()
+    return [line.partition("  ")[0].strip() for line in lines]
+
+
+def test_contributing_prints_the_layers_that_are_enforced() -> None:
+    assert printed_layers() == enforced_layers()
+
+
+def test_every_module_of_the_engine_has_a_place() -> None:
+    placed = {name for layer in enforced_layers() for name in layer.split(" | ")}
+    modules = (path.stem for path in (ROOT / "src" / "overnight").iterdir() if path.is_dir() or path.suffix == ".py")
+    assert {module for module in modules if not module.startswith("_")} <= placed
+
+
+def test_help_imports_no_heavy_library() -> None:
+    code = f"""
+import json, sys
+from overnight.cli import main
+sys.argv = ["overnight", "--help"]
+try:
+    main()
+except SystemExit as end:
+    assert not end.code, end.code
+print(json.dumps([name for name in {HEAVY!r} if name in sys.modules]), file=sys.stderr)
+"""
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert process.returncode == 0, process.stderr
+    assert json.loads(process.stderr.splitlines()[-1]) == []
+
+
+def test_importing_the_package_imports_no_heavy_library() -> None:
+    code = f"import sys, overnight, overnight.logs; print([name for name in {HEAVY!r} if name in sys.modules])"
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert process.stdout.strip() == "[]"

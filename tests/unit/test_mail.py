@@ -1,0 +1,293 @@
+"""The mailer: one mail per item, template and recipient, also after a crash."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from email import message_from_bytes
+from email.policy import default
+from pathlib import Path
+from typing import Any, Literal
+from zoneinfo import ZoneInfo
+
+import pytest
+from aiosmtpd.smtp import SMTP
+from sqlalchemy import select, update
+
+from overnight.clock import SystemClock
+from overnight.effects import Effects
+from overnight.errors import ConfigError, Permanent, Skip, Stop, Unknown
+from overnight.ledger import Ledger
+from overnight.ledger.tables import effect as effect_table
+from overnight.ledger.tables import subscriber as subscriber_table
+from overnight.mail import Mailer, MailSettings
+from overnight.mail.outbox import Outbox
+from overnight.mail.transport import Intent, Letter
+from overnight.outcome import Scope
+from overnight.subscribers import Subscriber, add, unsubscribe
+
+SCOPE = Scope("daily", "2026-11-22", "s_1", "r_1")
+JANE = Subscriber("s_1", "jane@example.com", "Jane Doe")
+SECRET = b"a secret of the tests"
+
+
+def settings(transport: str = "outbox:outbox", on_unknown: Literal["park", "resend"] = "park") -> MailSettings:
+    return MailSettings(
+        transport, "The Site <news@example.org>", "unsubscribe@example.org", "http://127.0.0.1:8650", on_unknown
+    )
+
+
+class Office:
+    """A ledger, templates, and mailers over them; each mailer stands for one process."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.clock = SystemClock()
+        self.ledger = Ledger.open(f"sqlite:///{root}/ledger.db", clock=self.clock)
+        self.effects = Effects(self.ledger, self.clock)
+        folder = root / "templates"
+        folder.mkdir()
+        (folder / "daily.subject.j2").write_text("{{ title }} of {{ slot }}")
+        (folder / "daily.txt.j2").write_text("{{ site }} {{ to.name if to else 'operator' }} {{ unsubscribe_mailto }}")
+
+    def mailer(self, chosen: MailSettings | None = None, **parts: Any) -> Mailer:
+        opened = Mailer.open(
+            chosen or settings(), root=self.root, secret=SECRET, effects=self.effects, ledger=self.ledger,
+            clock=self.clock, zone=ZoneInfo("Europe/Paris"),
+        )  # fmt: skip
+        return replace(opened, **parts)
+
+    def states(self) -> list[str]:
+        query = select(effect_table.c.state).order_by(effect_table.c.target)
+        return self.ledger.reading(lambda connection: list(connection.execute(query).scalars()))
+
+    def mails(self) -> list[Any]:
+        paths = sorted((self.root / "outbox").rglob("*.eml"))
+        return [message_from_bytes(path.read_bytes(), policy=default) for path in paths]
+
+
+@pytest.fixture
+async def office(tmp_path: Path) -> AsyncIterator[Office]:
+    opened = Office(tmp_path)
+    yield opened
+    opened.ledger.close()
+
+
+class Faulty:
+    """A transport that fails as told: `before` or `after` its intent."""
+
+    real = True
+    reconciles = False
+    place = "faulty"
+
+    def __init__(self, before: Exception | None = None, after: BaseException | None = None) -> None:
+        self.before = before
+        self.after = after
+        self.sent: list[Letter] = []
+
+    async def send(self, letter: Letter, intent: Intent) -> None:
+        if self.before is not None:
+            raise self.before
+        await intent()
+        if self.after is not None:
+            raise self.after
+        self.sent.append(letter)
+
+    async def delivered(self, _letter: Letter) -> bool:
+        raise AssertionError("a transport that does not reconcile is not asked")
+
+    async def close(self) -> None:
+        """Nothing to let go of."""
+
+
+async def test_a_mail_arrives_with_all_its_headers(office: Office) -> None:
+    mailer = office.mailer()
+    id_ = await mailer.send(SCOPE, JANE, "daily", {"title": "News"})
+    await mailer.close()
+    (mail,) = office.mails()
+    assert mail["Message-ID"] == id_
+    assert str(mail["From"]) == "The Site <news@example.org>"
+    assert str(mail["To"]) == "Jane Doe <jane@example.com>"
+    assert mail["Subject"] == "News of 2026-11-22"
+    assert mail["List-Unsubscribe"] == "<mailto:unsubscribe@example.org?subject=unsubscribe%20s_1>"
+    assert mail["Date"].datetime.utcoffset().total_seconds() in (3600, 7200)
+    assert mail.get_content().strip() == ("The Site Jane Doe mailto:unsubscribe@example.org?subject=unsubscribe%20s_1")
+    assert office.states() == ["done"]
+    assert (office.root / "outbox" / "index.html").exists()
+    assert "jane" not in id_
+
+
+async def test_the_same_mail_is_sent_once_and_keeps_its_id(office: Office) -> None:
+    ids = {await office.mailer().send(SCOPE, JANE, "daily", {"title": title}) for title in ("a", "b", "c")}
+    assert len(ids) == 1
+    assert [mail["Subject"] for mail in office.mails()] == ["a of 2026-11-22"]
+
+
+async def test_twenty_at_once_send_one_mail(office: Office) -> None:
+    mailer = office.mailer()
+    ids = await asyncio.gather(*(mailer.send(SCOPE, JANE, "daily", {"title": "x"}) for _ in range(20)))
+    assert len(set(ids)) == len(office.mails()) == 1
+    assert office.states() == ["done"]
+
+
+async def test_one_item_may_write_to_several_operators(office: Office) -> None:
+    mailer = office.mailer()
+    for address in ("ops@example.org", "boss@example.org"):
+        await mailer.send(SCOPE, address, "daily", {"title": "x"})
+    assert sorted(str(mail["To"]) for mail in office.mails()) == ["boss@example.org", "ops@example.org"]
+    assert all(mail["List-Unsubscribe"] is None for mail in office.mails())
+
+
+async def test_the_ledger_holds_no_address_of_an_operator(office: Office) -> None:
+    await office.mailer().send(SCOPE, "ops@example.org", "daily", {"title": "x"})
+    (row,) = office.ledger.reading(lambda connection: connection.execute(select(effect_table)).all())
+    assert "ops" not in " ".join(str(value) for value in row)
+
+
+async def test_who_left_since_the_run_began_gets_nothing(office: Office) -> None:
+    add(office.ledger, office.clock, JANE.email)
+    (id_,) = office.ledger.reading(lambda c: list(c.execute(select(subscriber_table.c.id)).scalars()))
+    unsubscribe(office.ledger, office.clock, JANE.email)
+    with pytest.raises(Skip, match="unsubscribed"):
+        await office.mailer().send(SCOPE, replace(JANE, id=id_), "daily", {"title": "x"})
+    suppress = update(subscriber_table).values(status="suppressed")
+    office.ledger.writing(lambda connection: connection.execute(suppress))
+    with pytest.raises(Skip, match="suppressed"):
+        await office.mailer().send(SCOPE, replace(JANE, id=id_), "daily", {"title": "x"})
+    assert office.mails() == []
+
+
+@pytest.mark.parametrize("address", ["a@b@c.com", "u@x.com\r\nRCPT TO:<v@x.com>", "jörg@example.com", ""])
+async def test_a_bad_address_fails_its_item_before_anything_is_noted(office: Office, address: str) -> None:
+    with pytest.raises(Permanent) as refused:
+        await office.mailer().send(SCOPE, replace(JANE, email=address), "daily", {"title": "x"})
+    assert refused.value.code == "address"
+    assert office.states() == []
+
+
+async def test_a_broken_template_stops_the_run_before_anything_is_noted(office: Office) -> None:
+    transport = Faulty(before=AssertionError("was connected"))
+    with pytest.raises(Stop, match=r"daily\.subject\.j2:1: 'title' is undefined"):
+        await office.mailer(transport=transport).send(SCOPE, JANE, "daily", {})
+    assert office.states() == []
+
+
+async def test_a_crash_between_file_and_ledger_is_settled_by_looking(office: Office) -> None:
+    mailer = office.mailer()
+    id_ = await mailer.send(SCOPE, JANE, "daily", {"title": "first"})
+    back = update(effect_table).values(state="intent", done_at=None)
+    office.ledger.writing(lambda connection: connection.execute(back))
+    assert await office.mailer().send(SCOPE, JANE, "daily", {"title": "second"}) == id_
+    assert [mail["Subject"] for mail in office.mails()] == ["first of 2026-11-22"]
+    assert office.states() == ["done"]
+
+
+async def test_a_crash_before_the_file_sends_it_after_all(office: Office) -> None:
+    crashed = Faulty(after=KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        await office.mailer(transport=crashed).send(SCOPE, JANE, "daily", {"title": "x"})
+    assert office.states() == ["intent"]
+    await office.mailer().send(SCOPE, JANE, "daily", {"title": "x"})
+    assert len(office.mails()) == 1
+    assert office.states() == ["done"]
+
+
+async def test_after_a_crash_a_mail_through_a_relay_is_parked(office: Office) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        await office.mailer(transport=Faulty(after=KeyboardInterrupt())).send(SCOPE, JANE, "daily", {"title": "x"})
+    working = Faulty()
+    for _ in range(2):
+        with pytest.raises(Unknown, match="may or may not"):
+            await office.mailer(transport=working).send(SCOPE, JANE, "daily", {"title": "x"})
+    assert working.sent == []
+    assert office.states() == ["unknown"]
+
+
+async def test_who_prefers_a_double_to_a_missing_mail_gets_it_sent_again(office: Office) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        await office.mailer(transport=Faulty(after=KeyboardInterrupt())).send(SCOPE, JANE, "daily", {"title": "x"})
+    working = Faulty()
+    mailer = office.mailer(settings(on_unknown="resend"), transport=working)
+    id_ = await mailer.send(SCOPE, JANE, "daily", {"title": "x"})
+    assert [letter.message_id for letter in working.sent] == [id_]
+    assert office.states() == ["done"]
+
+
+async def test_a_refusal_is_noted_and_the_mail_may_be_tried_again(office: Office) -> None:
+    with pytest.raises(Permanent):
+        await office.mailer(transport=Faulty(after=Permanent("no", code="smtp_554"))).send(
+            SCOPE, JANE, "daily", {"title": "x"}
+        )
+    assert office.states() == ["failed"]
+    await office.mailer().send(SCOPE, JANE, "daily", {"title": "x"})
+    assert office.states() == ["done"]
+
+
+async def test_a_lost_reply_is_noted_as_unknown(office: Office) -> None:
+    with pytest.raises(Unknown):
+        await office.mailer(transport=Faulty(after=Unknown("lost", code="smtp_unknown"))).send(
+            SCOPE, JANE, "daily", {"title": "x"}
+        )
+    assert office.states() == ["unknown"]
+
+
+async def test_the_rate_limit_is_asked_before_each_mail_that_goes_out(office: Office) -> None:
+    asked: list[int] = []
+
+    async def pace() -> None:
+        asked.append(len(office.mails()))
+
+    mailer = office.mailer(pace=pace)
+    for id_ in ("s_1", "s_2", "s_2"):
+        await mailer.send(replace(SCOPE, key=id_), replace(JANE, id=id_), "daily", {"title": "x"})
+    assert asked == [0, 1]
+
+
+async def test_a_preview_sends_and_notes_nothing(office: Office) -> None:
+    mailer = office.mailer(transport=Faulty(before=AssertionError("was connected")))
+    assert b"Subject: x of 2026-11-22" in mailer.preview(SCOPE, JANE, "daily", {"title": "x"})
+    assert office.states() == []
+
+
+async def test_an_smtp_url_sends_through_the_relay(office: Office) -> None:
+    got: list[Any] = []
+
+    class Handler:
+        async def handle_DATA(self, _server: SMTP, _session: Any, envelope: Any) -> str:  # noqa: N802
+            got.append(message_from_bytes(envelope.content, policy=default))
+            return "250 ok"
+
+    server = await asyncio.get_running_loop().create_server(lambda: SMTP(Handler(), hostname="test"), "127.0.0.1", 0)
+    mailer = office.mailer(settings(f"smtp://127.0.0.1:{server.sockets[0].getsockname()[1]}"))
+    try:
+        id_ = await mailer.send(SCOPE, JANE, "daily", {"title": "x"})
+    finally:
+        await mailer.close()
+        server.close()
+        await server.wait_closed()
+    assert [mail["Message-ID"] for mail in got] == [id_]
+    assert mailer.real
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"transport": "outbox:"},
+        {"transport": "sendmail"},
+        {"transport": "smtp://"},
+        {"sender": "nobody"},
+        {"sender": "news@example.org <The Site>"},
+        {"unsubscribe_to": ""},
+    ],
+)
+async def test_a_wrong_setting_is_named_before_anything_is_sent(office: Office, wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="mail:"):
+        office.mailer(replace(settings(), **wrong))
+
+
+async def test_neither_password_nor_secret_can_be_printed(office: Office) -> None:
+    mailer = office.mailer(settings("smtp://user:s3cret@relay.example.org"))
+    assert mailer.place == "smtp relay.example.org:587"
+    assert "s3cret" not in repr(mailer)
+    assert repr(SECRET) not in repr(mailer)
+    assert isinstance(office.mailer().transport, Outbox)
+    assert office.mailer().place == "outbox outbox"

@@ -1,0 +1,178 @@
+"""Messages: nobody injects a header, and the same input gives the same bytes."""
+
+from datetime import UTC, datetime
+from email import message_from_bytes
+from email.policy import default
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from overnight.errors import Permanent
+from overnight.mail.message import HEADERS, Envelope, Mailbox, build, mailbox, mailto, message_id
+from overnight.mail.templates import Rendered
+from overnight.outcome import Scope
+
+SCOPE = Scope("daily_email", "2026-11-22", "s_1", "r_1")
+SENDER = mailbox("news@example.org", "The Site")
+READER = mailbox("jane@example.com", "Jane Doe")
+DATE = datetime(2026, 11, 22, 7, tzinfo=UTC)
+ALWAYS = {"From", "To", "Subject", "Date", "Message-ID", "Auto-Submitted", "MIME-Version", "Content-Type"}
+
+
+def envelope(recipient: Mailbox = READER, unsubscribe: str = mailto("u@example.org", "unsubscribe s_1")) -> Envelope:
+    id_ = message_id(b"secret", SCOPE, "daily", "s_1", "example.org")
+    return Envelope(SENDER, recipient, id_, DATE, unsubscribe, "<daily.example.org>")
+
+
+def message(subject: str = "Hello", text: str = "Hi\n", html: str | None = "<p>Hi</p>", name: str = "Jane") -> bytes:
+    return build(envelope(mailbox("jane@example.com", name)), Rendered(subject, text, html))
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [
+        "a\r\nBcc: v@x.com",
+        "a\nBcc: v@x.com",
+        "a\rBcc: v@x.com",
+        "a\u2028Bcc: v@x.com",
+        "a\x0bBcc: v@x.com",
+        "a\x0cBcc: v@x.com",
+        "a\x85Bcc: v@x.com",
+        "=?utf-8?q?a=0D=0ABcc:_v=40x.com?=",
+        "=?iso-8859-1?b?YQ0KQmNjOiB2QHguY29t?=",
+        "a\x00b",
+        "a\x7fb",
+        "\ud800",
+        "",
+        "   ",
+        "x" * 201,
+    ],
+)
+def test_a_subject_that_could_break_a_header_is_refused(subject: str) -> None:
+    with pytest.raises(Permanent, match=r"subject|header"):
+        message(subject)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "u@x.com, v@evil.com",
+        "u@x.com,v@evil.com",
+        "boss@corp.com <u@evil.com>",
+        "u@x.com>\r\nRCPT TO:<v@evil.com",
+        "a\r\nRCPT TO:<v@evil.com>",
+        "u@x.com\x00",
+        "u\n@x.com",
+        "jörg@x.com",
+        "u@ex ample.com",
+        "a" * 250 + "@x.com",
+        "",
+        "a@",
+        "@b",
+        "a@@b.com",
+        "a@b@c.com",
+        "\ud800@x.com",
+    ],
+)
+def test_what_is_not_one_plain_address_is_refused(address: str) -> None:
+    with pytest.raises(Permanent) as refused:
+        mailbox(address)
+    assert refused.value.code == "address"
+
+
+def test_an_international_domain_becomes_punycode() -> None:
+    assert mailbox("u@exämple.com").address == "u@xn--exmple-cua.com"
+
+
+@pytest.mark.parametrize("name", ["Jane\r\nBcc: v@x.com", "Jane\x00", "=?utf-8?q?J=0D=0ABcc:_v=40x.com?="])
+def test_a_name_with_a_line_break_is_refused(name: str) -> None:
+    with pytest.raises(Permanent, match="name"):
+        message(name=name)
+
+
+@pytest.mark.parametrize("name", ["boss@corp.com", "a, b@evil.com", '"<b@evil.com>"', "x <b@evil.com>", "; group: a"])
+def test_a_name_that_looks_like_an_address_stays_a_name(name: str) -> None:
+    parsed = message_from_bytes(message(name=name), policy=default)
+    assert [address.addr_spec for address in parsed["To"].addresses] == ["jane@example.com"]
+    assert parsed["To"].addresses[0].display_name == name
+
+
+def test_a_line_break_in_the_unsubscribe_link_is_refused() -> None:
+    with pytest.raises(Permanent, match="List-Unsubscribe"):
+        build(envelope(unsubscribe="mailto:u@x.com\r\nBcc: v@x.com"), Rendered("Hello", "Hi\n", None))
+
+
+@given(subject=st.text(max_size=220), name=st.text(max_size=80))
+def test_any_subject_and_name_are_refused_or_leave_only_our_headers(subject: str, name: str) -> None:
+    try:
+        data = message(subject, name=name)
+    except Permanent:
+        return
+    parsed = message_from_bytes(data, policy=default)
+    assert sorted(parsed.keys()) == sorted(ALWAYS | {"List-Id", "List-Unsubscribe", "Precedence"})
+    assert set(parsed.keys()) <= HEADERS
+    assert len(parsed["To"].addresses) == 1
+
+
+@given(subject=st.text(st.characters(categories=["L", "N", "P", "S", "Zs"]), min_size=1, max_size=200))
+def test_a_subject_of_ordinary_characters_arrives_as_it_was(subject: str) -> None:
+    wanted = subject.strip()
+    if not wanted or "=?" in wanted:
+        return
+    got = str(message_from_bytes(message(wanted), policy=default)["Subject"])
+    assert got.split() == wanted.split()
+
+
+@given(text=st.text(st.characters(exclude_categories=["Cs"]), max_size=3000), html=st.none() | st.text(max_size=3000))
+def test_lines_are_short_and_end_in_crlf_whatever_the_text(text: str, html: str | None) -> None:
+    try:
+        data = message(text=text, html=html)
+    except Permanent:
+        return
+    assert max(len(line) for line in data.split(b"\r\n")) <= 76 + 30  # machine-readable headers are not folded
+    assert b"\n" not in data.replace(b"\r\n", b"")
+    assert b"\r" not in data.replace(b"\r\n", b"")
+    assert data.isascii()
+
+
+def test_long_lines_and_many_lines_are_encoded_and_come_back() -> None:
+    text = "\n".join("ä" * 5000 if n % 10 == 0 else "x" * 998 for n in range(1000)) + "\n.\nMAIL FROM:<a@b>\n"
+    data = message(text=text, html=None)
+    assert max(len(line) for line in data.split(b"\r\n")) <= 100
+    assert message_from_bytes(data, policy=default).get_content().replace("\r\n", "\n") == text
+
+
+def test_the_same_input_gives_the_same_bytes() -> None:
+    assert message() == message()
+
+
+def test_both_parts_are_there_and_the_plain_one_comes_first() -> None:
+    parsed = message_from_bytes(message(text="plain ä\n", html="<p>rich ä</p>\n"), policy=default)
+    parts = [(part.get_content_type(), part.get_content()) for part in parsed.iter_parts()]
+    assert parts == [("text/plain", "plain ä\r\n"), ("text/html", "<p>rich ä</p>\r\n")]
+
+
+def test_a_long_unsubscribe_link_stays_one_line() -> None:
+    link = mailto("unsubscribe-" + "x" * 40 + "@a-rather-long-domain.example.org", "unsubscribe s_abcdefghijklmnop")
+    data = build(envelope(unsubscribe=link), Rendered("Hello", "Hi\n", None))
+    assert f"List-Unsubscribe: <{link}>\r\n".encode() in data
+
+
+def test_mail_to_operators_is_no_list_mail() -> None:
+    parsed = message_from_bytes(build(envelope(unsubscribe=""), Rendered("Hello", "Hi\n", None)), policy=default)
+    assert not {"List-Id", "List-Unsubscribe", "Precedence"} & set(parsed.keys())
+    assert parsed["Auto-Submitted"] == "auto-generated"
+
+
+def test_a_message_id_is_stable_and_tells_nothing() -> None:
+    id_ = message_id(b"secret", SCOPE, "daily", "s_1", "example.org")
+    assert id_ == message_id(b"secret", Scope("daily_email", "2026-11-22", "s_1", "r_2"), "daily", "s_1", "example.org")
+    others = {
+        message_id(b"other", SCOPE, "daily", "s_1", "example.org"),
+        message_id(b"secret", SCOPE, "weekly", "s_1", "example.org"),
+        message_id(b"secret", SCOPE, "daily", "s_2", "example.org"),
+        message_id(b"secret", Scope("daily_email", "2026-11-23", "s_1", "r_1"), "daily", "s_1", "example.org"),
+    }
+    assert len(others | {id_}) == 5
+    assert len(id_) == len("<@example.org>") + 32

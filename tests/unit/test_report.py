@@ -1,0 +1,339 @@
+"""Reports: exact money, safe text, the same bytes each time, nothing lost."""
+
+import csv
+import io
+import json
+import math
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pandas import DataFrame
+from sqlalchemy import delete, func, insert, select, update
+
+from overnight.errors import Transient
+from overnight.histogram import bucket_of
+from overnight.ledger import Ledger
+from overnight.ledger.tables import budget, call, histogram, item, run, slot
+from overnight.report import Day, Report, affected_days, guard, newest_day, publish, report, to_csv, unguard
+from overnight.storage import Folder, Spool
+from reports.cost import cost
+from reports.errors import errors
+from reports.runs import runs
+from reports.success_rate import success_rate
+
+DAY = date(2026, 11, 22)
+AT = datetime(2026, 11, 22, 6, 0, tzinfo=UTC)
+PARIS = ZoneInfo("Europe/Paris")
+ALL = (cost, errors, runs, success_rate)
+
+
+def read(content: bytes) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(content.decode(), newline="")))
+
+
+def add_slot(ledger: Ledger, name: str = "2026-11-22", *, job: str = "daily_email", **values: Any) -> None:
+    row = {"job": job, "slot": name, "day": "2026-11-22", "scheduled_for": AT, "created_at": AT} | values
+    ledger.writing(lambda connection: connection.execute(insert(slot).values(row)))
+
+
+def add_run(ledger: Ledger, run_id: str = "r_1", **values: Any) -> None:
+    row = {
+        "id": run_id, "job": "daily_email", "slot": "2026-11-22", "kind": "scheduled", "status": "partial",
+        "scheduled_for": AT, "started_at": AT, "ended_at": AT + timedelta(seconds=90), "day": "2026-11-22",
+        "worker_id": "host:1", "code_version": "1", "config_hash": "c",
+    } | values  # fmt: skip
+    ledger.writing(lambda connection: connection.execute(insert(run).values(row)))
+
+
+def add_item(ledger: Ledger, key: str, state: str, **values: Any) -> None:
+    row = {
+        "job": "daily_email", "slot": "2026-11-22", "key": key, "seq": 1, "state": state, "payload": "{}",
+    } | values  # fmt: skip
+    ledger.writing(lambda connection: connection.execute(insert(item).values(row)))
+
+
+def add_calls(ledger: Ledger, rows: list[dict[str, Any]]) -> None:
+    common = {
+        "job": "daily_email", "slot": "2026-11-22", "key": "a", "hash": "h", "nth": 0, "run_id": "r_1",
+        "role": "editor", "model": "m", "status": "ok", "budget_day": "2026-11-22", "started_at": AT,
+    }  # fmt: skip
+    full = [common | {"id": f"c{n}"} | row for n, row in enumerate(rows)]
+    ledger.writing(lambda connection: connection.execute(insert(call), full))
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Any:
+    opened = Ledger.open(f"sqlite:///{tmp_path}/ledger.db")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def day(ledger: Ledger) -> Day:
+    return Day(DAY, ledger, PARIS)
+
+
+calls = st.lists(
+    st.fixed_dictionaries(
+        {
+            "key": st.sampled_from(["a", "b", "once:edition"]),
+            "role": st.sampled_from(["editor", "analyst"]),
+            "model": st.sampled_from(["small", "=large"]),
+            "job": st.sampled_from(["daily_email", "nightly_agents", "without_slot"]),
+            "cost_nano": st.integers(min_value=0, max_value=10**15),
+        }
+    ),
+    min_size=1,
+    max_size=30,
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(rows=calls)
+def test_the_cost_report_adds_up_to_the_ledger_to_the_last_nano_dollar(
+    rows: list[dict[str, Any]], ledger: Ledger, day: Day
+) -> None:
+    ledger.writing(lambda connection: [connection.execute(delete(table)) for table in (call, slot)])
+    add_slot(ledger)
+    add_slot(ledger, job="nightly_agents")
+    add_calls(ledger, rows)
+    booked = ledger.reading(lambda connection: connection.execute(select(func.sum(call.c.cost_nano))).scalar_one())
+    written = sum(Decimal(row["cost_usd"]) for row in read(cost.csv(day)))
+    assert written.scaleb(9) == booked
+
+
+def test_money_is_written_without_an_exponent(ledger: Ledger, day: Day) -> None:
+    add_slot(ledger)
+    add_calls(ledger, [{"cost_nano": 30}])
+    assert read(cost.csv(day))[0]["cost_usd"] == "0.000000030"
+
+
+def test_waste_is_what_failed_items_have_cost(ledger: Ledger, day: Day) -> None:
+    add_slot(ledger, ok=2, failed=1)
+    add_item(ledger, "a", "ok")
+    add_item(ledger, "b", "failed")
+    add_calls(ledger, [{"key": "a", "cost_nano": 5}, {"key": "b", "cost_nano": 7}, {"key": "once:x", "cost_nano": 8}])
+    (row,) = read(cost.csv(day))
+    assert (row["cost_wasted_usd"], row["cost_per_ok_item_usd"]) == ("0.000000007", "0.000000010")
+
+
+def test_the_budget_of_the_day_stands_beside_the_cost(ledger: Ledger, day: Day) -> None:
+    ledger.writing(
+        lambda connection: connection.execute(insert(budget).values(scope="day:2026-11-22", cap_nano=10 * 10**9))
+    )
+    add_calls(ledger, [{"cost_nano": 10**9}])
+    (row,) = read(cost.csv(day))
+    assert (row["budget_usd"], row["budget_used_pct"]) == ("10.000000000", "10")
+
+
+def test_a_rehearsal_is_in_no_report(ledger: Ledger, day: Day) -> None:
+    add_slot(ledger, rehearsal=True, ok=1, failed=1)
+    add_run(ledger)
+    add_item(ledger, "b", "failed", error_code="smtp_550")
+    add_calls(ledger, [{"cost_nano": 5}])
+    assert [read(each.csv(day)) for each in ALL] == [[], [], [], []]
+
+
+def test_a_report_of_an_empty_day_has_its_header(day: Day) -> None:
+    assert errors.csv(day).decode().splitlines() == [",".join(errors.columns)]
+
+
+def test_a_slot_has_a_rate_with_its_interval_and_an_empty_one_has_none(ledger: Ledger, day: Day) -> None:
+    add_slot(ledger, ok=18, failed=1, retry=1, skipped=5)
+    add_slot(ledger, job="idle")
+    full, idle = read(success_rate.csv(day))
+    assert (full["items_total"], full["success_rate"], full["below_target"]) == ("25", "0.9", "true")
+    assert float(full["success_rate_low95"]) == pytest.approx(0.699, abs=0.001)
+    assert float(full["success_rate_high95"]) == pytest.approx(0.972, abs=0.001)
+    assert (idle["success_rate"], idle["below_target"], idle["duration_p95_ms"]) == ("", "", "")
+
+
+def test_an_item_that_succeeded_in_a_retry_is_counted_once_and_is_no_error(ledger: Ledger, day: Day) -> None:
+    add_slot(ledger, failed=1)
+    add_run(ledger, failed=1, items=1, attempts=1)
+    add_item(ledger, "a", "failed", error_class="transient", error_code="http_503", error="busy", ended_at=AT)
+    assert len(read(errors.csv(day))) == 1
+    add_run(ledger, "r_2", retry_of="r_1", kind="retry", ok=1, items=1, attempts=1)
+    ledger.writing(lambda connection: connection.execute(update(slot).values(failed=0, ok=1)))
+    ledger.writing(lambda connection: connection.execute(update(item).values(state="ok", error_code=None)))
+    (row,) = read(success_rate.csv(day))
+    assert (row["items_total"], row["items_ok"], row["items_failed"], row["attempts"]) == ("1", "1", "0", "2")
+    assert read(errors.csv(day)) == []
+    assert [row["retry_of"] for row in read(runs.csv(day))] == ["", "r_1"]
+
+
+def test_durations_of_all_runs_of_a_slot_are_merged(ledger: Ledger, day: Day) -> None:
+    add_slot(ledger, ok=3)
+    for run_id, duration, n in (("r_1", 100, 2), ("r_2", 9000, 1)):
+        add_run(ledger, run_id)
+        row = {"run_id": run_id, "bucket": bucket_of(duration), "n": n}
+        ledger.writing(lambda connection, row=row: connection.execute(insert(histogram).values(row)))
+    (row,) = read(success_rate.csv(day))
+    assert int(row["duration_p50_ms"]) == pytest.approx(100, rel=0.011)
+    assert int(row["duration_p99_ms"]) == pytest.approx(9000, rel=0.01)
+
+
+def test_errors_are_counted_by_class_and_code_with_a_sample(ledger: Ledger, day: Day) -> None:
+    add_slot(ledger, failed=3)
+    for key, code in (("b", "smtp_550"), ("a", "smtp_550"), ("c", "http_404")):
+        add_item(ledger, key, "failed", error_class="permanent", error_code=code, error=f"=no\nsuch {key}", ended_at=AT)
+    first, second = read(errors.csv(day))
+    assert (first["error_code"], second["error_code"]) == ("http_404", "smtp_550")
+    assert (second["count"], second["sample_key"], second["sample_message"]) == ("2", "a", "'=no such a")
+    assert second["first_seen"] == "2026-11-22T06:00:00.000Z"
+    assert read(success_rate.csv(day))[0]["top_error_code"] == "smtp_550"
+
+
+def test_a_run_is_told_with_its_speed(ledger: Ledger, day: Day) -> None:
+    add_slot(ledger)
+    add_run(ledger, items=20, ok=19, failed=1, cost_nano=123)
+    (row,) = read(runs.csv(day))
+    assert (row["duration_s"], row["items_per_hour"], row["cost_usd"]) == ("90", "800", "0.000000123")
+    assert row["started_at"] == "2026-11-22T06:00:00.000Z"
+
+
+@settings(max_examples=500)
+@given(st.text())
+def test_no_text_is_a_formula_and_each_comes_back_unchanged(value: str) -> None:
+    assert not guard(value).startswith(("=", "+", "-", "@", "\t", "\r", "\n", "\0", "＝", "＋", "－", "＠"))
+    assert unguard(guard(value)) == value
+
+
+@settings(max_examples=300)
+@given(st.lists(st.text(alphabet=st.characters(exclude_categories=["Cs"]), min_size=1), min_size=1, max_size=5))
+def test_any_text_survives_the_file(values: list[str]) -> None:
+    content = to_csv(DataFrame({"n": range(len(values)), "t": values}, dtype=object), {"n": "count", "t": "text"})
+    back = [unguard(row["t"]) for row in sorted(read(content), key=lambda row: int(row["n"]))]
+    assert back == values
+
+
+@settings(max_examples=200)
+@given(st.integers(min_value=-(10**18), max_value=10**18))
+def test_money_comes_back_exactly(nano: int) -> None:
+    (row,) = read(to_csv(DataFrame({"m": [nano], "t": ["x"]}, dtype=object), {"m": "money", "t": "text"}))
+    assert Decimal(row["m"]).scaleb(9) == nano
+    assert "E" not in row["m"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        ("money", 0.5), ("money", Decimal("0.5")), ("ratio", math.nan), ("ratio", math.inf), ("count", 1.5),
+        ("count", math.nan), ("instant", datetime(2026, 11, 22)), ("instant", "yesterday"), ("date", "22.11."),  # noqa: DTZ001
+        ("money", math.nan), ("count", math.inf),
+    ],
+)  # fmt: skip
+def test_a_value_of_another_kind_is_refused_by_the_name_of_its_column(kind: Any, value: Any) -> None:
+    with pytest.raises(ValueError, match="column 'x'"):
+        to_csv(DataFrame({"x": [value]}, dtype=object), {"x": kind})
+
+
+def test_a_missing_column_is_named() -> None:
+    with pytest.raises(ValueError, match="lacks the column 'b'"):
+        to_csv(DataFrame({"a": [1]}), {"a": "count", "b": "count"})
+
+
+def test_rows_are_sorted_by_what_is_written() -> None:
+    one, other = DataFrame({"a": ["y", "x"], "b": [1, 2]}), DataFrame({"a": ["x", "y"], "b": [2, 1]})
+    assert to_csv(one, {"a": "text", "b": "count"}) == to_csv(other, {"a": "text", "b": "count"}) == b"a,b\nx,2\ny,1\n"
+
+
+def test_declaring_a_report_leaves_its_function_callable(day: Day) -> None:
+    @report({"n": "count"})
+    def small(day: Day) -> DataFrame:
+        return day.query("SELECT :wanted AS n", wanted=3)
+
+    assert isinstance(small, Report)
+    assert small.name == "small"
+    assert list(small(day)["n"]) == [3]
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+async def test_publishing_again_changes_no_byte(ledger: Ledger, tmp_path: Path) -> None:
+    add_slot(ledger, ok=1)
+    add_run(ledger, ok=1, items=1)
+    add_calls(ledger, [{"cost_nano": 5}, {"cost_nano": 6}])
+    spool = Spool(tmp_path / "spool", Folder(tmp_path / "out"))
+    done = await publish(ALL, [DAY], ledger, PARIS, spool)
+    assert (done.errors, done.drained.left) == ({}, 0)
+    assert done.keys[0] == "report=cost/date=2026-11-22/cost-2026-11-22.csv"
+    before = tree(tmp_path / "out")
+    await publish(ALL, [DAY], ledger, PARIS, spool)
+    assert tree(tmp_path / "out") == before
+    assert before["latest/cost.csv"] == before[done.keys[0]]
+
+
+async def test_the_manifest_says_what_the_file_must_be(ledger: Ledger, tmp_path: Path) -> None:
+    add_slot(ledger)
+    add_run(ledger)
+    add_calls(ledger, [{"cost_nano": 5}, {"cost_nano": 6, "role": "analyst"}])
+    await publish([cost], [DAY], ledger, PARIS, Spool(tmp_path / "spool", Folder(tmp_path / "out")))
+    folder = tmp_path / "out/report=cost/date=2026-11-22"
+    content = (folder / "cost-2026-11-22.csv").read_bytes()
+    told = json.loads((folder / "manifest.json").read_text())
+    assert (told["sha256"], told["bytes"]) == (sha256(content).hexdigest(), len(content))
+    assert (told["rows"], told["sums_nano_usd"]["cost_usd"]) == (2, 11)
+
+
+async def test_a_report_that_raises_is_an_error_of_that_report_only(ledger: Ledger, tmp_path: Path) -> None:
+    def broken(day: Day) -> DataFrame:
+        raise ZeroDivisionError("a bug")
+
+    add_slot(ledger)
+    add_run(ledger)
+    spool = Spool(tmp_path / "spool", Folder(tmp_path / "out"))
+    done = await publish([Report("broken", broken, {}), runs], [DAY], ledger, PARIS, spool)
+    assert done.errors == {"broken 2026-11-22": "ZeroDivisionError: a bug"}
+    assert (tmp_path / "out/latest/runs.csv").exists()
+
+
+class Down:
+    """A store that is down."""
+
+    def put(self, key: str, content: bytes) -> None:  # noqa: ARG002
+        raise Transient("no route to the bucket")
+
+    def get(self, key: str) -> bytes | None:  # noqa: ARG002
+        return None
+
+    def describe(self) -> str:
+        return "a bucket that is down"
+
+
+async def test_reports_made_while_the_store_is_down_arrive_unchanged_later(ledger: Ledger, tmp_path: Path) -> None:
+    add_slot(ledger)
+    add_run(ledger)
+    done = await publish(ALL, [DAY], ledger, PARIS, Spool(tmp_path / "spool", Down()))
+    assert (done.drained.left, done.drained.error) == (4, "no route to the bucket")
+    assert (await Spool(tmp_path / "spool", Folder(tmp_path / "out")).drain()).left == 0
+    assert (tmp_path / "out/latest/runs.csv").read_bytes() == runs.csv(Day(DAY, ledger, PARIS))
+
+
+async def test_an_old_day_made_again_is_not_the_latest(ledger: Ledger, tmp_path: Path) -> None:
+    add_slot(ledger)
+    add_slot(ledger, "2026-11-21", day="2026-11-21")
+    add_slot(ledger, "2027-01-01", day="2027-01-01")
+    add_run(ledger)
+    assert ledger.reading(newest_day) == DAY
+    spool = Spool(tmp_path / "spool", Folder(tmp_path / "out"))
+    await publish([runs], [date(2026, 11, 21)], ledger, PARIS, spool)
+    assert (tmp_path / "out/report=runs/date=2026-11-21/runs-2026-11-21.csv").exists()
+    assert not (tmp_path / "out/latest").exists()
+
+
+def test_a_slot_affects_its_day_and_those_of_its_runs_and_calls(ledger: Ledger) -> None:
+    add_slot(ledger)
+    add_run(ledger, day="2026-11-23")
+    add_calls(ledger, [{"budget_day": "2026-11-24"}])
+    found = ledger.reading(affected_days, "daily_email", "2026-11-22")
+    assert found == {date(2026, 11, 22), date(2026, 11, 23), date(2026, 11, 24)}
