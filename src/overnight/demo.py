@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,8 +77,7 @@ def _workplace(folder: Path, schedule: Schedule, ledger: Ledger) -> Workplace:
     redactor = Redactor(schedule.secrets)
     log = folder / "var" / "log" / "overnight.jsonl"
     log.parent.mkdir(parents=True, exist_ok=True)
-    with (folder / "var" / "log" / "console.jsonl").open("a", encoding="utf-8") as quiet:
-        logs.configure(level="info", shown="critical", stream=quiet, redactor=redactor, file=log)
+    logs.configure(level="info", shown="critical", stream=sys.stderr, redactor=redactor, file=log)
     return Workplace(folder, schedule, ledger, SystemClock(), redactor)
 
 

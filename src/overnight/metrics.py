@@ -106,7 +106,9 @@ async def figures(
     merged: Counter[int] = sum(map(Counter, (buckets or {}).values()), Counter())
     cost, wasted = await had(_cost, period) or (None, None)
     cap, spent = await had(_budget, f"day:{today}") or (None, None)
-    items = None if jobs is None else {state: sum(one.items[state] for one in jobs) for state in STATES}
+    items: dict[str, int] | None = (
+        None if jobs is None else {state: sum(one.items[state] for one in jobs) for state in STATES}
+    )
     return Figures(
         since=since,
         until=until,
@@ -128,7 +130,7 @@ async def figures(
     )
 
 
-def _rate(items: Mapping[str, int]) -> float | None:
+def _rate(items: Mapping[Any, int]) -> float | None:
     tried = items["ok"] + items["failed"] + items["retry"] + items["unknown"]
     return items["ok"] / tried if tried else None
 
@@ -168,7 +170,7 @@ def _jobs(connection: Connection, period: Period) -> list[JobFigures]:
 
 
 def _job(connection: Connection, row: Any, period: Period, buckets: Mapping[str, Mapping[int, int]]) -> JobFigures:
-    items = {state: int(row[state]) for state in STATES}
+    items: dict[str, int] = {state: int(row[state]) for state in STATES}
     return JobFigures(
         job=row["job"],
         runs=int(row["runs"]),
@@ -181,7 +183,7 @@ def _job(connection: Connection, row: Any, period: Period, buckets: Mapping[str,
 
 
 def _per_hour(connection: Connection, period: Period, job: str | None = None) -> float | None:
-    query = _with_slot(select(run.c.items, run.c.started_at, run.c.ended_at).select_from(run)).where(
+    query = _with_slot(select(run.c["items"], run.c.started_at, run.c.ended_at).select_from(run)).where(
         _in(period), run.c.ended_at.is_not(None)
     )
     rows = connection.execute(query if job is None else query.where(run.c.job == job)).all()

@@ -1,9 +1,45 @@
-"""tmp"""
+"""When reports are made and sent: after each run for the days it touched, and whenever something waits in the spool."""
+
+from pathlib import Path
+
+from overnight import logs, project
+from overnight.ledger import Ledger
+from overnight.outcome import Scope
+from overnight.report import affected_days
+from overnight.report import publish as publish_days
+from overnight.schedule import Schedule
+from overnight.storage import Drained, Spool, open_store, waiting
 
 
-async def publish(*a):
-    return ()
+def spool_of(root: Path, schedule: Schedule) -> Spool:
+    """The project's spool, on its way to `reports.to`."""
+    return Spool(root / schedule.reports.spool, open_store(schedule.reports.to, root, schedule.environ))
 
 
-async def drain_spool(*a):
-    return None
+async def publish(root: Path, schedule: Schedule, ledger: Ledger, scope: Scope) -> tuple[str, ...]:
+    """Make the reports of the days that a slot appears in; returns where to look.
+
+    Never raises for a report or a store: what a run has come to does not depend on its reports.
+    """
+    try:
+        reports = project.load_reports()
+        days = await ledger.read(affected_days, scope.job, scope.slot)
+        done = await publish_days(reports, days, ledger, schedule.timezone, spool_of(root, schedule))
+    except Exception as error:  # noqa: BLE001  broken report code, an unreadable spool: told, and the run stands
+        logs.get().error("reports could not be made", exc_info=error)
+        return ()
+    where = str(schedule.reports.to) if not done.drained.left else f"{schedule.reports.spool} (waiting for the store)"
+    return (where,) if done.keys else ()
+
+
+async def drain_spool(root: Path, schedule: Schedule) -> Drained:
+    """Upload what waits; a store that is down stays a line in the log."""
+    if not waiting(root / schedule.reports.spool):
+        return Drained(0, 0)
+    drained = await spool_of(root, schedule).drain()
+    log = logs.get()
+    if drained.error:
+        log.warning("reports wait in the spool", left=drained.left, error=drained.error)
+    elif drained.uploaded:
+        log.info("spooled reports were uploaded", uploaded=drained.uploaded)
+    return drained

@@ -22,7 +22,7 @@ from overnight.clock import Clock
 from overnight.errors import ConfigError, Fenced, Refused, Stop
 from overnight.jobs import Job, Options
 from overnight.ledger import Ledger
-from overnight.ledger.runs import Opening, close_run, open_run, paused, previous_slot, slot_of
+from overnight.ledger.runs import Opening, close_run, mails_of, open_run, paused, previous_slot, slot_of
 from overnight.liveness import HOST, kept_lease, slot_lock
 from overnight.outcome import Outcome, RunStatus, Scope, run_status
 from overnight.ports import Ports, open_ports
@@ -79,7 +79,8 @@ class Result:
     duration_s: float
     reason: str | None = None
     reports: tuple[str, ...] = ()
-    places: tuple[str, ...] = ()
+    mails: int = 0
+    place: str = ""
     fallbacks: int = 0
 
 
@@ -311,7 +312,8 @@ class _Attempt:
             cost_nano=run["cost_nano"],
             duration_s=round(self.work.clock.monotonic() - started, 3),
             reason=reason,
-            places=(self.ports.mailer.place,),
+            mails=await self.work.ledger.read(mails_of, self.scope.run_id),
+            place=self.ports.mailer.place,
             fallbacks=sum(self.ports.agent.fallbacks.values()),
         )
 
@@ -328,7 +330,7 @@ class _Attempt:
     async def _reported(self, result: Result) -> Result:
         if self.request.rehearsal:
             return result
-        published = await publish(self.work.root, self.work.schedule, self.work.ledger, self.work.clock, [self.scope])
+        published = await publish(self.work.root, self.work.schedule, self.work.ledger, self.scope)
         return dataclasses.replace(result, reports=published)
 
 

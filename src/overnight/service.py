@@ -58,7 +58,7 @@ class Dispatcher:
             await self._carry_out(decision)
         await self._queued()
         await self._sweep()
-        await drain_spool(self.work.root, self.work.schedule, self.work.clock)
+        await drain_spool(self.work.root, self.work.schedule)
         self.looked_at = self.work.clock.now()
 
     async def settle(self) -> list[int]:
@@ -86,7 +86,7 @@ class Dispatcher:
             if await self.work.ledger.write(lambda connection: note(connection, decision, now)):
                 await self._tell(decision)
             return
-        if settings.after and await self.work.ledger.read(unfinished_on, settings.after, decision.slot):
+        if await self._waits(settings.after, decision.slot):
             return  # no row yet: the next round looks again
         opening = self._opening(settings, decision.slot, decision.scheduled_for, now)
         claimed: Claim | None = await self.work.ledger.write(
@@ -98,6 +98,10 @@ class Dispatcher:
             self._spawn(decision.job, decision.slot, "--occurrence", claimed.id)
         elif settings.overlap == "replace":
             await self._cancel_others(decision.job, now)
+
+    async def _waits(self, after: str | None, slot: str) -> bool:
+        """Whether the job it comes after has an occurrence that day which is not over."""
+        return after is not None and await self.work.ledger.read(unfinished_on, after, slot)
 
     async def _tell(self, decision: Decision) -> None:
         log = logs.get()

@@ -177,6 +177,7 @@ def _summary(result: Result) -> str:
         lines.append(f"  the slot still has {words}: overnight show {result.run_id} · overnight retry {result.run_id}")
     if result.fallbacks:
         lines.append(f"  {result.fallbacks} answers came from a fallback, not from the model")
-    lines.extend(f"  mail: {place}" for place in result.places if result.items["ok"])
+    if result.mails:
+        lines.append(f"  {result.mails} mails through {result.place}")
     lines.extend(f"  reports: {place}" for place in result.reports)
     return "\n".join(lines)

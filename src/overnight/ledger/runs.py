@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, RowMapping, insert, select, update
+from sqlalchemy import Connection, RowMapping, func, insert, select, update
 
 from overnight.errors import Refused
 from overnight.ledger.items import hold
@@ -205,6 +205,13 @@ def effects_of(connection: Connection, job: str, name: str, states: Sequence[str
     if states:
         query = query.where(effect.c.state.in_(list(states)))
     return connection.execute(query).mappings().all()
+
+
+def mails_of(connection: Connection, run_id: str) -> int:
+    """How many mails a run has handed over."""
+    query = select(func.count()).select_from(effect)
+    found = query.where(effect.c.run_id == run_id, effect.c.kind == "mail", effect.c.state == "done")
+    return int(connection.execute(found).scalar_one())
 
 
 def item_of(connection: Connection, job: str, name: str, key: str) -> RowMapping | None:

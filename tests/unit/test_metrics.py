@@ -1,0 +1,123 @@
+"""Figures of a period: each by itself, from the ledger."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from sqlalchemy import insert, text
+
+from overnight.histogram import bucket_of
+from overnight.ledger import Ledger
+from overnight.ledger.tables import budget, call, effect, histogram, item, metadata, run, slot
+from overnight.metrics import ErrorFigure, Figures, figures
+
+UNTIL = datetime(2026, 11, 22, 8, 0, tzinfo=UTC)
+SINCE = UNTIL - timedelta(hours=24)
+AT = UNTIL - timedelta(hours=2)
+PARIS = ZoneInfo("Europe/Paris")
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    opened = Ledger.open(f"sqlite:///{tmp_path}/ledger.db")
+    yield opened
+    opened.close()
+
+
+def add(ledger: Ledger, table: Any, **values: Any) -> None:
+    common = {
+        "slot": {"day": "2026-11-22", "scheduled_for": AT, "created_at": AT},
+        "run": {
+            "kind": "scheduled", "status": "ok", "scheduled_for": AT, "started_at": AT, "day": "2026-11-22",
+            "ended_at": AT + timedelta(minutes=6), "worker_id": "h:1", "code_version": "1", "config_hash": "c",
+        },
+        "item": {"seq": 1, "payload": "{}", "ended_at": AT},
+        "call": {
+            "key": "a", "hash": "h", "nth": 0, "role": "editor", "model": "m", "status": "ok", "run_id": "r",
+            "budget_day": "2026-11-22", "started_at": AT,
+        },
+        "effect": {
+            "id": "e", "key": "a", "kind": "mail", "name": "m", "target": "t", "ref": "<1@x>", "run_id": "r",
+            "intent_at": AT,
+        },
+    }.get(table.name, {})  # fmt: skip
+    where = {} if table.name in {"histogram", "budget"} else {"job": "mail", "slot": "s"}
+    row = common | where | values
+    ledger.writing(lambda connection: connection.execute(insert(table).values(row)))
+
+
+async def had(ledger: Ledger, **options: Any) -> Figures:
+    return await figures(ledger, SINCE, UNTIL, PARIS, **options)
+
+
+async def test_a_night_in_numbers(ledger: Ledger) -> None:
+    add(ledger, slot, ok=18, failed=1, retry=1, pending=2)
+    add(ledger, run, id="r", items=20)
+    add(ledger, histogram, run_id="r", bucket=bucket_of(200), n=19)
+    add(ledger, item, key="b", state="failed", error_code="smtp_550")
+    add(ledger, call, id="c1", cost_nano=70)
+    add(ledger, call, id="c2", cost_nano=5, key="b")
+    add(ledger, effect, state="unknown")
+    add(ledger, budget, scope="day:2026-11-22", cap_nano=1000, settled_nano=75)
+    found = await had(ledger, spooled=3)
+    assert found.runs == {"ok": 1}
+    assert found.items == {"pending": 2, "ok": 18, "failed": 1, "retry": 1, "skipped": 0, "unknown": 0}
+    assert (found.success_rate, found.backlog, found.tasks_per_hour) == (0.9, 3, 200)
+    assert (found.cost_nano, found.wasted_nano, found.day_cost_nano, found.budget_nano) == (75, 5, 75, 1000)
+    assert found.p95_ms == pytest.approx(200, rel=0.01)
+    assert found.errors == [ErrorFigure("mail", "smtp_550", 1)]
+    assert (found.unknown_effects, found.spooled) == (1, 3)
+    assert found.jobs is not None
+    assert [(one.job, one.runs, one.success_rate, one.per_hour, one.backlog) for one in found.jobs] == [
+        ("mail", 1, 0.9, 200, 3)
+    ]
+
+
+async def test_two_runs_of_a_slot_count_its_items_once(ledger: Ledger) -> None:
+    add(ledger, slot, ok=5)
+    add(ledger, run, id="r1", items=5)
+    add(ledger, run, id="r2", items=1)
+    found = await had(ledger)
+    assert found.items is not None
+    assert (found.items["ok"], found.runs) == (5, {"ok": 2})
+
+
+async def test_what_was_before_the_period_and_the_run_that_asks_are_left_out(ledger: Ledger) -> None:
+    add(ledger, slot, ok=5)
+    add(ledger, run, id="old", started_at=SINCE - timedelta(seconds=1))
+    add(ledger, run, id="asks")
+    found = await had(ledger, without="asks")
+    assert (found.runs, found.jobs, found.success_rate) == ({}, [], None)
+
+
+async def test_a_rehearsal_counts_nowhere(ledger: Ledger) -> None:
+    add(ledger, slot, ok=5, rehearsal=True)
+    add(ledger, run, id="r", items=5)
+    add(ledger, item, key="a", state="failed")
+    add(ledger, call, id="c", cost_nano=70)
+    add(ledger, effect, state="unknown")
+    found = await had(ledger)
+    assert (found.runs, found.jobs, found.errors, found.cost_nano, found.unknown_effects) == ({}, [], [], 0, 0)
+
+
+async def test_an_empty_ledger_has_figures_too(ledger: Ledger) -> None:
+    found = await had(ledger)
+    assert (found.success_rate, found.p95_ms, found.budget_nano, found.cost_nano) == (None, None, None, 0)
+
+
+async def test_a_figure_that_cannot_be_had_leaves_the_others(ledger: Ledger) -> None:
+    add(ledger, slot, ok=5)
+    add(ledger, run, id="r", items=5)
+    ledger.writing(lambda connection: connection.execute(text("DROP TABLE call")))
+    found = await had(ledger)
+    assert (found.cost_nano, found.wasted_nano) == (None, None)
+    assert found.success_rate == 1
+
+
+async def test_without_any_table_every_figure_is_missing_and_nothing_is_raised(ledger: Ledger) -> None:
+    metadata.drop_all(ledger.engine)
+    found = await had(ledger)
+    assert (found.runs, found.jobs, found.errors, found.items, found.unknown_effects) == (None,) * 5

@@ -1,0 +1,121 @@
+"""The mail to the operators."""
+
+import dataclasses
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs.metrics_digest import Digest, metrics_digest, told
+from overnight.mail.templates import Templates
+from overnight.metrics import ErrorFigure, Figures, JobFigures
+from overnight.outcome import STATES
+
+UNTIL = datetime(2026, 11, 22, 7, 0, tzinfo=UTC)
+PERIOD = "Sat 21 Nov 08:00 to Sun 22 Nov 08:00"
+ROOT = Path(__file__).parents[2]
+NO_ITEMS = dict.fromkeys(STATES, 0)
+
+GOOD = Figures(
+    since=UNTIL - timedelta(hours=24),
+    until=UNTIL,
+    runs={"ok": 3},
+    items=NO_ITEMS | {"ok": 1204},
+    success_rate=1.0,
+    tasks_per_hour=4815.2,
+    backlog=0,
+    cost_nano=523_400_000,
+    wasted_nano=0,
+    day_cost_nano=523_400_000,
+    budget_nano=10_000_000_000,
+    p50_ms=840,
+    p95_ms=4210,
+    jobs=[
+        JobFigures("daily_email", 1, NO_ITEMS | {"ok": 1200}, 1.0, 5200.0, 0, 850),
+        JobFigures("nightly_agents", 2, NO_ITEMS | {"ok": 4}, 1.0, 16.0, 0, 125_000),
+    ],
+    errors=[],
+    unknown_effects=0,
+    spooled=0,
+)
+BAD = dataclasses.replace(
+    GOOD,
+    runs={"ok": 1, "partial": 1, "stopped": 1},
+    items=NO_ITEMS | {"ok": 1143, "failed": 52, "retry": 9},
+    success_rate=1143 / 1204,
+    wasted_nano=31_000_000,
+    jobs=[
+        JobFigures("daily_email", 1, NO_ITEMS | {"ok": 1140, "failed": 51, "retry": 9}, 0.95, 5200.0, 9, 850),
+        JobFigures("nightly_agents", 2, NO_ITEMS | {"ok": 3, "failed": 1}, 0.75, 16.0, 0, 125_000),
+    ],
+    errors=[ErrorFigure("daily_email", "smtp_550", 49), ErrorFigure("nightly_agents", "http_404", 1)],
+    unknown_effects=1,
+    spooled=4,
+)
+LOST = dataclasses.replace(
+    GOOD,
+    **{field.name: None for field in dataclasses.fields(GOOD) if field.name not in {"since", "until"}},
+)
+
+
+def mail(digest: Digest) -> Any:
+    context = {"digest": digest, "to": None, "unsubscribe_mailto": "", "public_url": "", "slot": "", "site": "Site"}
+    return Templates(ROOT).render("metrics_digest", context)
+
+
+def test_a_good_night_is_told_in_the_subject() -> None:
+    sent = mail(told(GOOD, PERIOD))
+    assert sent.subject == "All well: 100 % succeeded, $0.5234 spent"
+    assert PERIOD in sent.text
+    assert "!" not in sent.text
+
+
+def test_a_bad_night_says_what_to_do() -> None:
+    digest = told(BAD, PERIOD)
+    assert digest.verdict == "Needs a look: 94.9 % succeeded, $0.5234 spent"
+    assert digest.troubles == [
+        "below 95%: nightly_agents",
+        "52 items failed: overnight retry RUN",
+        "1 mail may or may not have gone out: overnight settle RUN KEY",
+        "1 run did not end well: overnight runs",
+        "4 reports not uploaded yet: overnight doctor",
+    ]
+    assert "smtp_550" in mail(digest).text
+
+
+def test_figures_that_cannot_be_had_are_na_and_the_mail_is_made() -> None:
+    sent = mail(told(LOST, PERIOD))
+    assert "Cost                         n/a" in sent.text
+    assert "not to be had from the ledger" in sent.text
+
+
+def test_a_night_without_work_is_no_trouble() -> None:
+    idle = dataclasses.replace(GOOD, runs={}, items=NO_ITEMS, success_rate=None, jobs=[])
+    assert told(idle, PERIOD).verdict == "All well: nothing was to be done"
+
+
+@pytest.mark.parametrize("figures", [GOOD, BAD, LOST])
+def test_the_mail_reads_well_as_text_and_is_small(figures: Figures) -> None:
+    sent = mail(told(figures, PERIOD))
+    assert all(len(line) <= 90 for line in sent.text.splitlines())
+    assert len(sent.html) < 60_000
+
+
+def test_an_error_code_cannot_break_the_page() -> None:
+    evil = dataclasses.replace(BAD, errors=[ErrorFigure("daily_email", "<script>alert(1)</script>", 1)])
+    assert "<script>" not in mail(told(evil, PERIOD)).html
+
+
+def test_one_failed_item_in_a_thousand_is_not_all() -> None:
+    digest = told(dataclasses.replace(GOOD, success_rate=0.9999), PERIOD)
+    assert "99.9 %" in digest.verdict
+
+
+def test_the_items_of_the_job_are_the_operators() -> None:
+    class Stub:
+        params = {"to": ["ops@example.org", "boss@example.org"]}  # noqa: RUF012
+
+    assert metrics_digest.items is not None
+    assert list(metrics_digest.items(Stub())) == ["ops@example.org", "boss@example.org"]  # type: ignore[arg-type]
+    assert metrics_digest.key("ops@example.org") == "ops@example.org"
