@@ -69,7 +69,7 @@ def told(found: Figures, period: str) -> Digest:
         verdict=_verdict(found, troubles),
         troubles=troubles,
         facts=[
-            ("Success rate", _percent(found.success_rate), f"{_whole(items.get('ok'))} ok, target {TARGET:.0%}"),
+            ("Success rate", _percent(found.success_rate), f"{_whole(items.get('ok'))} ok, target {_percent(TARGET)}"),
             ("Cost", _money(found.cost_nano), f"{_money(found.wasted_nano)} of it on items that failed"),
             ("Budget today", _money(found.day_cost_nano), f"of {_money(found.budget_nano)}"),
             ("Throughput", _whole(found.tasks_per_hour), f"tasks an hour, backlog {_whole(found.backlog)}"),
@@ -97,11 +97,14 @@ def _troubles(found: Figures) -> list[str]:
     dead = sum(runs.get(status, 0) for status in ("failed", "interrupted", "stopped"))
     missing = [name for name in ("items", "runs", "cost_nano", "errors") if getattr(found, name) is None]
     said = [
-        (len(low), f"below {TARGET:.0%}: {', '.join(low)}"),
-        (items.get("failed", 0), f"{_of(items.get('failed', 0), 'item')} failed: overnight retry RUN"),
+        (len(low), f"below the target of {_percent(TARGET)}: {', '.join(low)}"),
+        (
+            items.get("failed", 0),
+            f"{_of(items.get('failed', 0), 'item')} failed: overnight show RUN, then overnight retry RUN",
+        ),
         (
             found.unknown_effects,
-            f"{_of(found.unknown_effects or 0, 'mail')} may or may not have gone out: overnight settle RUN KEY",
+            f"{_of(found.unknown_effects or 0, 'mail')} may or may not have gone out: overnight show RUN",
         ),
         (dead, f"{_of(dead, 'run')} did not end well: overnight runs"),
         (found.spooled, f"{_of(found.spooled or 0, 'report')} not uploaded yet: overnight doctor"),
@@ -139,6 +142,8 @@ def _money(nano: int | None) -> str:
     if nano is None:
         return NONE
     usd = Decimal(nano).scaleb(-9)
+    if 0 < usd < Decimal("0.0001"):
+        return "< $0.0001"
     return f"${usd:,.2f}" if usd >= 1 or not nano else f"${usd:.4f}"
 
 

@@ -27,7 +27,7 @@ from overnight.ledger import Ledger
 from overnight.ledger.journal import Ended, Sent, begin, book, discard, forget, paid_answers
 from overnight.limits import Limits
 from overnight.model import Lost, ModelReply, ModelRequest, Models
-from overnight.outcome import Scope
+from overnight.outcome import Scope, Spent
 from overnight.pricing import known, price, worst
 from overnight.prompts import fence, suspicious
 from overnight.retry import Retry
@@ -68,12 +68,8 @@ class Shape(Generic[T]):
     """How a type travels: its JSON schema, whose root is always an object, and how text becomes a value of it."""
 
     adapter: TypeAdapter[Any]
+    schema: Mapping[str, Any]
     wrapped: bool
-
-    @property
-    def schema(self) -> dict[str, Any]:
-        """The JSON schema."""
-        return self.adapter.json_schema()
 
     def parse(self, text: str) -> T:
         """Return the value in `text`. Raises Invalid, naming the places but not the text."""
@@ -92,14 +88,15 @@ def shape(output: Any) -> Shape[Any]:
     plain: TypeAdapter[Any] = TypeAdapter(output)
     schema = plain.json_schema()
     if schema.get("type") != "object":
-        return Shape(TypeAdapter(create_model("Value", value=(output, ...))), wrapped=True)
+        inside: TypeAdapter[Any] = TypeAdapter(create_model("Value", value=(output, ...)))
+        return Shape(inside, inside.json_schema(), wrapped=True)
     if "properties" not in schema:
         raise Stop(
             f"output={output} has free keys, which a model's structured output cannot have: use a dataclass, or a "
             "list of entries",
             code="output_type",
         )
-    return Shape(plain, wrapped=False)
+    return Shape(plain, schema, wrapped=False)
 
 
 @dataclass(slots=True)
@@ -159,6 +156,7 @@ class Agent:
     fallbacks: Counter[str] = field(default_factory=Counter)
     notices: list[str] = field(default_factory=list)
     _barred: dict[str, Stop] = field(default_factory=dict)
+    _spent: dict[str, Spent] = field(default_factory=dict)
 
     async def ask(
         self, scope: Scope, role: str, *, data: Mapping[str, Any], output: type[T], fallback: T = MISSING
@@ -283,7 +281,18 @@ class Agent:
         """Settle the budget and correct the rows, in one transaction; then say so in the log."""
         question.spent += ended.cost_nano - sent.worst
         await self.budgets.settle(reservation, ended.cost_nano, also=lambda connection: book(connection, sent, ended))
+        self._tally(sent, ended)
         _log(sent, ended)
+
+    def spent(self, scope: Scope) -> Spent | None:
+        """What an item has asked of models since this was last called; None when nothing."""
+        return self._spent.pop(scope.task_id, None)
+
+    def _tally(self, sent: Sent, ended: Ended) -> None:
+        before = self._spent.get(sent.scope.task_id)
+        tokens, cost = (before.tokens, before.cost_nano) if before else (0, 0)
+        total = Spent(sent.role, sent.model, tokens + ended.usage.tokens, cost + ended.cost_nano)
+        self._spent[sent.scope.task_id] = total
 
     async def _discard(self, call_id: str, error: Invalid) -> None:
         await self.ledger.write(lambda connection: discard(connection, call_id, error.code))

@@ -71,12 +71,6 @@ class Post(Protocol):
     async def send(self, scope: Scope, to: Any, template: str, context: Mapping[str, Any]) -> str: ...
 
 
-def dollars(nano: int) -> str:
-    """Nano-USD for people: `$0.0021`, four digits after the point at least two."""
-    text = f"{Decimal(nano).scaleb(-9):.4f}"
-    return "$" + (text.removesuffix("00"))
-
-
 def of_run(
     scope: Scope,
     bugs: Sequence[Outcome],

@@ -16,6 +16,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from overnight.budget import dollars
 from overnight.deadline import deadline
 from overnight.errors import (
     ConfigError,
@@ -29,7 +30,8 @@ from overnight.errors import (
 )
 from overnight.jobs import Job, Options
 from overnight.ledger.items import Planned, Recorded, Selection, page, plan, planned, record
-from overnight.outcome import Outcome
+from overnight.ledger.runs import next_seq
+from overnight.outcome import Outcome, Spent
 from overnight.retry import Retry
 from overnight.retry import call as retrying
 from overnight.run import Run
@@ -80,8 +82,9 @@ class Batch:
         Raises Stop when `items=` fails or an item does not survive JSON.
         """
         total = new = 0
+        first = await self.run.ledger.read(next_seq, self.run.scope)
         async for chunk in self._chunks():
-            rows = [(total + n, *self._row(item)) for n, item in enumerate(chunk)]
+            rows = [(first + total + n, *self._row(item)) for n, item in enumerate(chunk)]
             new += await self.run.ledger.write(lambda connection, rows=rows: plan(connection, self.run.scope, rows))  # type: ignore[misc]
             total += len(rows)
         now = self.run.now()
@@ -152,9 +155,11 @@ class Batch:
 
     async def _page(self, after: int, selection: Selection) -> list[Planned]:
         now, scope = self.run.now(), self.run.scope
-        return await self.run.ledger.read(
+        rows = await self.run.ledger.read(
             lambda connection: page(connection, scope, after, selection=selection, now=now, limit=CHUNK)
         )
+        # Who asks for failed items to be done again gives them a new term, too.
+        return [dataclasses.replace(row, expires_at=None) for row in rows] if selection == "again" else rows
 
     async def _worker(self, queue: asyncio.Queue[Planned | None]) -> None:
         while (row := await queue.get()) is not None:
@@ -190,17 +195,17 @@ class Batch:
         except Fenced as error:
             self._lose(error)
             return None
-        except asyncio.CancelledError as error:
-            if (task := asyncio.current_task()) is None or task.cancelling():
+        except (KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:  # also what libraries keep out of Exception: the others go on
+            if isinstance(error, asyncio.CancelledError) and _is_cancelled():
                 raise
-            outcome = self._failure(row, error)  # the job cancelled itself, not us
-        except (Exception, SystemExit) as error:
             outcome = self._failure(row, error)
             if outcome.error_class == "bug":
                 self.errors.append(error)
                 log.exception("task has a bug", exc_info=error)
         ended = dataclasses.replace(outcome, attempts=attempts, duration_ms=round((clock.monotonic() - started) * 1000))
-        _log_end(log, ended)
+        _log_end(log, ended, run.asks.spent(run.scope))
         return ended
 
     def _refuse_expired(self, row: Planned, now: datetime) -> None:
@@ -236,6 +241,12 @@ class Batch:
     def _lose(self, error: Fenced) -> None:
         self.fenced = error
         self.drain()
+
+
+def _is_cancelled() -> bool:
+    """Whether this worker is asked to end; else the job's own code has raised the error."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
 
 
 class _Expired(Exception):
@@ -280,10 +291,12 @@ def _later(key: str, code: str, message: str, next_at: datetime, expires_at: dat
     )
 
 
-def _log_end(log: Any, outcome: Outcome) -> None:
+def _log_end(log: Any, outcome: Outcome, spent: Spent | None) -> None:
     extra = {
         name: value for name in ("reason", "error_class", "error_code", "error") if (value := getattr(outcome, name))
     }
+    if spent is not None:
+        extra |= {"role": spent.role, "model": spent.model, "tokens": spent.tokens, "cost": dollars(spent.cost_nano)}
     write = log.info if outcome.state in ("ok", "skipped") else log.warning
     write("task ended", status=outcome.state, duration=outcome.duration_ms / 1000, attempts=outcome.attempts, **extra)
 

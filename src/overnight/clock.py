@@ -52,4 +52,4 @@ class SystemClock:
 
 def iso(instant: datetime) -> str:
     """UTC ISO 8601 with milliseconds and `Z`: the one form in logs, CSVs and JSON."""
-    return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{instant.microsecond // 1000:03d}Z"
+    return instant.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from overnight import logs, scaffold
-from overnight.alerts import dollars
+from overnight.budget import dollars
 from overnight.clock import SystemClock
 from overnight.errors import ConfigError
 from overnight.fake_model import serve

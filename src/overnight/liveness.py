@@ -6,12 +6,16 @@ There is no "running" flag that could stick: a run whose lock is free, or whose 
 import asyncio
 import fcntl
 import os
+import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
+from sqlalchemy.exc import SQLAlchemyError
+
+from overnight import logs
 from overnight.clock import Clock
 from overnight.errors import Fenced, Refused
 from overnight.ledger import Ledger
@@ -43,6 +47,16 @@ def is_dead(root: Path, *, job: str, slot: str, host: str, pid: int, until: date
     if until <= now:
         return True
     return host == HOST and _is_free(root, job, slot) and not _exists(pid)
+
+
+def ask_to_end(root: Path, *, job: str, slot: str, host: str, pid: int) -> None:
+    """Send SIGTERM to the run that holds the slot on this machine.
+
+    As long as nobody has the lock, the lease names the scheduler that has claimed the slot: that one must live on.
+    """
+    if host == HOST and not _is_free(root, job, slot):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
 
 
 def _is_free(root: Path, job: str, slot: str) -> bool:
@@ -86,6 +100,8 @@ async def kept_lease(ledger: Ledger, scope: Scope, clock: Clock, lost: Callable[
             except Fenced as error:
                 lost(error)
                 return
+            except SQLAlchemyError as error:  # locked, or the disk is full: the items' own writes will tell
+                logs.get().warning("the lease could not be renewed", job=scope.job, slot=scope.slot, error=str(error))
 
     task = asyncio.create_task(keep())
     try:

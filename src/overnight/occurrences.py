@@ -141,7 +141,7 @@ def claim(
     """Take an occurrence: its row, run and lease in this one transaction. None when it is not ours to run.
 
     While another slot of the job is being run, `overlap` decides: the row says `skipped`, or waits as `queued` (for
-    `replace` the caller cancels the other run).
+    `replace` the caller cancels the other run, which nobody goes on with then).
     """
     row, id_ = _row(decision, now), f"o_{uuid.uuid4().hex[:16]}"
     row["id"] = id_
@@ -152,10 +152,18 @@ def claim(
         return None
     if busy:
         new = insert_new(connection, occurrence, [row | {"state": "queued", "reason": f"waits ({overlap})"}])
+        if new and overlap == "replace":
+            _give_up(connection, decision)
         return Claim(id_) if new else None
     if not insert_new(connection, occurrence, [row | {"state": "claimed"}]):
         return None
     return Claim(id_, start(connection, id_, opening, now))
+
+
+def _give_up(connection: Connection, newer: Decision) -> None:
+    reason = f"replaced by {newer.slot}"
+    older = (occurrence.c.job == newer.job, occurrence.c.state == "claimed")
+    connection.execute(update(occurrence).where(*older).values(state="ran", reason=reason))
 
 
 def start(connection: Connection, occurrence_id: str, opening: Opening, now: datetime) -> str:
@@ -173,6 +181,21 @@ def queued(connection: Connection) -> Sequence[RowMapping]:
     """Occurrences that wait for another run of their job, oldest first."""
     query = select(occurrence).where(occurrence.c.state == "queued").order_by(occurrence.c.scheduled_for)
     return connection.execute(query).mappings().all()
+
+
+def interrupted(connection: Connection) -> list[tuple[str, str]]:
+    """Slots `(job, slot)` whose run was asked to end before its items were done, unless the job has gone on since."""
+    mine = (lease.c.job == occurrence.c.job) & (lease.c.slot == occurrence.c.slot)
+    begun = occurrence.c.state.in_(("claimed", "ran"))
+    latest = select(occurrence.c.job, func.max(occurrence.c.scheduled_for).label("at")).where(begun)
+    last = latest.group_by(occurrence.c.job).subquery()
+    query = (
+        select(occurrence.c.job, occurrence.c.slot)
+        .join(lease, mine)
+        .join(last, (last.c.job == occurrence.c.job) & (last.c.at == occurrence.c.scheduled_for))
+        .where(occurrence.c.state == "claimed", lease.c.until.is_(None))
+    )
+    return [(job, slot) for job, slot in connection.execute(query)]
 
 
 def running(connection: Connection, job: str, now: datetime) -> Sequence[RowMapping]:

@@ -47,6 +47,16 @@ def run_status(counts: Mapping[str, Any]) -> RunStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class Spent:
+    """What an item has asked of models: the role and model of the latest call, tokens and nano-USD of all."""
+
+    role: str
+    model: str
+    tokens: int
+    cost_nano: int
+
+
+@dataclass(frozen=True, slots=True)
 class Scope:
     """To whom work is booked: one item (or one `once` value) of one slot in one run.
 

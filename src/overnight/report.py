@@ -109,6 +109,14 @@ def to_csv(frame: "DataFrame", columns: Columns) -> bytes:
     return "".join(",".join(map(_quoted, line)) + "\n" for line in lines).encode("utf-8", "backslashreplace")
 
 
+def readable(made: Report, day: Day) -> list[dict[str, str]]:
+    """The rows of the CSV as people see them: by column, text as it was before the guard."""
+    kept = {name for name, kind in made.columns.items() if kind == "text"}
+    return [
+        {name: unguard(cell) if name in kept else cell for name, cell in row.items()} for row in _read(made.csv(day))
+    ]
+
+
 def guard(cell: str) -> str:
     """Text that no spreadsheet takes for a formula; `unguard` gives it back unchanged."""
     return f"'{cell}" if cell.startswith(FORMULA) else cell

@@ -13,12 +13,15 @@ from pydantic import TypeAdapter
 
 from overnight.agent import MISSING, Answer
 from overnight.clock import Clock
+from overnight.deadline import deadline, off_the_clock
 from overnight.errors import Fenced, OvernightError, Stop
 from overnight.ledger import Ledger
 from overnight.ledger.runs import keep_once, once_value, seen_by_others
-from overnight.outcome import Scope
+from overnight.outcome import Scope, Spent
 
 T = TypeVar("T")
+
+ONCE = 900.0  # seconds of work for a `once` value: three model requests at their deadline
 
 
 class Post(Protocol):
@@ -34,6 +37,10 @@ class Asks(Protocol):
 
     async def ask(self, scope: Scope, role: str, *, data: Mapping[str, Any], output: type[T], fallback: T) -> Answer[T]:
         """Ask in a role; returns an Answer."""
+        ...
+
+    def spent(self, scope: Scope) -> Spent | None:
+        """What this item has asked since the last call of this method; for the log."""
         ...
 
 
@@ -142,7 +149,9 @@ class Run:
 
     def for_item(self, key: str) -> "Run":
         """This run as the item `key` sees it."""
-        return dataclasses.replace(self, scope=dataclasses.replace(self.scope, key=key))
+        mine = copy.copy(self)  # a third of the cost of `replace`, which builds all fields anew
+        object.__setattr__(mine, "scope", self.scope.of_item(key))
+        return mine
 
 
 class Onces:
@@ -156,7 +165,8 @@ class Onces:
         name = getattr(compute, "__name__", type(compute).__name__)
         if name not in self._tasks:
             self._tasks[name] = asyncio.create_task(_compute(name, compute, run))
-        value: T = await asyncio.shield(self._tasks[name])
+        async with off_the_clock():  # the computation has a deadline of its own
+            value: T = await asyncio.shield(self._tasks[name])
         return value
 
 
@@ -167,7 +177,8 @@ async def _compute(name: str, compute: Callable[[Run], Awaitable[T]], run: Run) 
         marks: list[tuple[str, str]] = []
         scope = dataclasses.replace(run.scope, key=f"once:{name}")
         try:
-            value = await compute(dataclasses.replace(run, scope=scope, _marks=marks))
+            async with deadline(ONCE):
+                value = await compute(dataclasses.replace(run, scope=scope, _marks=marks))
         except (Stop, Fenced):
             raise
         except OvernightError as error:

@@ -18,6 +18,7 @@ from sqlalchemy import RowMapping
 from overnight import __version__, alerts, logs, project
 from overnight.alerts import Alarm
 from overnight.batch import Batch, Picked
+from overnight.budget import dollars
 from overnight.clock import Clock
 from overnight.errors import ConfigError, Fenced, Refused, Stop
 from overnight.jobs import Job, Options
@@ -187,7 +188,7 @@ class _Attempt:
         log.info(
             "run ended",
             status=status,
-            cost=alerts.dollars(result.cost_nano),
+            cost=dollars(result.cost_nano),
             duration=result.duration_s,
             **result.items,
         )

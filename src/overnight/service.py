@@ -18,14 +18,15 @@ from overnight import __version__, logs
 from overnight.alerts import Alarm
 from overnight.errors import Refused
 from overnight.ledger.items import due_slots
-from overnight.ledger.runs import LEASE, Opening, held_leases
-from overnight.liveness import HOST, is_dead
+from overnight.ledger.runs import LEASE, Opening, held_leases, latest_run, paused
+from overnight.liveness import HOST, ask_to_end, is_dead
 from overnight.occurrences import (
     Claim,
     Decision,
     Timed,
     claim,
     due,
+    interrupted,
     newest,
     note,
     queued,
@@ -39,6 +40,7 @@ from overnight.publishing import drain_spool
 from overnight.runner import REHEARSAL, Workplace
 from overnight.schedule import JobSettings
 
+TOLD = (0, 3, 4, 130)  # exit codes of runs that are over, refused, or asked to end
 LOOK_EVERY = 60.0  # seconds: repairs a suspended machine, a stepped clock, and other processes' deaths
 
 
@@ -54,8 +56,10 @@ class Dispatcher:
 
     async def look(self) -> None:
         """One round: what is due, what waits in the queue, what died, what is deferred, what is spooled."""
+        waiting: set[str] = set()
         for decision in await self._decisions():
-            await self._carry_out(decision)
+            if decision.job not in waiting and not await self._carry_out(decision):
+                waiting.add(decision.job)  # what is due later must not overtake it
         await self._queued()
         await self._sweep()
         await drain_spool(self.work.root, self.work.schedule)
@@ -78,26 +82,28 @@ class Dispatcher:
         entries = await self.work.ledger.write(lambda connection: register(connection, hashes, now))
         last = await self.work.ledger.read(newest)
         timed = [_timed(settings, entries[name], last.get(name)) for name, settings in jobs.items() if settings.enabled]
-        return [decision for one in timed for decision in due(one, now)]
+        found = [decision for one in timed for decision in due(one, now)]
+        # A job that comes after another one does so also when both are late.
+        return sorted(found, key=lambda one: (one.scheduled_for, jobs[one.job].after is not None))
 
-    async def _carry_out(self, decision: Decision) -> None:
+    async def _carry_out(self, decision: Decision) -> bool:
+        """Run an occurrence, or note why not; False while it waits for the job it comes after."""
         settings, now = self.work.schedule.jobs[decision.job], self.work.clock.now()
         if decision.action != "run":
             if await self.work.ledger.write(lambda connection: note(connection, decision, now)):
                 await self._tell(decision)
-            return
+            return True
         if await self._waits(settings.after, decision.slot):
-            return  # no row yet: the next round looks again
+            return False  # no row yet: the next round looks again
         opening = self._opening(settings, decision.slot, decision.scheduled_for, now)
         claimed: Claim | None = await self.work.ledger.write(
             lambda connection: claim(connection, decision, opening, now, settings.overlap)
         )
-        if claimed is None:
-            return
-        if claimed.run_id:
+        if claimed is not None and claimed.run_id:
             self._spawn(decision.job, decision.slot, "--occurrence", claimed.id)
-        elif settings.overlap == "replace":
+        elif claimed is not None and settings.overlap == "replace":
             await self._cancel_others(decision.job, now)
+        return True
 
     async def _waits(self, after: str | None, slot: str) -> bool:
         """Whether the job it comes after has an occurrence that day which is not over."""
@@ -116,13 +122,12 @@ class Dispatcher:
 
     async def _cancel_others(self, job: str, now: datetime) -> None:
         for row in await self.work.ledger.read(running, job, now):
-            if row["host"] == HOST:
-                os.kill(row["pid"], signal.SIGTERM)
+            ask_to_end(self.work.root, job=job, slot=row["slot"], host=row["host"], pid=row["pid"])
 
     async def _queued(self) -> None:
         for row in await self.work.ledger.read(queued):
             settings, now = self.work.schedule.jobs.get(row["job"]), self.work.clock.now()
-            if settings is None:
+            if settings is None or await self.work.ledger.read(paused, row["job"]) is not None:
                 continue
             opening = self._opening(settings, row["slot"], row["scheduled_for"], now)
             started = await self.work.ledger.write(lambda c, r=row, o=opening, n=now: _start_if_free(c, r, o, n))  # type: ignore[misc]
@@ -130,13 +135,16 @@ class Dispatcher:
                 self._spawn(row["job"], row["slot"], "--occurrence", row["id"])
 
     async def _sweep(self) -> None:
-        """Take up slots whose run died, and deferred items whose time has come."""
+        """Take up slots whose run died or was interrupted, and deferred items whose time has come."""
         now = self.work.clock.now()
         busy = set(self.children.values())
         slots = {(row["job"], row["slot"]) for row in await self.work.ledger.read(held_leases) if self._died(row, now)}
-        slots.update(await self.work.ledger.read(due_slots, now))
+        for left in (interrupted, lambda connection: due_slots(connection, now)):
+            slots.update(await self.work.ledger.read(left))
         for job, slot in sorted(slots - busy):
-            if job in self.work.schedule.jobs and REHEARSAL not in slot:
+            if job not in self.work.schedule.jobs or REHEARSAL in slot:
+                continue
+            if await self.work.ledger.read(paused, job) is None:
                 self._spawn(job, slot, "--slot", slot)
 
     def _died(self, row: RowMapping, now: datetime) -> bool:
@@ -171,12 +179,27 @@ class Dispatcher:
             *command, stdin=asyncio.subprocess.DEVNULL, start_new_session=True
         )
         self.processes.add(process)
+        if self.draining:
+            process.terminate()
         try:
             code = await process.wait()
         finally:
             self.processes.discard(process)
         logs.get().info("run process ended", job=job, slot=slot, exit_code=code)
+        if not self.draining and code not in TOLD:
+            await self._tell_death(job, slot, code)
         return code
+
+    async def _tell_death(self, job: str, slot: str, code: int) -> None:
+        """A run that ended by itself has told what was wrong; nobody else tells of one that could not."""
+        row, work = await self.work.ledger.read(latest_run, job, slot), self.work
+        if row is not None and row["status"] == "running":
+            message = (
+                f"the process of {job} {slot} ended with {code} before its run was over; the slot is taken up again "
+                f"within a minute; to see why: overnight run {job} --slot {slot}"
+            )
+            async with operator_alerts(work.root, work.schedule, work.ledger, work.clock) as alerter:
+                await alerter.raise_all([Alarm("died", job, message)])
 
 
 def _start_if_free(connection: Any, row: RowMapping, opening: Opening, now: datetime) -> bool:

@@ -155,7 +155,7 @@ class Bench:
         return asyncio.run(self._batch(job, items, params or {}))
 
     async def _batch(self, job: "Job[Any, Any]", items: Sequence[Any], params: Mapping[str, Any]) -> BatchResult:
-        from overnight.bench import run_batch  # noqa: PLC0415  everything heavy is behind it
+        from overnight.workbench import run_batch  # noqa: PLC0415  everything heavy is behind it
 
         return BatchResult(await run_batch(self, job, items, params))
 

@@ -20,7 +20,7 @@ from overnight.feeds.download import NoWayInside
 from overnight.feeds.entry import Chosen
 from overnight.feeds.parse import parse
 from overnight.feeds.plain import cut, plain
-from overnight.feeds.source import NotReadable
+from overnight.feeds.entry import NotReadable
 
 PROJECT = Path(__file__).parents[2]
 SHARED = Path(os.environ.get("OVERNIGHT_SHARED_DATA", PROJECT / "../shared/data"))

@@ -75,9 +75,9 @@ def test_a_bad_night_says_what_to_do() -> None:
     digest = told(BAD, PERIOD)
     assert digest.verdict == "Needs a look: 94.9 % succeeded, $0.5234 spent"
     assert digest.troubles == [
-        "below 95%: nightly_agents",
-        "52 items failed: overnight retry RUN",
-        "1 mail may or may not have gone out: overnight settle RUN KEY",
+        "below the target of 95 %: nightly_agents",
+        "52 items failed: overnight show RUN, then overnight retry RUN",
+        "1 mail may or may not have gone out: overnight show RUN",
         "1 run did not end well: overnight runs",
         "4 reports not uploaded yet: overnight doctor",
     ]

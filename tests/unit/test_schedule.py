@@ -35,7 +35,7 @@ def schedule(text: str, **environ: str) -> Schedule:
 
 def test_the_shipped_file_works_on_a_fresh_machine() -> None:
     shipped = load(SHIPPED, {})
-    assert list(shipped.jobs) == ["daily_email", "metrics_digest", "nightly_agents"]
+    assert list(shipped.jobs) == ["daily_email", "metrics_digest", "nightly_agents", "hello"]
     assert shipped.ledger == "sqlite:///var/overnight.db"
     assert shipped.mail.transport == "outbox:var/outbox"
     assert shipped.reports.to == "var/reports"

@@ -4,13 +4,14 @@ from typing import Any
 
 import click
 
-from overnight.alerts import dollars, firing
+from overnight.alerts import firing
+from overnight.budget import dollars
 from overnight.cli.context import Cli, pass_cli
 from overnight.cli.progress import told
 from overnight.cli.run import found_run
 from overnight.clock import iso
 from overnight.errors import ConfigError
-from overnight.ledger.calls import calls_of
+from overnight.ledger.calls import calls_of, shared_calls_of
 from overnight.ledger.items import items_of
 from overnight.ledger.runs import effects_of, item_of, recent_runs, slot_of
 
@@ -44,6 +45,7 @@ def show(cli: Cli, run_id: str, key: str | None, *, all_: bool) -> None:
     slot = cli.ledger.reading(slot_of, run["job"], run["slot"])
     items = cli.ledger.reading(items_of, run["job"], run["slot"])
     effects = cli.ledger.reading(effects_of, run["job"], run["slot"], ("unknown", "intent"))
+    shared = cli.ledger.reading(shared_calls_of, run["job"], run["slot"])
     lines = [
         f"{run['id']}  {run['job']} {run['slot']}  {run['kind']}  {run['status']}  {dollars(run['cost_nano'])}",
         f"  started {iso(run['started_at'])}, ended {_text(run['ended_at'] or '—')} on {run['worker_id']}",
@@ -55,12 +57,14 @@ def show(cli: Cli, run_id: str, key: str | None, *, all_: bool) -> None:
     troubled = [row for row in items if row["state"] not in ("ok", "skipped")]
     fine = [row for row in items if row["state"] in ("ok", "skipped")]
     shown = troubled + (fine if all_ else fine[:MOST])
+    lines += [f"{_call_line(call)}  for {call['key']}" for call in shared]
     lines += [_item_line(row) for row in shown]
     if len(shown) < len(items):
         lines.append(f"  … and {len(items) - len(shown)} more: --all")
     lines += [f"  UNKNOWN  {e['key']}  {e['name']} {e['ref']}: may have been sent" for e in effects]
     document = {"run": _plain(run), "slot": _plain(slot), "items": [_plain(row) for row in items]}
-    cli.emit(document | {"unknown_effects": [_plain(e) for e in effects]}, "\n".join(lines))
+    document |= {"shared_calls": [_plain(c) for c in shared], "unknown_effects": [_plain(e) for e in effects]}
+    cli.emit(document, "\n".join(lines))
 
 
 def _show_item(cli: Cli, run: Any, key: str) -> None:
@@ -73,14 +77,17 @@ def _show_item(cli: Cli, run: Any, key: str) -> None:
     lines = [f"{run['job']}/{run['slot']}/{key}"]
     lines += [f"  {name + ':':<13}{_text(item[name])}" for name in names if item[name] not in (None, "", 0)]
     lines.append(f"  {'cost:':<13}{dollars(item['cost_nano'])}")
-    lines += [
-        f"  call  {c['role']} {c['model']} {c['status']}  {c['input_tokens']} in, {c['output_tokens']} out, "
-        f"{dollars(c['cost_nano'])}, {c['duration_ms']} ms  {c['request_id'] or ''}"
-        for c in calls
-    ]
+    lines += [_call_line(call) for call in calls]
     lines += [f"  {e['kind']}  {e['name']} {e['state']}  {e['ref']}  {e['detail'] or ''}" for e in effects]
     document = {"item": _plain(item), "calls": [_plain(c) for c in calls], "effects": [_plain(e) for e in effects]}
     cli.emit(document, "\n".join(lines))
+
+
+def _call_line(call: Any) -> str:
+    return (
+        f"  call  {call['role']} {call['model']} {call['status']}  {call['input_tokens']} in, {call['output_tokens']} "
+        f"out, {dollars(call['cost_nano'])}, {call['duration_ms']} ms  {call['request_id'] or ''}"
+    )
 
 
 @click.command("alerts")

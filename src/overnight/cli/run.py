@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from overnight.alerts import dollars
 from overnight.batch import Picked
+from overnight.budget import dollars
 from overnight.cli.context import Cli, pass_cli
 from overnight.cli.progress import Progress, told
 from overnight.errors import ConfigError, Refused

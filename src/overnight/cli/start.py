@@ -38,7 +38,7 @@ def init(cli: Cli, folder: Path) -> None:
 @pass_cli
 def demo(cli: Cli, folder: Path) -> None:
     """Run the three jobs in DIR (default ./overnight-demo) on sham subscribers and a sham model."""
-    from overnight.alerts import dollars  # noqa: PLC0415
+    from overnight.budget import dollars  # noqa: PLC0415
     from overnight.demo import SLOT, prepare, show  # noqa: PLC0415
 
     prepare(folder)

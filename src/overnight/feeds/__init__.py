@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
-from overnight.feeds.entry import Chosen, Entry, Feed, FeedError, Reading
+from overnight.feeds.entry import Chosen, Entry, Feed, FeedError, NotReadable, Reading
 from overnight.feeds.news import choose, merge
-from overnight.feeds.source import MAX_BYTES, NotReadable, load
+from overnight.feeds.source import MAX_BYTES, load
 
 __all__ = ["Chosen", "Entry", "Feed", "FeedError", "Reading", "choose", "merge", "read"]
 

@@ -6,8 +6,7 @@ from importlib.metadata import version
 
 import aiohttp
 
-from overnight.feeds.entry import Feed
-from overnight.feeds.source import NotReadable
+from overnight.feeds.entry import Feed, NotReadable
 
 MAX_REDIRECTS = 5
 CHUNK = 65_536

@@ -4,6 +4,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import urlsplit
 
+from overnight.errors import Permanent
+
+
+class NotReadable(Permanent):
+    """This feed cannot be read; `code` and message say why."""
+
 
 @dataclass(frozen=True)
 class Feed:

@@ -14,9 +14,8 @@ from urllib.parse import urljoin, urlsplit
 
 import feedparser
 
-from overnight.feeds.entry import Entry, Feed, FeedError, Reading
+from overnight.feeds.entry import Entry, Feed, FeedError, NotReadable, Reading
 from overnight.feeds.plain import cut, plain
-from overnight.feeds.source import NotReadable
 
 MAX_TEXT = 1500
 MAX_TITLE = 300

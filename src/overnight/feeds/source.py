@@ -3,14 +3,9 @@
 import asyncio
 from pathlib import Path
 
-from overnight.errors import Permanent
-from overnight.feeds.entry import Feed
+from overnight.feeds.entry import Feed, NotReadable
 
 MAX_BYTES = 5_000_000
-
-
-class NotReadable(Permanent):
-    """This feed cannot be read; `code` and message say why."""
 
 
 async def load(feed: Feed, *, root: Path, deadline: float, max_bytes: int) -> bytes:

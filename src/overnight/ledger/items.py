@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import Connection, and_, bindparam, or_, select, update
+from sqlalchemy import Connection, Table, and_, bindparam, func, or_, select, update
 
+from overnight.clock import iso
 from overnight.errors import Fenced
 from overnight.histogram import bucket_of
-from overnight.ledger.statements import add_up, insert_new
+from overnight.ledger.statements import Prepared
 from overnight.ledger.tables import histogram, item, lease, run, slot
 from overnight.outcome import STATES, Outcome, Scope, State
 
@@ -39,11 +40,17 @@ class Recorded:
     ended_at: datetime
 
 
+_fence_of = Prepared(
+    lambda _insert: select(lease.c.fence).where(lease.c.job == bindparam("job"), lease.c.slot == bindparam("slot"))
+)
+_plan = Prepared(
+    lambda insert: insert(item).on_conflict_do_nothing(), columns=("job", "slot", "key", "seq", "state", "payload")
+)
+
+
 def hold(connection: Connection, scope: Scope) -> None:
     """Check in this transaction that the slot is still ours; raises Fenced."""
-    fence = connection.execute(
-        select(lease.c.fence).where(lease.c.job == scope.job, lease.c.slot == scope.slot)
-    ).scalar_one_or_none()
+    fence = _fence_of.one(connection, {"job": scope.job, "slot": scope.slot}).scalar_one_or_none()
     if fence is not None and fence != scope.fence:
         raise Fenced(
             f"{scope.job}/{scope.slot}: another process has taken over (fence {fence}, ours {scope.fence}); "
@@ -54,16 +61,24 @@ def hold(connection: Connection, scope: Scope) -> None:
 def plan(connection: Connection, scope: Scope, rows: Sequence[tuple[int, str, str]]) -> int:
     """Add items `(seq, key, payload)` as pending; keys already planned are left alone. Returns how many were new."""
     hold(connection, scope)
-    new = insert_new(
+    if not rows:
+        return 0
+    new = _plan.many(
         connection,
-        item,
         [
             {"job": scope.job, "slot": scope.slot, "key": key, "seq": seq, "state": "pending", "payload": payload}
             for seq, key, payload in rows
         ],
-    )
+    ).rowcount
     connection.execute(_slot_of(scope).values(pending=slot.c.pending + new))
     return new
+
+
+def next_seq(connection: Connection, scope: Scope) -> int:
+    """The first free place in the plan of the slot: a plan that was interrupted goes on behind what it has."""
+    last = select(func.max(item.c.seq)).where(item.c.job == scope.job, item.c.slot == scope.slot)
+    found: int | None = connection.execute(last).scalar_one()
+    return 0 if found is None else found + 1
 
 
 def planned(connection: Connection, scope: Scope, now: datetime) -> None:
@@ -90,27 +105,47 @@ def page(
     return [Planned(*row) for row in rows]
 
 
-_finish = (
-    update(item)
-    .where(item.c.job == bindparam("b_job"), item.c.slot == bindparam("b_slot"), item.c.key == bindparam("b_key"))
-    .values(
-        {
-            name: bindparam(f"v_{name}")
-            for name in (
-                "state", "result", "reason", "error_class", "error_code", "error", "next_at", "expires_at", "run_id",
-                "ended_at", "duration_ms",
-            )
-        }
-        | {"attempts": item.c.attempts + bindparam("v_attempts")}
-    )
+def _moved(table: Table, names: Sequence[str]) -> dict[str, Any]:
+    return {name: table.c[name] + bindparam(f"v_{name}") for name in names}
+
+
+_WORKED = tuple(state for state in STATES if state != "pending")
+_WRITTEN = (
+    "state", "result", "reason", "error_class", "error_code", "error", "next_at", "expires_at", "run_id", "ended_at",
+    "duration_ms",
 )  # fmt: skip
+_finish = Prepared(
+    lambda _insert: (
+        update(item)
+        .where(item.c.job == bindparam("b_job"), item.c.slot == bindparam("b_slot"), item.c.key == bindparam("b_key"))
+        .values({name: bindparam(f"v_{name}") for name in _WRITTEN} | _moved(item, ["attempts"]))
+    )
+)
+_move_slot = Prepared(
+    lambda _insert: (
+        update(slot)
+        .where(slot.c.job == bindparam("b_job"), slot.c.slot == bindparam("b_slot"))
+        .values(_moved(slot, STATES))
+    )
+)
+_move_run = Prepared(
+    lambda _insert: (
+        update(run).where(run.c.id == bindparam("b_id")).values(_moved(run, ["items", "attempts", *_WORKED]))
+    )
+)
+_move_bucket = Prepared(
+    lambda insert: (new := insert(histogram)).on_conflict_do_update(
+        index_elements=list(histogram.primary_key), set_={"n": histogram.c.n + new.excluded.n}
+    ),
+    columns=("run_id", "bucket", "n"),
+)
 
 
 def record(connection: Connection, records: Sequence[Recorded]) -> list[None]:
     """Write outcomes and, in the same transaction, the counts of their slots and runs. Raises Fenced."""
     for scope in {(r.scope.job, r.scope.slot, r.scope.fence): r.scope for r in records}.values():
         hold(connection, scope)
-    connection.execute(_finish, [_values(r) for r in records])
+    _finish.many(connection, map(_values, records))
     by_run: dict[tuple[str, str, str], list[Recorded]] = defaultdict(list)
     for r in records:
         by_run[r.scope.job, r.scope.slot, r.scope.run_id].append(r)
@@ -124,9 +159,9 @@ def _values(r: Recorded) -> dict[str, Any]:
     return {
         "b_job": scope.job, "b_slot": scope.slot, "b_key": out.key,
         "v_state": out.state, "v_result": out.result, "v_reason": out.reason, "v_error_class": out.error_class,
-        "v_error_code": out.error_code, "v_error": out.error, "v_attempts": out.attempts, "v_next_at": out.next_at,
-        "v_expires_at": out.expires_at, "v_run_id": scope.run_id, "v_ended_at": r.ended_at,
-        "v_duration_ms": out.duration_ms,
+        "v_error_code": out.error_code, "v_error": out.error, "v_attempts": out.attempts,
+        "v_next_at": out.next_at and iso(out.next_at), "v_expires_at": out.expires_at and iso(out.expires_at),
+        "v_run_id": scope.run_id, "v_ended_at": iso(r.ended_at), "v_duration_ms": out.duration_ms,
     }  # fmt: skip
 
 
@@ -134,20 +169,15 @@ def _count(connection: Connection, records: Sequence[Recorded]) -> None:
     """Move the counts of one run and its slot by what these outcomes change."""
     scope = records[0].scope
     ended = Counter(r.outcome.state for r in records)
-    change = Counter(ended)
-    change.subtract(r.was for r in records)
-    moved = {state: slot.c[state] + change[state] for state in STATES if change[state]}
-    if moved:
-        connection.execute(_slot_of(scope).values(moved))
+    left = Counter(r.was for r in records)
+    moved = {f"v_{state}": ended[state] - left[state] for state in STATES}
+    _move_slot.one(connection, {"b_job": scope.job, "b_slot": scope.slot} | moved)
+    counted = {f"v_{state}": ended[state] for state in _WORKED}
     attempts = sum(r.outcome.attempts for r in records)
-    counted = {state: run.c[state] + n for state, n in ended.items() if state != "pending"}
-    connection.execute(
-        update(run)
-        .where(run.c.id == scope.run_id)
-        .values(counted | {"items": run.c["items"] + len(records), "attempts": run.c.attempts + attempts})
-    )
+    _move_run.one(connection, {"b_id": scope.run_id, "v_items": len(records), "v_attempts": attempts} | counted)
     worked = Counter(bucket_of(r.outcome.duration_ms) for r in records if r.outcome.state in ("ok", "failed"))
-    add_up(connection, histogram, [{"run_id": scope.run_id, "bucket": b, "n": n} for b, n in worked.items()], "n")
+    if worked:
+        _move_bucket.many(connection, [{"run_id": scope.run_id, "bucket": b, "n": n} for b, n in worked.items()])
 
 
 def _slot_of(scope: Scope) -> Any:

@@ -112,7 +112,10 @@ def renew(connection: Connection, scope: Scope, now: datetime) -> None:
 
 
 def close_run(connection: Connection, scope: Scope, status: RunStatus, reason: str | None, now: datetime) -> None:
-    """Set the run's status, release the lease, and mark the occurrence as `ran`. Raises Fenced."""
+    """Set the run's status, release the lease, and mark the slot's occurrence as `ran`. Raises Fenced.
+
+    That of an interrupted run stays `claimed`: the next scheduler goes on with it.
+    """
     hold(connection, scope)
     counts = slot_of(connection, scope.job, scope.slot)
     connection.execute(
@@ -121,12 +124,21 @@ def close_run(connection: Connection, scope: Scope, status: RunStatus, reason: s
         .values(status=status, reason=reason, ended_at=now, backlog=counts["pending"] + counts["retry"])
     )
     connection.execute(update(lease).where(lease.c.job == scope.job, lease.c.slot == scope.slot).values(until=None))
-    connection.execute(update(occurrence).where(occurrence.c.run_id == scope.run_id).values(state="ran"))
+    if status != "interrupted":
+        claimed = (occurrence.c.job == scope.job, occurrence.c.slot == scope.slot, occurrence.c.state == "claimed")
+        connection.execute(update(occurrence).where(*claimed).values(state="ran"))
 
 
 def slot_of(connection: Connection, job: str, name: str) -> RowMapping:
     """The slot's row."""
     return connection.execute(select(slot).where(slot.c.job == job, slot.c.slot == name)).mappings().one()
+
+
+def next_seq(connection: Connection, scope: Scope) -> int:
+    """The place of the next item: behind all that are planned, so that nobody who reads in order misses it."""
+    query = select(func.max(item.c.seq)).where(item.c.job == scope.job, item.c.slot == scope.slot)
+    last = connection.execute(query).scalar_one()
+    return 0 if last is None else int(last) + 1
 
 
 def run_of(connection: Connection, run_id: str) -> RowMapping | None:

@@ -1,10 +1,54 @@
-"""Inserts that tolerate a row that is already there, in the words of the two databases."""
+"""Inserts that tolerate a row that is already there, in the words of the two databases; and prepared statements."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import Connection, Table
+from sqlalchemy import Connection, CursorResult, Table
 from sqlalchemy.dialects import postgresql, sqlite
+
+Values = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Sql:
+    text: str
+    ordered: Callable[[Values], tuple[Any, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A statement put into SQL once per dialect, for the few that run with every outcome.
+
+    An ordinary `execute` costs some 10 us a row and 150 us a call before the database hears of it. Here values reach the
+    driver as they are, so times are given as text (`iso`), and by position, which halves SQLite's own time. `build` gets
+    the dialect's `insert`, `columns` are those of an insert; a statement has two parameters at least.
+    """
+
+    build: Callable[[Any], Any]
+    columns: tuple[str, ...] | None = None
+    _compiled: dict[str, _Sql] = field(default_factory=dict)
+
+    def one(self, connection: Connection, values: Values) -> CursorResult[Any]:
+        """Execute it."""
+        sql = self._sql(connection)
+        return connection.exec_driver_sql(sql.text, sql.ordered(values))
+
+    def many(self, connection: Connection, rows: Iterable[Values]) -> CursorResult[Any]:
+        """Execute it for each of one or more rows."""
+        sql = self._sql(connection)
+        return connection.exec_driver_sql(sql.text, list(map(sql.ordered, rows)))
+
+    def _sql(self, connection: Connection) -> _Sql:
+        dialect = connection.dialect
+        if dialect.name not in self._compiled:
+            module, style = (sqlite, "qmark") if dialect.name == "sqlite" else (postgresql, "format")
+            compiled = self.build(module.insert).compile(
+                dialect=type(dialect)(paramstyle=style), column_keys=self.columns
+            )
+            self._compiled[dialect.name] = _Sql(str(compiled), itemgetter(*compiled.positiontup))
+        return self._compiled[dialect.name]
 
 
 def insert_new(connection: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> int:

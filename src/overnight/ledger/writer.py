@@ -87,17 +87,20 @@ class Writer:
         return group, False
 
     def _commit(self, connection: Connection, group: list[_Op]) -> None:
+        begun = False
         try:
             with connection.begin():
+                begun = True
                 for many, ops in _by_function(group).items():
                     for op, result in zip(ops, many(connection, [op.argument for op in ops]), strict=True):
                         op.result = result
         except BaseException as error:  # noqa: BLE001  whatever it is belongs to the callers, never to this thread
-            if len(group) == 1:
-                group[0].error = error
-            else:
+            if begun and len(group) > 1:
                 for op in group:  # one bad row must not fail its neighbours
                     self._commit(connection, [op])
+                return
+            for op in group:  # a file that is locked is so for all of them: one wait is enough
+                op.error = error
 
 
 def _by_function(group: list[_Op]) -> dict[Many, list[_Op]]:
