@@ -82,7 +82,7 @@ async def whole(ledger: Ledger, folder: Path, count: int) -> float:
         ledger=ledger,
         asks=Nobody(),
         post=Nobody(),
-        log=logs.get(),
+        log=logs.get().bind(run_id="r_20261122070000abcdef01", worker_id="bench:1"),
     )
     batch = Batch(noop, run, Options(concurrency=WORKERS), expires_at=ledger.clock.now() + timedelta(days=1))
     started = time.perf_counter()

@@ -2,7 +2,6 @@
 
 import asyncio
 import dataclasses
-from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -48,11 +47,11 @@ class ManualClock:
 class Nobody:
     """The mailer and the agent of a job that needs neither."""
 
-    async def send(self, scope: Scope, to: Any, template: str, context: Mapping[str, Any]) -> str:
-        raise AssertionError(f"{template} was not meant to be sent")
+    async def send(self, *_arguments: Any) -> str:
+        raise AssertionError("no mail was meant to be sent")
 
-    async def ask(self, scope: Scope, role: str, *, data: Any, output: Any, fallback: Any) -> Any:
-        raise AssertionError(f"{role} was not meant to be asked")
+    async def ask(self, *_arguments: Any, **_more: Any) -> Any:
+        raise AssertionError("no model was meant to be asked")
 
 
 def open_ledger(folder: Path, clock: ManualClock) -> Ledger:
@@ -94,4 +93,6 @@ def rows(ledger: Ledger, table: Table, **equal: Any) -> list[dict[str, Any]]:
     """Read the rows of a table in which these columns have these values."""
     query = select(table).where(*(table.c[name] == value for name, value in equal.items()))
     with ledger.engine.connect() as connection:
-        return [dict(row) for row in connection.execution_options(isolation_level="AUTOCOMMIT").execute(query).mappings()]
+        return [
+            dict(row) for row in connection.execution_options(isolation_level="AUTOCOMMIT").execute(query).mappings()
+        ]

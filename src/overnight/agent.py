@@ -355,6 +355,5 @@ def _log(sent: Sent, ended: Ended) -> None:
         tokens=ended.usage.tokens,
         cost=dollars(ended.cost_nano),
         duration=ended.duration_ms / 1000,
-        request_id=ended.request_id,
-        error_code=ended.error_code,
+        **{name: value for name in ("request_id", "error_code") if (value := getattr(ended, name))},
     )

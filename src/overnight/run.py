@@ -149,9 +149,7 @@ class Run:
 
     def for_item(self, key: str) -> "Run":
         """This run as the item `key` sees it."""
-        mine = copy.copy(self)  # a third of the cost of `replace`, which builds all fields anew
-        object.__setattr__(mine, "scope", self.scope.of_item(key))
-        return mine
+        return dataclasses.replace(self, scope=dataclasses.replace(self.scope, key=key))
 
 
 class Onces:

@@ -102,7 +102,7 @@ class Project:
         return process
 
     def kill(self, process: subprocess.Popen[str]) -> None:
-        """kill -9, in the middle of whatever it does."""
+        """End it with SIGKILL, in the middle of whatever it does."""
         assert process.poll() is None, "it ended before it could be killed"
         process.kill()
         process.wait()
@@ -133,7 +133,7 @@ class Project:
         return {addresses.get(item["key"], item["key"]): item for item in self.json("show", job)["items"]}
 
     def outbox(self, job: str) -> list[EmailMessage]:
-        """The mails in the outbox folder."""
+        """The mails in the outbox folder, of a `job` or of one `job/slot`."""
         return [read_mail(path) for path in sorted((self.root / "var" / "outbox" / job).rglob("*.eml"))]
 
     def log(self) -> list[dict[str, Any]]:
@@ -143,7 +143,7 @@ class Project:
         return [json.loads(line) for line in lines if line.endswith("}")]
 
     def let_time_pass(self) -> None:
-        """Make deferred items due, by putting their `next_at` back: it stands for the minutes that a test cannot wait."""
+        """Make deferred items due by putting their `next_at` back: for the minutes that a test cannot wait."""
         with sqlite3.connect(self.root / "var" / "overnight.db") as connection:
             connection.execute("UPDATE item SET next_at = '2000-01-01T00:00:00.000Z' WHERE state = 'retry'")
         connection.close()
@@ -204,20 +204,21 @@ class ModelBooks:
 
     def bill(self) -> list[dict[str, Any]]:
         """Every request it has accepted."""
-        with urllib.request.urlopen(f"{self.url}/_fake/bill") as answer:
-            bill: list[dict[str, Any]] = json.load(answer)
+        bill: list[dict[str, Any]] = self._asked("bill")
         return bill
 
     def requests(self) -> dict[str, int]:
         """How many questions got which HTTP status."""
-        with urllib.request.urlopen(f"{self.url}/_fake/requests") as answer:
-            counts: dict[str, int] = json.load(answer).get("/v1/messages", {})
+        counts: dict[str, int] = self._asked("requests").get("/v1/messages", {})
         return counts
 
     def faults(self, *rules: Mapping[str, Any]) -> None:
         """Replace the faults."""
-        body = json.dumps(rules).encode()
-        urllib.request.urlopen(urllib.request.Request(f"{self.url}/_fake/faults", body, method="POST")).close()
+        self._asked("faults", json.dumps(rules).encode())
+
+    def _asked(self, what: str, body: bytes | None = None) -> Any:
+        with urllib.request.urlopen(f"{self.url}/_fake/{what}", body) as answer:  # noqa: S310  our own server
+            return json.load(answer)
 
     @property
     def env(self) -> dict[str, str]:

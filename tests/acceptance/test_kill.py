@@ -1,4 +1,4 @@
-"""kill -9 in the middle of a mailing: by the books of the relay and of the model nothing is lost and nothing doubled."""
+"""A mailing is killed, again and again: by the books of relay and model nothing is lost and nothing doubled."""
 
 from collections import Counter
 

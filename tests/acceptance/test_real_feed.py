@@ -1,4 +1,4 @@
-"""A feed of real life, read on three days in a row: each edition brings what none has brought, and nothing twice."""
+"""A feed of the real world, read on three days in a row: each edition brings what none has brought, and nothing twice."""
 
 import os
 from pathlib import Path
@@ -18,6 +18,9 @@ TITLES = {  # of all entries; the newest was published at 07:00:00 UTC of its da
     "clipboard": "Leaking Clipboard Contents With Flash: Let's Explore User-Initiated Actions!",
     "yahoo again": "Seizing Control of Yahoo! Mail Cross-Origin... Again",
     "reddit": "Spooky Sanitization Stories: Analyzing the XSS Flaw in Reddit Enhancement Suite",
+    "pets": "Yahoo's Pet Show of Horrors: Leaking a User's Emails Crossdomain",
+    "smell": "What's That Smell? Sniffing Cross-origin Frame Content in Firefox Using Timing Attacks",
+    "jar": "Bypassing RequestPolicy's Whitelist Using the Jar: URI Scheme",
     "noscript": "Abusing NoScript's Global Whitelist Rules to Reveal Trusted Sites (the Easy Way)",
 }
 

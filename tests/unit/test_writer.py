@@ -6,7 +6,9 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +54,13 @@ def adding(name: str, value: str = "") -> Any:
 
 def names(ledger: Ledger) -> set[str]:
     return set(ledger.reading(lambda connection: connection.execute(select(meta.c.name)).scalars().all())) - {"schema"}
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    until = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < until, "waited 30 s"
+        time.sleep(0.01)
 
 
 def held_up(ledger: Ledger) -> tuple[threading.Event, Any]:
@@ -146,20 +155,9 @@ async def test_close_commits_what_is_queued(tmp_path: Path) -> None:
 
 
 async def test_a_locked_file_fails_everybody_after_one_wait(ledger: Ledger, tmp_path: Path) -> None:
+    await ledger.write(lambda connection: connection.exec_driver_sql("PRAGMA busy_timeout=200"))
     with sqlite3.connect(tmp_path / "ledger.db", isolation_level=None) as other:
-        go, wait = held_up(ledger)
-        first = asyncio.ensure_future(ledger.write(wait))
-        await asyncio.sleep(0.05)
-        with ledger.engine.connect() as connection:
-            connection.exec_driver_sql("PRAGMA busy_timeout").scalar_one()
-        group = [asyncio.ensure_future(ledger.write(adding(f"row-{n}"))) for n in range(50)]
-        await asyncio.sleep(0)
-        go.set()
-        await first
-        await asyncio.gather(*group)
-        await ledger.write(lambda connection: connection.exec_driver_sql("PRAGMA busy_timeout=200"))
         other.execute("BEGIN EXCLUSIVE")
-        go, _ = held_up(ledger)
         started = asyncio.get_running_loop().time()
         late = [asyncio.ensure_future(ledger.write(adding(f"late-{n}"))) for n in range(50)]
         results = await asyncio.gather(*late, return_exceptions=True)
@@ -184,22 +182,16 @@ async def test_a_write_that_fails_leaves_no_lock_behind(ledger: Ledger, tmp_path
 @pytest.mark.slow
 def test_every_acknowledged_row_is_in_the_file_after_kill_9_of_two_processes(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/shared.db"
-    writers = [
-        subprocess.Popen(
-            [sys.executable, "-c", ACKNOWLEDGING, url, name], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        for name in ("left", "right")
-    ]
-    acknowledged: list[str] = []
-    for writer in writers:
-        assert writer.stdout is not None
-        acknowledged.extend(writer.stdout.readline().strip() for _ in range(200))
+    command = [sys.executable, "-c", ACKNOWLEDGING, url]
+    told = [tmp_path / name for name in ("left", "right")]
+    with ExitStack() as files:
+        outs = [files.enter_context(path.open("w")) for path in told]
+        writers = [subprocess.Popen([*command, path.name], stdout=out) for path, out in zip(told, outs, strict=True)]
+    wait_until(lambda: all(path.read_text().count("\n") > 200 for path in told))
     for writer in writers:
         writer.send_signal(signal.SIGKILL)
-    for writer in writers:
-        rest, errors = writer.communicate(timeout=30)
-        acknowledged.extend(rest.split("\n")[:-1])
-        assert errors == ""
+        writer.wait(30)
+    acknowledged = [line for path in told for line in path.read_text().split("\n")[:-1]]
     ledger = Ledger.open(url)
     stored = names(ledger)
     ledger.close()

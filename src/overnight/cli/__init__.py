@@ -114,7 +114,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     sys.exit(_guarded(arguments))
 
 
-def _guarded(arguments: list[str]) -> int:
+def _guarded(arguments: list[str]) -> int:  # noqa: PLR0911  a table: one kind of ending, one code
     try:
         code = cli.main(arguments, prog_name="overnight", standalone_mode=False)
     except click.exceptions.Exit as error:
@@ -129,7 +129,18 @@ def _guarded(arguments: list[str]) -> int:
         return _told(error, arguments)
     except BrokenPipeError:
         return 0
+    except Exception:  # noqa: BLE001  a bug of ours: what was recorded stands, and the reader is told how to go on
+        return _our_bug()
     return code if isinstance(code, int) else 0
+
+
+def _our_bug() -> int:
+    import traceback  # noqa: PLC0415  only here
+
+    click.echo(Cli.latest_redactor().text(traceback.format_exc()), err=True)
+    said = "error: this is a bug in overnight; what was recorded stands, and the same command goes on from it"
+    click.echo(said, err=True)
+    return 1
 
 
 def _told(error: OvernightError, arguments: list[str]) -> int:

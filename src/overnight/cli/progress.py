@@ -82,7 +82,7 @@ class Progress:
             click.echo(line, err=True)
 
 
-def told(counts: Mapping[Any, Any]) -> str:
-    """`22 ok, 1 failed, 2 skipped`; `nothing to do` when there is nothing."""
-    words = ("ok", "failed", "retry", "skipped", "unknown")
-    return ", ".join(f"{counts[word]} {word}" for word in words if counts.get(word)) or "nothing to do"
+def told(counts: Mapping[Any, Any], none: str = "nothing to do") -> str:
+    """`22 ok, 1 failed, 2 skipped, 3 pending`; `none` when there is nothing."""
+    words = ("ok", "failed", "retry", "skipped", "unknown", "pending")
+    return ", ".join(f"{counts[word]} {word}" for word in words if counts.get(word)) or none

@@ -115,10 +115,9 @@ def _run(cli: Cli, request: Request, *, yes: bool) -> int:
             "on_outcome": progress.outcome,
         }
     )
-    work = cli.workplace
-    progress.start(f"{request.job} {request.slot or ''}")
+    progress.start(f"{request.job} {request.slot or ''}")  # before the logs, which are then printed above the bar
     try:
-        result = asyncio.run(run_slot(work, wired))
+        result = asyncio.run(run_slot(cli.workplace, wired))
     finally:
         progress.end()
     cli.emit(_document(cli, result), _summary(result))
@@ -168,7 +167,8 @@ def _document(cli: Cli, result: Result) -> dict[str, Any]:
 
 def _summary(result: Result) -> str:
     took = f"in {result.duration_s:.1f} s, {dollars(result.cost_nano)}"
-    lines = [f"{result.job} {result.slot}  {result.status}: {told(result.items)}  {took}   ({result.run_id})"]
+    done = told(result.items, "nothing to do" if result.status == "ok" else "nothing was done")
+    lines = [f"{result.job} {result.slot}  {result.status}: {done}  {took}   ({result.run_id})"]
     if result.reason:
         lines.append(f"  stopped because {result.reason}")
     left = {state: n for state, n in result.slot_items.items() if n and state in ("pending", *TROUBLE)}
@@ -176,7 +176,7 @@ def _summary(result: Result) -> str:
         words = ", ".join(f"{n} {state}" for state, n in left.items())
         lines.append(f"  the slot still has {words}: overnight show {result.run_id} · overnight retry {result.run_id}")
     if result.fallbacks:
-        lines.append(f"  {result.fallbacks} answers came from a fallback, not from the model")
+        lines.append(f"  answers that came from a fallback, not from the model: {result.fallbacks}")
     if result.mails:
         lines.append(f"  {result.mails} mails through {result.place}")
     lines.extend(f"  reports: {place}" for place in result.reports)

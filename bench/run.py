@@ -1,0 +1,161 @@
+"""Print what the engine costs beside what the machine allows, measured in the same minutes; see README.md.
+
+`--quick` leaves out the million items. Takes about five minutes otherwise.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).parent
+OVERNIGHT = Path(sys.executable).parent / "overnight"
+PROJECT = {
+    "schedule.yaml": 'version: 1\njobs:\n  hello: { at: "07:00" }\n',
+    "jobs/__init__.py": "",
+    "jobs/hello.py": (
+        '"""Say hello."""\n\nfrom overnight import Run, job\n\n\n'
+        "@job\nasync def hello(slot: str, run: Run) -> str:\n    return f'hello {slot}'\n"
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table; `goal` is a bound of `value`, which is the ratio where there is one."""
+
+    measure: str
+    ours: str
+    limit: str
+    ratio: str
+    value: float
+    goal: str
+
+    def cells(self) -> tuple[str, ...]:
+        sign, bound = self.goal.split()[:2]
+        met = self.value >= float(bound) if sign == "≥" else self.value <= float(bound)
+        return (self.measure, self.ours, self.limit, self.ratio, f"{self.goal} {'met' if met else 'MISSED'}")
+
+
+def figures(program: str, *arguments: object) -> dict[str, float]:
+    """Run one measured program in a process of its own."""
+    command = [sys.executable, str(HERE / program), *map(str, arguments)]
+    found: dict[str, float] = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+    return found
+
+
+def seconds(program: str, *arguments: object) -> float:
+    return figures(program, *arguments)["seconds"]
+
+
+def wall(command: list[str], folder: Path) -> float:
+    started = time.perf_counter()
+    subprocess.run(command, check=True, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return time.perf_counter() - started
+
+
+def medians(rounds: int, measures: Iterable[Callable[[], float]]) -> list[float]:
+    """Measure in turn, round by round: whatever disturbs the machine disturbs all of them."""
+    each = list(measures)
+    rows = [[measure() for measure in each] for _ in range(rounds)]
+    return [statistics.median(column) for column in zip(*rows, strict=True)]
+
+
+def outcomes(count: int = 50_000, rounds: int = 5) -> list[Row]:
+    ours, bare = medians(
+        rounds, [lambda: seconds("ours.py", "outcomes", count), lambda: seconds("bare.py", "outcomes", count)]
+    )
+    ratio = bare / ours
+    shown = (f"{count / ours:,.0f}/s", f"{count / bare:,.0f}/s", f"{ratio:.2f}")
+    return [Row(f"durable outcomes, 100 waiting workers ({count:,})", *shown, ratio, "≥ 0.35")]
+
+
+def bookkeeping(count: int = 100_000, rounds: int = 3) -> list[Row]:
+    quiet, logged, bare = medians(
+        rounds,
+        [
+            lambda: seconds("ours.py", "whole", count, "warning"),
+            lambda: seconds("ours.py", "whole", count, "info"),
+            lambda: seconds("bare.py", "whole", count),
+        ],
+    )
+    named = [("no log", quiet, "≤ 6"), ("two log lines each", logged, "≤ 14")]
+    return [
+        Row(
+            f"one no-op item of {count:,}, {name}",
+            f"{took / count * 1e6:.1f} us",
+            f"{bare / count * 1e6:.1f} us",
+            f"{took / bare:.1f}",
+            took / bare,
+            goal,
+        )
+        for name, took, goal in named
+    ]
+
+
+def memory(large: int, rounds: int = 3) -> list[Row]:
+    def peak(count: int) -> float:
+        return figures("ours.py", "whole", count)["peak_mib"]
+
+    [small] = medians(rounds, [lambda: peak(10_000)])
+    big = peak(large)
+    shown = (f"{big:.1f} MiB", f"{small:.1f} MiB", f"{big / small:.2f}")
+    return [Row(f"peak memory of {large:,} items, against 10,000", *shown, big - small, "≤ 10 MiB more")]
+
+
+def start_up(rounds: int = 7) -> list[Row]:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for path, text in PROJECT.items():
+            (folder / path).parent.mkdir(exist_ok=True)
+            (folder / path).write_text(text, encoding="utf-8")
+        commands = {
+            "overnight --help": "≤ 150 ms",
+            "overnight validate": "≤ 500 ms",
+            "overnight run hello": "≤ 2000 ms",
+        }
+        lines = [[sys.executable, "-c", "pass"], *([str(OVERNIGHT), *each.split()[1:]] for each in commands)]
+        bare, *ours = medians(rounds, [lambda line=line: wall(line, folder) for line in lines])
+    return [
+        Row(name, f"{took * 1000:.0f} ms", f"{bare * 1000:.0f} ms", f"{took / bare:.1f}", took * 1000, goal)
+        for (name, goal), took in zip(commands.items(), ours, strict=True)
+    ]
+
+
+def table(rows: list[Row]) -> str:
+    cells = [("measure", "ours", "limit", "ratio", "goal"), *(row.cells() for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = [
+        "  ".join(
+            cell.rjust(width) if 0 < n < 4 else cell.ljust(width)
+            for n, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
+        for line in cells
+    ]
+    return "\n".join(line.rstrip() for line in [lines[0], "-" * len(lines[0]), *lines[1:]])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="100 thousand items in place of the million")
+    large = 100_000 if parser.parse_args().quick else 1_000_000
+    rows = []
+    for name, measured in (
+        ("start-up", start_up),
+        ("outcomes", outcomes),
+        ("bookkeeping", bookkeeping),
+        ("memory", lambda: memory(large)),
+    ):
+        print(f"measuring {name} …", file=sys.stderr)
+        rows += measured()
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()
