@@ -23,7 +23,13 @@ LOW_DISK = 200 * 1024 * 1024  # bytes
 Check = Callable[[], Awaitable[tuple[Status, str]]]
 
 
-async def health(ledger: Ledger, clock: Clock, root: Path, looked_at: Callable[[], datetime | None]) -> dict[str, Any]:
+async def health(
+    ledger: Ledger,
+    clock: Clock,
+    root: Path,
+    looked_at: Callable[[], datetime | None],
+    problem: Callable[[], str | None],
+) -> dict[str, Any]:
     """`{status, timestamp, checks}`; the status is the worst of the checks. Takes about two seconds at most."""
 
     async def heartbeat() -> tuple[Status, str]:
@@ -48,7 +54,17 @@ async def health(ledger: Ledger, clock: Clock, root: Path, looked_at: Callable[[
         rows = await ledger.read(firing)
         return ("degraded" if rows else "healthy"), ", ".join(row["key"] for row in rows) or "none"
 
-    checks: dict[str, Check] = {"scheduler": heartbeat, "ledger": writable, "disk": disk, "alerts": alarms}
+    async def schedule() -> tuple[Status, str]:
+        broken = problem()
+        return ("degraded" if broken else "healthy"), broken or "in force"
+
+    checks: dict[str, Check] = {
+        "scheduler": heartbeat,
+        "schedule": schedule,
+        "ledger": writable,
+        "disk": disk,
+        "alerts": alarms,
+    }
     told = dict(zip(checks, await asyncio.gather(*(_patiently(check) for check in checks.values())), strict=True))
     worst = max((status for status, _ in told.values()), key=RANK.__getitem__)
     return {

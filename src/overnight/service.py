@@ -4,6 +4,7 @@ A run in its own process cannot stall the others, sees the newest code, and give
 """
 
 import asyncio
+import dataclasses
 import os
 import signal
 import sys
@@ -38,7 +39,8 @@ from overnight.occurrences import (
 from overnight.ports import operator_alerts
 from overnight.publishing import drain_spool
 from overnight.runner import REHEARSAL, Workplace
-from overnight.schedule import JobSettings
+from overnight.schedule import JobSettings, Schedule, Watch
+from overnight.triggers import Trigger
 
 TOLD = (0, 3, 4, 130)  # exit codes of runs that are over, refused, or asked to end
 LOOK_EVERY = 60.0  # seconds: repairs a suspended machine, a stepped clock, and other processes' deaths
@@ -243,18 +245,36 @@ async def serve(work: Workplace, host: str, port: int) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _stopping(stop, wake))
-    alarm = AlarmClock(wake.set)
-    alarm.set({name: job.trigger() for name, job in work.schedule.jobs.items() if job.enabled})
+    alarm, watch = AlarmClock(wake.set), Watch(work.root / "schedule.yaml")
+    alarm.set(_triggers(work.schedule))
     alarm.start()
-    async with serving(work, dispatcher, host, port) as url:
+    async with serving(work, dispatcher, lambda: watch.problem, host, port) as url:
         logs.get().info("serving", url=url, jobs=len(work.schedule.jobs))
         while not stop.is_set():
+            if (schedule := _reloaded(watch)) is not None:
+                dispatcher.work = dataclasses.replace(dispatcher.work, schedule=schedule)
+                alarm.set(_triggers(schedule))
             await _guarded_look(dispatcher)
             wake.clear()
             await _either(wake, LOOK_EVERY)
         alarm.stop()
         dispatcher.stop()
         await asyncio.wait([asyncio.create_task(dispatcher.settle())], timeout=_patience(work))
+
+
+def _triggers(schedule: Schedule) -> dict[str, Trigger]:
+    return {name: job.trigger() for name, job in schedule.jobs.items() if job.enabled}
+
+
+def _reloaded(watch: Watch) -> Schedule | None:
+    """The schedule after a valid change; a broken file is told once, and the old one stays in force."""
+    before = watch.problem
+    schedule = watch.changed()
+    if schedule is not None:
+        logs.get().info("schedule.yaml was changed and is in force", jobs=len(schedule.jobs))
+    elif watch.problem and watch.problem != before:
+        logs.get().error("schedule.yaml is broken; the one before stays in force", error=watch.problem)
+    return schedule
 
 
 def _stopping(stop: asyncio.Event, wake: asyncio.Event) -> Any:

@@ -22,13 +22,15 @@ class Heart(Protocol):
 
 
 @asynccontextmanager
-async def serving(work: Workplace, heart: Heart, host: str, port: int) -> AsyncIterator[str]:
+async def serving(
+    work: Workplace, heart: Heart, problem: Callable[[], str | None], host: str, port: int
+) -> AsyncIterator[str]:
     """Answer on `http://host:port` for the length of the block; yields the address.
 
     A port that is taken is a warning: jobs matter more than the page.
     """
     application = web.Application(client_max_size=0)
-    application.router.add_get("/api/health", _health(work, lambda: heart.looked_at))
+    application.router.add_get("/api/health", _health(work, lambda: heart.looked_at, problem))
     runner = web.AppRunner(application, access_log=None, handle_signals=False)
     await runner.setup()
     try:
@@ -45,9 +47,9 @@ async def serving(work: Workplace, heart: Heart, host: str, port: int) -> AsyncI
         await runner.cleanup()
 
 
-def _health(work: Workplace, looked_at: Callable[[], datetime | None]) -> Handler:
+def _health(work: Workplace, looked_at: Callable[[], datetime | None], problem: Callable[[], str | None]) -> Handler:
     async def answer(_request: web.Request) -> web.StreamResponse:
-        report = await health(work.ledger, work.clock, work.root, looked_at)
+        report = await health(work.ledger, work.clock, work.root, looked_at, problem)
         code = 503 if report["status"] == "unhealthy" else 200
         return web.json_response(report, status=code, headers={"Cache-Control": "no-store"})
 

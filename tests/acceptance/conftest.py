@@ -7,6 +7,7 @@ on disk, from the relay's spool and from the model's bill.
 import csv
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -15,7 +16,7 @@ import time
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from email import message_from_bytes
 from email.message import EmailMessage
@@ -142,11 +143,18 @@ class Project:
         lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
         return [json.loads(line) for line in lines if line.endswith("}")]
 
+    def runs_recorded(self) -> int:
+        """How many runs the ledger has; also when the command cannot be asked."""
+        file = self.root / "var" / "overnight.db"
+        if not file.exists():
+            return 0
+        with closing(sqlite3.connect(file)) as connection:
+            return int(connection.execute("SELECT count(*) FROM run").fetchone()[0])
+
     def let_time_pass(self) -> None:
         """Make deferred items due by putting their `next_at` back: for the minutes that a test cannot wait."""
-        with sqlite3.connect(self.root / "var" / "overnight.db") as connection:
+        with closing(sqlite3.connect(self.root / "var" / "overnight.db")) as connection, connection:
             connection.execute("UPDATE item SET next_at = '2000-01-01T00:00:00.000Z' WHERE state = 'retry'")
-        connection.close()
 
 
 def read_mail(path: Path) -> EmailMessage:
@@ -245,12 +253,21 @@ def started(command: Sequence[str], env: Mapping[str, str]) -> Iterator[str]:
         process.communicate()
 
 
-@pytest.fixture
-def project(tmp_path: Path) -> Iterator[Project]:
-    """A fresh project, made by the command itself."""
-    made = Project(tmp_path / "site", environment(tmp_path))
-    said = made.run("init", str(made.root), cwd=tmp_path)
+@pytest.fixture(scope="session")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `overnight init` writes; made once, because each test gets a copy."""
+    home = tmp_path_factory.mktemp("fresh")
+    made = Project(home / "site", environment(home))
+    said = made.run("init", str(made.root), cwd=home)
     assert said.code == 0, said.text
+    return made.root
+
+
+@pytest.fixture
+def project(fresh: Path, tmp_path: Path) -> Iterator[Project]:
+    """A fresh project."""
+    root = shutil.copytree(fresh, tmp_path / "site")
+    made = Project(root, environment(tmp_path))
     yield made
     for process in made.processes:
         if process.poll() is None:

@@ -129,7 +129,7 @@ class Odd(BaseException):
         (ExceptionGroup("two", [ValueError(), OSError()]), "failed", "bug", "ExceptionGroup"),
         (OSError(28, "No space left on device"), "failed", "bug", "OSError"),
     ],
-    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
+    ids=lambda value: repr(value) if isinstance(value, BaseException) else value,
 )
 async def test_what_an_item_raises_decides_what_becomes_of_it_and_of_it_alone(
     here: Slot, error: BaseException, state: str, error_class: str | None, code: str | None

@@ -49,8 +49,8 @@ def show(cli: Cli, run_id: str, key: str | None, *, all_: bool) -> None:
     lines = [
         f"{run['id']}  {run['job']} {run['slot']}  {run['kind']}  {run['status']}  {dollars(run['cost_nano'])}",
         f"  started {iso(run['started_at'])}, ended {_text(run['ended_at'] or '—')} on {run['worker_id']}",
-        f"  this run: {told(run)}",
-        f"  the slot: {told(slot)}" + (f", {slot['pending']} pending" if slot["pending"] else ""),
+        f"  this run: {told(run, 'nothing')}",
+        f"  the slot: {told(slot, 'no items')}",
     ]
     if run["reason"]:
         lines.append(f"  reason: {run['reason']}")
@@ -103,7 +103,7 @@ def _line(row: Any) -> str:
     took = f"{(row['ended_at'] - row['started_at']).total_seconds():.1f} s" if row["ended_at"] else "—"
     return (
         f"{row['id']:<25}{row['job']:<18}{row['slot']:<19}{row['kind']:<10}{row['status']:<13}{took:>8}  "
-        f"{told(row)}, {dollars(row['cost_nano'])}"
+        f"{told(row, 'nothing')}, {dollars(row['cost_nano'])}"
     )
 
 

@@ -20,6 +20,7 @@ from overnight.schedule.model import (
 )
 from overnight.schedule.problem import Problem, ScheduleErrors
 from overnight.schedule.values import Rate
+from overnight.schedule.watch import Watch
 
 __all__ = [
     "Alerts",
@@ -42,6 +43,7 @@ __all__ = [
     "ScheduleErrors",
     "SuccessRate",
     "TaskBudget",
+    "Watch",
     "json_schema",
     "load",
     "loads",

@@ -1,0 +1,47 @@
+"""schedule.yaml as a running process follows it: a valid change is taken, a broken file leaves the old one in force."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from overnight.errors import ConfigError
+from overnight.schedule.loading import load
+from overnight.schedule.model import Schedule
+
+Stamp = tuple[int, int, int]
+
+
+@dataclass(slots=True)
+class Watch:
+    """Looks at the file by time, size and inode: this works on network folders and with editors that replace it.
+
+    `problem` is what is wrong with the file as it is now, None when it is the one in force.
+    """
+
+    path: Path
+    problem: str | None = None
+    _seen: Stamp | None = field(default=None)
+
+    def __post_init__(self) -> None:
+        """The file as it is now is the one in force."""
+        self._seen = self._stamp()
+
+    def changed(self) -> Schedule | None:
+        """The new schedule when the file has changed and is valid."""
+        stamp = self._stamp()
+        if stamp == self._seen:
+            return None
+        self._seen = stamp
+        try:
+            schedule = load(self.path)
+        except ConfigError as error:
+            self.problem = str(error)
+            return None
+        self.problem = None
+        return schedule
+
+    def _stamp(self) -> Stamp | None:
+        try:
+            status = self.path.stat()
+        except OSError:
+            return None
+        return status.st_mtime_ns, status.st_size, status.st_ino
