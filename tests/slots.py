@@ -53,6 +53,9 @@ class Nobody:
     async def ask(self, *_arguments: Any, **_more: Any) -> Any:
         raise AssertionError("no model was meant to be asked")
 
+    def spent(self, *_arguments: Any) -> None:
+        """Nothing."""
+
 
 def open_ledger(folder: Path, clock: ManualClock) -> Ledger:
     """Open the ledger of a test's own folder."""

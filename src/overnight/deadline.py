@@ -6,7 +6,7 @@ Waiting for a budget, a bucket or Retry-After is not the item's fault and does n
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from contextvars import ContextVar
+from contextvars import Context, ContextVar, copy_context
 
 _current: ContextVar[asyncio.Timeout | None] = ContextVar("deadline", default=None)
 
@@ -20,6 +20,13 @@ async def deadline(seconds: float) -> AsyncIterator[None]:
             yield
         finally:
             _current.reset(token)
+
+
+def without_deadline() -> Context:
+    """A context for work that belongs to no item: it is not stopped when the item that began it is out of time."""
+    context = copy_context()
+    context.run(_current.set, None)
+    return context
 
 
 @asynccontextmanager

@@ -1,24 +1,39 @@
-"""Rate limits: token buckets that callers wait for in the order they came.
+"""Rate limits: token buckets that callers wait for in the order they came, shared by all processes of a ledger.
 
-A bucket lets `burst + rate x t` through in every window of `t` seconds, never more. The burst is ten seconds' worth of
-the rate. A single request heavier than the burst is not refused: it waits until the bucket holds all of it, so for
-such a bucket the burst is its heaviest request. What exceeds the limit of a whole period is refused, as no wait helps.
-Waiting here does not count in an item's timeout.
+Over all processes, a bucket lets `burst + rate x t` through in every window of `t` seconds, never more. The burst is
+ten seconds' worth of the rate. A single request heavier than the burst is not refused: it waits until the bucket holds
+all of it, so for such a bucket the burst is its heaviest request. What exceeds the limit of a whole period is refused,
+as no wait helps. Waiting here does not count in an item's timeout.
+
+A process does not ask the ledger for each request: it leases about a second's worth of each bucket of a dependency, or
+what the request at the head needs, in one transaction, and spends that by itself. A lease may be of tokens that are
+yet to come; it can then be spent as they come. Leased tokens count as being in the bucket, so that it does not fill up
+behind them; those of a process that died come back as time passes. What requests give back counts when it comes back.
 """
 
 import asyncio
+import math
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from overnight.clock import Clock
 from overnight.deadline import off_the_clock
 from overnight.errors import Deferred, Permanent
+from overnight.ledger import Ledger
+from overnight.ledger.flow import InLedger, InMemory, Lease, Level, Rows, Store
 
 BURST = 10.0  # seconds
+CHUNK = 1.0  # seconds' worth of the rate that a process leases ahead
+VALID = 2.0  # seconds in which a lease is spent; others count on it for GRACE longer
+GRACE = 1.0  # seconds
 LONGEST_WAIT = 60.0  # seconds a worker may be held; beyond it the item is taken up again by a sweep
-SLICE = 1.0  # seconds asleep at most: what others give back shortens the wait
+LONGEST_PAUSE = 900.0  # seconds; who asks for more is asked again then
+SLICE = 1.0  # seconds asleep at most: what others give back or ask for is seen then
 DUST = 1e-6  # tokens; below it is rounding
+SERVER_PERIOD = 60.0  # seconds that `anthropic-ratelimit-*-limit` is about
 
 
 class Rate(Protocol):
@@ -35,130 +50,354 @@ class Rate(Protocol):
         ...
 
 
+@dataclass(slots=True)
 class Bucket:
-    """One limit of this process. Waiters hold the lock in turn, hence in order and without overtaking."""
+    """One limit as this process sees it: what it has leased, and what the ledger held when it last looked.
 
-    def __init__(self, name: str, rate: Rate, clock: Clock) -> None:
-        self.name = name
-        self._most = rate.count
-        self._period = rate.per
-        self._rate = rate.count / rate.per
-        self._burst = min(max(self._rate * BURST, 1.0), float(rate.count))
-        self._clock = clock
-        self._tokens = self._burst
-        self._at = clock.monotonic()
-        self._queued = 0.0
-        self._turn = asyncio.Lock()
+    `balance` is leased and not spent; all of it can be spent from `ready` on, less of it before, none after `until`
+    (monotonic seconds). `credit` is what requests have given back, or used beyond what they took.
+    """
 
-    async def acquire(self, weight: int) -> None:
-        """Wait for `weight` tokens and take them.
+    name: str
+    limit: Rate
+    rate: float = field(init=False)
+    seen: float = field(init=False)
+    seen_at: float = 0.0
+    balance: float = 0.0
+    credit: float = 0.0
+    ready: float = 0.0
+    until: float = -math.inf
+    queued: float = 0.0
+    spent: float = 0.0
 
-        Raises Permanent for a weight beyond the whole limit, Deferred when the wait would hold the worker too long.
-        """
-        if weight > self._most:
+    def __post_init__(self) -> None:
+        self.rate = self.nominal
+        self.seen = self.burst
+
+    @property
+    def nominal(self) -> float:
+        """Tokens per second, as configured."""
+        return self.limit.count / self.limit.per
+
+    @property
+    def burst(self) -> float:
+        """Tokens at once."""
+        return min(max(self.rate * BURST, 1.0), float(self.limit.count))
+
+    def check(self, weight: int, now: float) -> None:
+        """Refuse at the door what would wait too long. Raises Permanent, Deferred."""
+        if weight > self.limit.count:
             raise Permanent(
-                f"{self.name}: {weight} at once can never pass a limit of {self._most} per {self._period} s; "
+                f"{self.name}: {weight} at once can never pass a limit of {self.limit.count} per {self.limit.per} s; "
                 "raise the limit in schedule.yaml or make the request smaller",
                 code="over_limit",
             )
-        wait = (self._queued + weight - self._level()) / self._rate
+        self.bound((self.queued + weight - self.level(now)) / self.rate)
+
+    def bound(self, wait: float) -> None:
+        """Free the worker from a wait that is too long. Raises Deferred."""
         if wait > LONGEST_WAIT:
             raise Deferred(f"{self.name}: the queue is {wait:.0f} s long", code="rate_limit", after=wait)
-        self._queued += weight
-        try:
-            async with self._turn:
-                await self._filled(weight)
-                self._tokens -= weight
-        finally:
-            self._queued -= weight
 
-    def settle(self, taken: int, used: int) -> None:
-        """Give back what was taken too much; take what was used beyond it, which the next waiters pay for."""
-        self._tokens += taken - used
+    def level(self, now: float) -> float:
+        """What could be had now, as far as this process knows; below zero: what is to be waited for."""
+        return min(self.burst, self.seen + (now - self.seen_at) * self.rate) + self.balance + self.credit
 
-    async def _filled(self, weight: int) -> None:
-        """Wait until the bucket holds `weight`; who has the turn alone refills, and lets it grow as far as needed."""
-        while True:
-            now = self._clock.monotonic()
-            most = max(self._burst, float(weight))
-            self._tokens = min(most, self._tokens + (now - self._at) * self._rate)
-            self._at = now
-            if (missing := weight - self._tokens) <= DUST:
-                return
-            await self._clock.sleep(min(missing / self._rate, SLICE))
+    def lacks(self, weight: float, now: float) -> bool:
+        """Whether `weight` is more than was leased."""
+        return now > self.until or weight > self.balance + self.credit + DUST
 
-    def _level(self) -> float:
-        level = self._tokens + (self._clock.monotonic() - self._at) * self._rate
-        return level if self._turn.locked() else min(level, self._burst)
+    def wait(self, weight: float) -> float:
+        """The time (monotonic) at which `weight` of what was leased can be spent."""
+        return self.ready - (self.balance + self.credit - weight) / self.rate
+
+    def spend(self, weight: float, now: float) -> None:
+        """Take it from what was leased.
+
+        What is heavier than the burst is let through because it waited for all of it; had it overslept, the bucket
+        would have filled beyond that.
+        """
+        overslept = max(0.0, now - self.wait(weight)) if weight > self.burst else 0.0
+        self.credit -= max(0.0, weight - self.balance) + overslept * self.rate
+        self.balance = max(0.0, self.balance - weight)
+        self.spent += weight
+
+    def ahead(self, elapsed: float) -> float:
+        """How much to lease at once: what is spent in a second, approached by doubling."""
+        speed = self.spent * 2 if elapsed < CHUNK else self.spent / elapsed * CHUNK
+        return min(speed, self.rate * CHUNK)
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What a process brings back to a bucket and wants from it."""
+
+    balance: float
+    credit: float
+    need: float
+    chunk: float
+    queued: float
+    rate: float
+    burst: float
+
+    def met(self, level: Level, holder: str, now: datetime) -> tuple[Level, float]:
+        """Return the bucket with this process's old lease settled and a new one taken, and the new one's amount."""
+        others = {name: lease for name, lease in level.leases.items() if name != holder and lease.until > now}
+        back = self.balance if holder in level.leases else 0.0  # a lease that ran out has come back by itself
+        lent = [lease.amount for lease in others.values()]
+        most = max(self.burst, *lent) if lent else self.burst
+        room = most - sum(lent) - back
+        passed = max(0.0, (now - level.at).total_seconds())  # a wall clock set back refills nothing
+        tokens = max(level.tokens, min(room, level.tokens + passed * self.rate))
+        tokens = max(tokens, min(room, tokens + self.credit)) if self.credit > 0 else tokens + self.credit
+        tokens += back
+        amount = max(self.need, self.chunk, min(self.queued, tokens)) if self.need else 0.0
+        return Level(tokens - amount, now, others), amount
 
 
 @dataclass(slots=True)
 class Grant:
     """What a request was let through with; `settle` it with what was really used."""
 
-    taken: dict[Bucket, int] = field(default_factory=dict)
+    taken: dict[str, int]
+    buckets: Mapping[str, Bucket]
 
     def settle(self, **used: int) -> None:
         """Correct the buckets by real usage; a bucket that is not named keeps what was taken."""
-        for bucket, taken in self.taken.items():
-            bucket.settle(taken, used.get(bucket.name.rpartition(".")[2], taken))
+        for kind, taken in self.taken.items():
+            self.buckets[kind].credit += taken - used.get(kind, taken)
+            self.taken[kind] = used.get(kind, taken)
 
     def refund(self) -> None:
         """Give all back: the request was never sent."""
-        for bucket, taken in self.taken.items():
-            bucket.settle(taken, 0)
+        self.settle(**dict.fromkeys(self.taken, 0))
 
 
-class Dependency:
-    """The limits of one other side (anthropic, github, smtp): all its buckets, and one pause for all callers."""
+class Limit:
+    """The limits of one other side (anthropic, github, a relay): all its buckets, and one pause for all callers."""
 
-    def __init__(self, buckets: Mapping[str, Bucket], clock: Clock) -> None:
-        self._buckets = buckets
+    def __init__(self, name: str, rates: Mapping[str, Rate], clock: Clock, store: Store, holder: str) -> None:
+        self.name = name
+        self._buckets = {
+            kind: Bucket(f"{name}.{kind}", rate, seen_at=clock.monotonic()) for kind, rate in rates.items()
+        }
         self._clock = clock
-        self._resumes = clock.monotonic()
+        self._store = store
+        self._holder = holder
+        self._turn = asyncio.Lock()
+        self._leasing: asyncio.Task[dict[str, float]] | None = None
+        self._leased_at = -math.inf
+        self._heard_at = -math.inf
+        self._resumes = -math.inf
 
     async def acquire(self, **weights: int) -> Grant:
         """Wait for one request of these weights (`requests=1, input_tokens=900`); what has no limit is let through.
 
         Raises Deferred when the wait would hold the worker too long, Permanent when no wait helps.
         """
-        grant = Grant()
+        wanted = {kind: weight for kind, weight in weights.items() if weight and kind in self._buckets}
+        now = self._clock.monotonic()
+        for kind, weight in wanted.items():
+            self._buckets[kind].check(weight, now)
+        self._queue(wanted, 1)
         try:
-            async with off_the_clock():
-                await self._resumed()
-                for kind, bucket in self._buckets.items():
-                    if weight := weights.get(kind, 0):
-                        await bucket.acquire(weight)
-                        grant.taken[bucket] = weight
-                await self._resumed()
-        except BaseException:
-            grant.refund()
-            raise
-        return grant
+            async with off_the_clock(), self._turn:
+                await self._passed(wanted)
+        finally:
+            self._queue(wanted, -1)
+        return Grant(wanted, self._buckets)
 
     def pause(self, seconds: float) -> None:
-        """Hold all callers: the other side asked for it."""
-        self._resumes = max(self._resumes, self._clock.monotonic() + seconds)
+        """Hold all callers of all processes, for a quarter of an hour at most: the other side asked for it."""
+        held = min(seconds, LONGEST_PAUSE)
+        until = self._clock.monotonic() + held
+        if not held > 0 or until <= self._resumes + DUST:
+            return  # hundreds are told the same at once
+        self._resumes = until
+        at = self._clock.now() + timedelta(seconds=held)
+        self._store.post(lambda rows: self._extend(rows, at))
+
+    def observe(self, headers: Mapping[str, str]) -> None:
+        """Lower what the server's `anthropic-ratelimit-*` headers say is less; never raised above what is configured.
+
+        Their limits are per minute. Names of headers are taken in any case; what is no number says nothing.
+        """
+        lower = {name.lower(): value for name, value in headers.items()}
+        for kind, bucket in self._buckets.items():
+            prefix = f"anthropic-ratelimit-{kind.replace('_', '-')}"
+            if limit := _count(lower.get(f"{prefix}-limit")):
+                bucket.rate = min(bucket.nominal, limit / SERVER_PERIOD)
+            remaining = _count(lower.get(f"{prefix}-remaining"))
+            if remaining is not None and remaining < bucket.level(self._clock.monotonic()) - 1:
+                self._lower(bucket, remaining)
+
+    async def give_back(self) -> None:
+        """Return what was leased and not used, so that other processes need not wait for it to run out."""
+        if any(bucket.balance or bucket.credit for bucket in self._buckets.values()):
+            async with self._turn:
+                await self._lease({})
+
+    def _queue(self, wanted: Mapping[str, int], sign: int) -> None:
+        for kind, weight in wanted.items():
+            self._buckets[kind].queued += sign * weight
+
+    async def _passed(self, wanted: Mapping[str, int]) -> None:
+        """Wait until all of it can be spent, and spend it. Only who has the turn is here."""
+        while True:
+            await self._resumed()
+            now = self._clock.monotonic()
+            if any(self._buckets[kind].lacks(weight, now) for kind, weight in wanted.items()):
+                await self._lease(wanted)
+                continue  # its reply took time, and may have told of a pause
+            wait = max((self._buckets[kind].wait(weight) - now for kind, weight in wanted.items()), default=0.0)
+            if wait * max((self._buckets[kind].rate for kind in wanted), default=0.0) <= DUST:
+                break
+            await self._clock.sleep(min(wait, SLICE))
+        for kind, weight in wanted.items():
+            self._buckets[kind].spend(weight, now)
 
     async def _resumed(self) -> None:
+        if self._clock.monotonic() - self._heard_at >= CHUNK:
+            self._hear(await self._store.read(lambda rows: rows.paused_until(self.name)))
         while (wait := self._resumes - self._clock.monotonic()) > DUST:
             if wait > LONGEST_WAIT:
-                raise Deferred(f"asked to wait another {wait:.0f} s", code="rate_limit", after=wait)
+                raise Deferred(f"{self.name} asked to wait another {wait:.0f} s", code="rate_limit", after=wait)
             await self._clock.sleep(wait)
+
+    def _hear(self, until: datetime | None) -> None:
+        self._heard_at = self._clock.monotonic()
+        if until is not None:  # by the wall clock, which may be wrong: no pause is longer than the longest
+            held = min((until - self._clock.now()).total_seconds(), LONGEST_PAUSE)
+            self._resumes = max(self._resumes, self._heard_at + held)
+
+    async def _lease(self, wanted: Mapping[str, int]) -> None:
+        """Lease anew in one transaction, which a caller that gives up leaves behind to its end."""
+        if self._leasing is None:
+            self._leasing = asyncio.ensure_future(self._leased(wanted))
+        waits = await asyncio.shield(self._leasing)
+        for kind in wanted:
+            self._buckets[kind].bound(waits.get(kind, 0.0))
+
+    async def _leased(self, wanted: Mapping[str, int]) -> dict[str, float]:
+        try:
+            elapsed = self._clock.monotonic() - self._leased_at
+            asks = {kind: _ask(bucket, wanted.get(kind, 0), elapsed) for kind, bucket in self._buckets.items()}
+            got = await self._store.change(lambda rows: self._trade(rows, asks))
+            self._hear(got.resumes)
+            for kind, amount in got.amounts.items():
+                self._take(self._buckets[kind], asks[kind], amount, got)
+            self._leased_at = got.at
+            return got.waits
+        finally:
+            self._leasing = None
+
+    def _trade(self, rows: Rows, asks: Mapping[str, Ask]) -> "_Got":
+        exact = self._clock.now()
+        now = _milliseconds(exact)
+        got = _Got(self._clock.monotonic() - (exact - now).total_seconds(), rows.paused_until(self.name))
+        levels: dict[str, Level] = {}
+        for kind, ask in asks.items():
+            name = f"{self.name}.{kind}"
+            found = rows.level(name, Level(ask.burst, now))
+            levels[kind], got.amounts[kind] = ask.met(found, self._holder, now)
+            got.waits[kind] = max(0.0, -levels[kind].tokens / ask.rate)
+        if max(got.waits.values(), default=0.0) > LONGEST_WAIT:  # the worker will not wait for it: nothing is taken
+            for kind, amount in got.amounts.items():
+                levels[kind] = Level(levels[kind].tokens + amount, now, levels[kind].leases)
+            got.amounts.update(dict.fromkeys(asks, 0.0))
+        got.length = max(got.waits.values(), default=0.0) + VALID
+        until = now + timedelta(seconds=got.length + GRACE)
+        for kind, level in levels.items():
+            leases = {self._holder: Lease(got.amounts[kind], until)} if got.amounts[kind] else {}
+            rows.put_level(f"{self.name}.{kind}", Level(level.tokens, now, {**level.leases, **leases}))
+            got.seen[kind] = level.tokens
+        return got
+
+    def _take(self, bucket: Bucket, ask: Ask, amount: float, got: "_Got") -> None:
+        kind = bucket.name.removeprefix(f"{self.name}.")
+        bucket.seen, bucket.seen_at = got.seen[kind], got.at
+        bucket.balance = amount
+        bucket.credit -= ask.credit  # what was given back in the meantime stays
+        bucket.ready = got.at + max(0.0, -got.seen[kind] / ask.rate)
+        bucket.until = got.at + got.length
+        bucket.spent = 0.0
+
+    def _lower(self, bucket: Bucket, remaining: float) -> None:
+        """Set the shared level to what the server has left; who has leased some may still spend that second's worth."""
+        bucket.seen, bucket.seen_at = min(bucket.seen, remaining), self._clock.monotonic()
+        new = Level(bucket.burst, _milliseconds(self._clock.now()))
+
+        def lowered(rows: Rows) -> None:
+            level = rows.level(bucket.name, new)
+            if level.tokens > remaining:
+                rows.put_level(bucket.name, Level(remaining, level.at, level.leases))
+
+        self._store.post(lowered)
+
+    def _extend(self, rows: Rows, until: datetime) -> None:
+        known = rows.paused_until(self.name)
+        if known is None or known < until:
+            rows.put_pause(self.name, until)
+
+
+@dataclass(slots=True)
+class _Got:
+    """What one transaction brought: by kind what was leased, the tokens left, and the seconds until it is all there."""
+
+    at: float
+    resumes: datetime | None
+    amounts: dict[str, float] = field(default_factory=dict)
+    seen: dict[str, float] = field(default_factory=dict)
+    waits: dict[str, float] = field(default_factory=dict)
+    length: float = 0.0
 
 
 class Limits:
-    """The limits of this process by dependency; a dependency without any lets everything through."""
+    """The limits by dependency; a dependency without any lets everything through, unless it asked for a pause.
 
-    def __init__(self, rates: Mapping[str, Mapping[str, Rate]], clock: Clock) -> None:
+    A name may go on after a colon: `smtp:relay.example.org:587` has its own buckets, with the rates of `smtp`. Without
+    a ledger they hold for this process alone.
+    """
+
+    def __init__(
+        self,
+        rates: Mapping[str, Mapping[str, Rate]],
+        clock: Clock,
+        ledger: Ledger | None = None,
+        *,
+        store: Store | None = None,
+    ) -> None:
         self._rates = rates
         self._clock = clock
-        self._known: dict[str, Dependency] = {}
+        self._store = store or (InLedger(ledger) if ledger else InMemory())
+        self._holder = secrets.token_hex(6)
+        self._known: dict[str, Limit] = {}
 
-    def of(self, dependency: str) -> Dependency:
+    def of(self, dependency: str) -> Limit:
         """Return the limits of `dependency`; the same object for all callers."""
         if dependency not in self._known:
-            rates = self._rates.get(dependency, {})
-            buckets = {kind: Bucket(f"{dependency}.{kind}", rate, self._clock) for kind, rate in rates.items()}
-            self._known[dependency] = Dependency(buckets, self._clock)
+            rates = self._rates.get(dependency) or self._rates.get(dependency.partition(":")[0]) or {}
+            self._known[dependency] = Limit(dependency, rates, self._clock, self._store, self._holder)
         return self._known[dependency]
+
+    async def close(self) -> None:
+        """Return what was leased and not used."""
+        for limit in self._known.values():
+            await limit.give_back()
+
+
+def _ask(bucket: Bucket, need: float, elapsed: float) -> Ask:
+    return Ask(bucket.balance, bucket.credit, need, bucket.ahead(elapsed), bucket.queued, bucket.rate, bucket.burst)
+
+
+def _milliseconds(instant: datetime) -> datetime:
+    """What the ledger can hold: refilling by the same instant that is written down loses and gains nothing."""
+    return instant.replace(microsecond=instant.microsecond // 1000 * 1000)
+
+
+def _count(text: str | None) -> float | None:
+    try:
+        number = float(text or "")
+    except ValueError:
+        return None
+    return number if math.isfinite(number) and number >= 0 else None

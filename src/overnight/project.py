@@ -39,9 +39,12 @@ class _Finder:
         self.root = root
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
-        if name in PACKAGES and path is None:
-            return PathFinder.find_spec(name, [str(self.root)], target)
-        return None
+        if name not in PACKAGES or path is not None:
+            return None
+        spec = PathFinder.find_spec(name, [str(self.root)], target)
+        if spec is None:  # who goes on looking finds somebody else's package of that name
+            raise ModuleNotFoundError(f"there is no {name}/ in {self.root}", name=name)
+        return spec
 
 
 def attach(root: Path) -> None:
@@ -72,7 +75,9 @@ def load_job(name: str, target: str) -> "Job[Any, Any]":
 
 def load_reports() -> list[Any]:
     """All reports of the project's `reports` package, by name. Raises ConfigError."""
-    if importlib.util.find_spec("reports") is None:
+    try:
+        importlib.util.find_spec("reports")
+    except ModuleNotFoundError:
         return []
     from overnight.report import Report  # noqa: PLC0415  pandas is behind it
 

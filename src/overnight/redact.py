@@ -12,7 +12,7 @@ import json
 import re
 from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 from urllib.parse import quote, quote_plus
 
@@ -21,12 +21,75 @@ SHORTEST = 6  # a shorter known value would blot out ordinary words
 DEEPEST = 32  # deeper values are replaced whole: a structure that contains itself never ends
 KEYS_REMEMBERED = 4096
 
-_SENSITIVE_KEY = re.compile(
-    r"(?:^|_)(?:passw(?:or)?ds?|pwd|passphrase|secrets?|token|authorization|auth|cookies?|credentials?|jwt|bearer"
-    r"|(?:api|private|access|secret|signing|encryption|ssh|master|session)_?key|session(?:_?id)?|dsn"
-    r"|(?:passw(?:or)?d|secret|token)_(?:hash|value|b64))$"
+# How vendors begin their tokens. 16 characters must follow, and not all in lower case: no slug of a page looks so.
+_BEGINNINGS = tuple(
+    """
+    sk-ant- sk-proj- sk-svcacct- sk-admin- sk-or- sk-lf- gsk_ xai- pplx- r8_ hf_ api_org_ lsv2_ pcsk_ nvapi- tvly-
+    ghp_ gho_ ghu_ ghs_ ghr_ github_pat_ glpat- glptt- gldt- glrt- glft- glsoat- glagent- glcbt- glimt- GR1348941
+    ATBB ATATT3 ATCTT3 ABSK AIza ya29. GOCSPX- 1//0 LTAI AQVN AKCp EAAA EAAC
+    xoxa- xoxb- xoxc- xoxd- xoxe- xoxe. xoxo- xoxp- xoxr- xoxs- xapp- shpat_ shpca_ shppa_ shpss_ sq0atp- sq0csp-
+    whsec_ EZAK EZTK FLWSECK access_token$ access-production- access-sandbox- access-development-
+    xkeysib- xsmtpsib- npm_ pypi- rubygems_ dckr_pat_ dckr_oat_ CLOJARS_ dop_v1_ doo_v1_ dor_v1_ HRKU-
+    NRAK- NRII- NRAL- NRRA- NRJS- sntryu_ sntrys_ glc_ glsa_ dt0c01. dt0s01. hcaik_ hvs. hvb. hvr. dp.pt. dp.st.
+    dp.ct. dp.sa. ops_ey AGE-SECRET-KEY- tskey- fm1_ fm2_ fo1_ nfp_ sbp_ sb_secret_ pscale_tkn_ pscale_pw_
+    pscale_oauth_ ntn_ lin_api_ lin_oauth_ figd_ PMAK- tfp_ CFPAT- sgp_ squ_ sqp_ sqa_ bkua_ CCIPAT_ CCIPRJ_ sk.ey
+    sha256~ rdme_ pnu_ $2a$ $2b$ $2y$ $1$ $5$ $6$ $y$
+    """.split()  # noqa: SIM905  a list to add to, not one string on each line
 )
-_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_BODY = r"(?=[a-z_.:~/+-]{0,40}+[A-Z\d])(?:[\w-]|[.~+/=:$](?=[\w$-])){16,}+={0,2}"
+
+# Shapes that need more than a beginning. Each pattern is linear: a fixed or bounded beginning, bounded or possessive
+# repeats, and no two neighbours that match the same.
+_SHAPES = (
+    (("sk-",), r"(?<![A-Za-z0-9])sk-[A-Za-z0-9]{20,}+"),
+    (("AKIA", "ASIA", "ABIA", "ACCA"), r"(?<![A-Za-z0-9])A(?:KI|SI|BI|CC)A[A-Z0-9]{16}(?![A-Za-z0-9])"),
+    (("_live_", "_test_", "_prod_"), r"(?<![A-Za-z0-9])[a-z]{2,12}_(?:live|test|prod)_[A-Za-z0-9][\w-]{11,}+"),
+    (("eyJ",), r"(?<![\w.-])eyJ[\w-]{8,}+(?:\.[\w=-]{4,}+){1,4}+"),
+    (("SG.",), r"(?<![A-Za-z0-9])SG\.[\w-]{16,}+\.[\w-]{16,}+"),
+    (("SK",), r"(?<![A-Za-z0-9])SK[0-9a-f]{32}(?![A-Za-z0-9])"),
+    (("key-",), r"(?<![A-Za-z0-9-])key-[0-9a-f]{32}(?![0-9a-f])"),
+    (("-us",), r"(?<![0-9a-f])[0-9a-f]{32}-us\d{1,2}(?!\w)"),
+    (("oy2",), r"(?<![A-Za-z0-9])oy2[a-z0-9]{43}(?![A-Za-z0-9])"),
+    (("dapi",), r"(?<![A-Za-z0-9])dapi[0-9a-f]{32}"),
+    (("pul-",), r"(?<![A-Za-z0-9])pul-[0-9a-f]{40}"),
+    (("pat-",), r"(?<![A-Za-z0-9])pat-[a-z]{2}\d-[0-9a-f]{8}-[0-9a-f-]{27}"),
+    (("pat",), r"(?<![A-Za-z0-9])pat[A-Za-z0-9]{14}\.[0-9a-f]{64}"),
+    (("v1.0-",), r"(?<![A-Za-z0-9])v1\.0-[0-9a-f]{24}-[0-9a-f]{64,}+"),
+    (("sl.",), r"(?<![A-Za-z0-9])sl\.[\w-]{64,}+"),
+    (("Q~",), r"(?<![\w.~-])[\w.~-]{3,4}\dQ~[\w.~-]{31,40}"),
+    (("atlasv1.",), r"(?<![A-Za-z0-9])[A-Za-z0-9]{14}\.atlasv1\.[\w=-]{40,}+"),
+    ((":AA",), r"(?<!\d)\d{8,10}:AA[\w-]{30,}+"),
+    (("$argon2",), r"\$argon2[\w$=,+/-]{16,}+"),
+    (("LS0tLS1CRUdJTi",), r"LS0tLS1CRUdJTi(?!BDRVJU|BQVUJM)[\w+/=]{16,}+"),
+    (("hook",), r"(?<=hook)((?:s|b|s?\.[\w.-]{1,60})(?:/hooks|/webhookb2|/catch|/services|/workflows|/triggers){0,3}/)[\w./@-]{12,}+"),
+    (("/api/webhooks/",), r"(?<=/api/webhooks/)\d{1,32}+/[\w-]{16,}+"),
+    (("BEGIN ",), r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY[A-Z ]{0,8}-----(?s:.*?)(?:-----END [A-Z ]{0,48}-----|\Z)"),
+    (("Private-Lines",), r"(?<=Private-Lines)(?s:.*?)(?:Private-MAC|\Z)"),
+    (('"d"',), r"""(?<="d")\s?:\s?"[\w-]{40,}+"""),
+)
+
+# Tokens without any word to look for: this is searched in every text, so it begins with rare characters.
+_UNMARKED = re.compile(r":[0-9a-f]{32}(?!\w)|-[0-9a-f]{8}-[0-9a-f]{8}(?![\w-])|\.[\w-]{6}\.[\w-]{27}")
+_UNMARKED_TOKEN = re.compile(
+    r"(?<![\w-])(?:[0-9a-f]{32}-[0-9a-f]{8}-[0-9a-f]{8}(?![\w-])|[MNO][\w-]{23,25}\.[\w-]{6}\.[\w-]{27,}+"
+    r"|\d/\d{10,20}(?:/\d{10,20})?:[0-9a-f]{32}(?!\w))"
+)
+
+_KEY = (
+    r"(?:api|app(?:lication)?|private|access|secret|signing|encryption|account|storage|licen[cs]e|admin|master|session"
+    r"|auth|subscription|webhook|deploy|ssh|client|service|write|ingest|global|hmac)[ _-]?key(?:[_-]?(?:data|b64))?"
+)
+_NAME = (
+    r"(?P<name>pass(?:w(?:or)?d|phrase)|(?<=[_-])pass|pwd|secret|token|credentials?|sess(?:ion)?_?id|(?<![a-z0-9])session"
+    rf"|(?<![a-z0-9])sid|(?<![a-z])auth(?=\\?[\"'=])|signature(?:-256)?|{_KEY})"
+)
+_QUOTED = r"""(?P<quote>\\?["'])(?P<quoted>(?:[^"'\\\r\n]|\\[^"'\r\n]){4,}+)"""
+_BARE = r"""(?P<bare>(?:[^\s"',;&<>\\]|[,;&](?=[^\s"',;&<>\\])(?![\w.-]{1,32}[=:])|\\(?=[^"'\\nrt])){4,}+)"""
+_VALUE = rf"(?:{_QUOTED}|{_BARE})"
+_WEAK = frozenset({"auth", "sid", "session", "signature", "credential", "credentials"})  # also words of every day
+_TOLD = frozenset(
+    ["must", "should", "may", "can", "cannot", "will", "has", "have", "had", "was", "were", "are", "not", "too", "and", "for", "only", "required", "missing", "invalid", "expected", "empty", "wrong", "incorrect", "expired", "changed", "unset", "null", "none", "true", "false", "option"]
+)
 
 
 class Format(NamedTuple):
@@ -38,86 +101,112 @@ class Format(NamedTuple):
 
 
 def _is_prose(value: str, longest: int) -> bool:
-    return len(value) <= longest and value.isalpha() and (value.islower() or value.istitle())
+    return len(value) <= longest and value.replace("-", "").isalpha() and (value.islower() or value.istitle())
+
+
+def _looks_issued(value: str) -> bool:
+    """Whether letters and digits, or capitals and small letters, are mixed as no word and no date has them."""
+    letters = [each for each in value if each.isalpha()]
+    mixed = any(a.islower() and b.isupper() for a, b in zip(value, value[1:], strict=False))
+    digits = any(each.isdigit() for each in value) and not re.match(r"\d{4}-\d\d", value)
+    return len(value) >= 8 and (mixed or (digits and bool(letters)) or (digits and len(value) >= 24))
+
+
+def _is_reference(value: str) -> bool:
+    return value.startswith(("${", "$(", "{{", REDACTED)) or value.lower().rstrip(".)]}") in _TOLD
 
 
 def _assignment(match: re.Match[str]) -> str:
-    """Keep prose (`token: expected`) and references (`${VAR}`); hide any other value. A password is never prose."""
+    """Keep prose (`token: expected`) and references (`${VAR}`); hide any other value."""
+    name, quote, value = match["name"].lower(), match["quote"] or "", match["quoted"] or match["bare"]
+    prose = "=" not in match["sign"] and not quote and name[0] != "p" and _is_prose(value, 12)
+    weak = (name in _WEAK and not _looks_issued(value)) or (name == "pwd" and value[0] == "/")
+    if prose or weak or _is_reference(value):
+        return match[0]
+    return f"{match['before']}{match['name']}{match['sign']}{quote}{REDACTED}"
+
+
+def _told(match: re.Match[str]) -> str:
+    """Of a sentence hide what is quoted behind `password`, and what looks issued behind any of the names."""
     quote, value = match["quote"] or "", match["quoted"] or match["bare"]
-    prose = ":" in match["sign"] and not quote and match["name"][0] not in "pP" and _is_prose(value, 12)
-    if prose or value.startswith(("${", "$(", REDACTED)) or value.lower() in {"true", "false", "none", "null"}:
+    certain = quote and match["name"][0] in "pP" and not value.isupper()
+    if _is_reference(value) or not (certain or _looks_issued(value)):
         return match[0]
     return f"{match['name']}{match['sign']}{quote}{REDACTED}"
 
 
-def _bearer(match: re.Match[str]) -> str:
-    return match[0] if _is_prose(match["value"], 16) else f"{match['scheme']}{REDACTED}"
+def _scheme(match: re.Match[str]) -> str:
+    value = match["value"]
+    return match[0] if _is_prose(value, 24) or value.isupper() else f"{match['scheme']}{REDACTED}"
 
 
-# Each pattern is linear: a fixed beginning, bounded or possessive repeats, and no two neighbours that match the same.
-_TOKENS = (
-    (("sk-",), r"(?<![A-Za-z0-9])sk-(?:(?:ant|proj|svcacct|admin|or|lf)-[\w-]{8,}+|[A-Za-z0-9]{20,}+)"),
-    (("ghp_", "gho_", "ghu_", "ghs_", "ghr_"), r"(?<![A-Za-z0-9])gh[pousr]_[A-Za-z0-9_.-]{16,}+"),
-    (("github_pat_",), r"github_pat_\w{16,}+"),
-    (("glpat-",), r"glpat-[\w-]{16,}+"),
-    (("akia", "asia"), r"(?<![A-Za-z0-9])A(?:KI|SI)A[A-Z0-9]{16}(?![A-Za-z0-9])"),
-    (("eyj",), r"(?<![\w.-])eyJ[\w-]{8,}+(?:\.[\w=-]{4,}+){1,4}+"),
-    (("xox", "xapp-"), r"(?<![A-Za-z0-9])(?:xox[abceoprs]|xapp)-[\w.-]{8,}+"),
-    (("aiza",), r"(?<![A-Za-z0-9])AIza[\w-]{30,}+"),
-    (("ya29.",), r"(?<![A-Za-z0-9])ya29\.[\w-]{16,}+"),
-    (("gocspx-",), r"GOCSPX-[\w-]{16,}+"),
-    (("whsec_",), r"whsec_[A-Za-z0-9+/=_-]{8,}+"),
-    (("_live_", "_test_"), r"(?<![A-Za-z0-9])[spr]k_(?:live|test)_[A-Za-z0-9]{8,}+"),
-    (("npm_",), r"(?<![A-Za-z0-9])npm_[A-Za-z0-9]{30,}+"),
-    (("pypi-",), r"pypi-Ag[\w-]{30,}+"),
-    (("hf_",), r"(?<![A-Za-z0-9])hf_[A-Za-z0-9]{30,}+"),
-    (("sg.",), r"(?<![A-Za-z0-9])SG\.[\w-]{16,}+\.[\w-]{16,}+"),
-    (("key-",), r"(?<![A-Za-z0-9-])key-[0-9a-f]{32}(?![0-9a-f])"),
-    (("dop_v1_",), r"dop_v1_[0-9a-f]{32,}+"),
-    (("hooks.slack.com/",), r"(?<=hooks\.slack\.com/)(?:services|workflows|triggers)/[\w/-]{8,}+"),
-    (("/api/webhooks/",), r"(?<=/api/webhooks/)\d{1,32}+/[\w-]{16,}+"),
-    (("begin ",), r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY[A-Z ]{0,8}-----(?s:.*?)(?:-----END [A-Z ]{0,48}-----|\Z)"),
-)
-_NAMES = (
-    r"passw(?:or)?d|passphrase|pwd|secret|token|credentials?"
-    r"|(?:api|private|access|secret|signing|encryption|account)[_-]?key"
-)
-_FORMATS = (
-    *(Format(triggers, re.compile(pattern)) for triggers, pattern in _TOKENS),
-    Format(("bearer",), re.compile(r"(?i)(?P<scheme>\bbearer\s{1,4})(?P<value>[\w.~+/=-]{8,}+)"), _bearer),
-    Format(
-        ("auth ",),
-        re.compile(r"(?i)(\bauth (?:plain|login|xoauth2|oauthbearer|cram-md5) )[\w+/=-]{4,}+"),
-        r"\1[redacted]",
-    ),
-    Format(
-        ("authorization", "cookie"),
-        re.compile(
-            r"""(?i)(\b(?:authorization|(?:set-)?cookie)\\?["']?\s{0,4}[:=]\s{0,4}\\?["']?)[^"'\\\r\n]{4,4096}+"""
-        ),
-        r"\1[redacted]",
-    ),
-    Format(("://",), re.compile(r"""(?<=://)([^\s/@:?"'<>]{0,256}+:)[^\s/?"'<>]{1,1024}@"""), r"\1[redacted]@"),
-    Format(("://",), re.compile(r"(?<=://)[\w-]{20,256}+@"), r"[redacted]@"),
-    Format(
-        ("sig", "x-amz-", "x-goog-", "token", "key", "auth", "secret", "passw", "awsaccesskeyid"),
-        re.compile(
-            r"(?i)([?&](?:x-(?:amz|goog)-(?:signature|credential|security-token)|signature|sig|awsaccesskeyid|auth|key"
-            r"""|(?:[a-z]{1,16}+_)?(?:token|secret)|api_?key|password)=)[^&\s"'<>#]{4,}+"""
-        ),
-        r"\1[redacted]",
-    ),
-    Format(
-        ("passw", "passphrase", "pwd", "secret", "token", "key", "credential"),
-        re.compile(
-            rf"(?i)(?P<name>{_NAMES})"
-            r"""(?P<sign>\\?["']?\s{0,4}(?:=>|:=|==?|:)\s{0,4})"""
-            r"""(?:(?P<quote>\\?["'])(?P<quoted>(?:[^"'\\\r\n]|\\[^"'\r\n]){4,1024}+)|(?P<bare>[^\s"',;&<>]{4,}+))"""
-        ),
-        _assignment,
-    ),
-)
+def _userinfo(match: re.Match[str]) -> str:
+    return match[0] if match["value"].startswith("${") else f"{match['user']}{REDACTED}@"
+
+
+_NAMED = ("passw", "passphrase", "pass=", "pass:", 'pass"', "pass'", "pwd", "secret", "token", "key", "credential",
+          "session", "sid", "auth", "sess", "signature")  # fmt: skip
+_CONTEXTS = (
+    (("bearer ", "basic ", "ssws ", "splunk "),
+     r"(?i)(?P<scheme>\b(?:bearer|basic|ssws|splunk)\s{1,4})(?P<value>[\w.~+/-]{8,}+={0,2})(?![\w=])", _scheme),
+    (("auth ", "authenticate "),
+     r"(?P<scheme>\b(?:(?i:auth(?:enticate)? (?:plain|login|xoauth2|oauthbearer|cram-md5))|AUTH(?: [\w.@-]{1,64})?) )"
+     r"(?P<value>[\w+/=-]{4,}+)", _scheme),
+    (("authorization", "cookie"),
+     r"""(?i)(\b(?:authorization|(?:set-)?cookie)\\?["']?\s{0,4}[:=,]\s{0,4}\\?["']?)"""
+     r"""(?:digest\b[^\r\n]{0,4096}+|[^"'\\\r\n]{4,}+)""", r"\1[redacted]"),
+    (("://",), r"""(?<=://)(?P<user>[^\s/@:?"'<>]{0,256}+:)(?P<value>[^\s/?"'<>]{1,1024})@""", _userinfo),
+    (("://",), r"(?<=://)[\w-]{20,256}+@", r"[redacted]@"),
+    (("sig", "x-amz-", "x-goog-", "token", "key", "auth", "secret", "passw", "code="),
+     r"(?i)([?&](?:x-(?:amz|goog)-(?:signature|credential|security-token)|signature|sig|awsaccesskeyid|auth"
+     r"""|(?:[a-z]{1,16}+_)?(?:token|secret)|api_?key|password|(?:key|code)=(?=[\w%.-]{20}))=?)[^&\s"'<>#]{4,}+""",
+     r"\1[redacted]"),
+    (_NAMED, rf"""(?i)(?P<before>){_NAME}(?P<sign>\\?["']?\s{{0,4}}(?:=>|:=|==?|:)\s{{0,4}})(?:sha\d+=)?{_VALUE}""",
+     _assignment),
+    (("--",), rf"""(?i)(?P<before>(?<![\w-])--[a-z_-]{{0,40}}?){_NAME}(?P<sign>["'],\s|\s{{1,4}}){_VALUE}""",
+     _assignment),
+    (_NAMED, rf"""(?i)(?P<before><[\w:-]{{0,40}}?){_NAME}(?P<sign>>){_VALUE}""", _assignment),
+    (_NAMED, rf"""(?i){_NAME}(?P<sign>\s{{1,4}}(?:(?:is|was|provided|given|used|value|of|set\sto)\b)?[:=]?\s{{0,4}})"""
+     r"""(?:(?P<quote>["'‘“])(?P<quoted>[^"'’”\s]{4,}+)|(?P<bare>[^\s"'<>=:]{6,}+))(?![=:])""", _told),
+    (("identified by",), r"(?i)(\bidentified by )'[^'\r\n]{1,}+'", r"\1'[redacted]'"),
+    (("mysql", "mariadb", "sshpass", "docker login", "redis-cli"),
+     r"(\b(?:mysql\w{0,8}|mariadb|sshpass|docker login|redis-cli)\b[^\n|;]{0,120}?\s-[pa] ?)(?![ -])[^\s'\"]{4,}+",
+     r"\1[redacted]"),
+    (("curl",), r"""(\bcurl\b[^\n]{0,200}?\s(?:-u|-U|--user|--proxy-user)[ =]?["']?[^\s:"']{0,64}:)[^\s"']{1,}+""",
+     r"\1[redacted]"),
+    (("pass ",), r"""(?m)((?:^|[>:'"])\s?PASS )[^\s'"]{4,}+(?=['"]?$)""", r"\1[redacted]"),
+    (("login ",), r"""(\bLOGIN "?[^\s"]{1,254}"? ")[^"\r\n]{1,}+""", r"\1[redacted]"),
+)  # fmt: skip
+_FORMATS = tuple(Format(triggers, re.compile(pattern), replacement) for triggers, pattern, replacement in _CONTEXTS)
+_SHAPED = tuple((triggers, re.compile(pattern)) for triggers, pattern in _SHAPES)
+_MARKS = tuple(dict.fromkeys([*_BEGINNINGS, *(mark for marks, _ in _SHAPES for mark in marks)]))
 _TRIGGERS = tuple(dict.fromkeys(trigger for format_ in _FORMATS for trigger in format_.triggers))
+
+
+@cache
+def _beginning(mark: str) -> re.Pattern[str]:
+    return re.compile(rf"(?<![A-Za-z0-9]){re.escape(mark)}{_BODY}")
+
+
+def _without_tokens(text: str) -> str:
+    for mark in _BEGINNINGS:
+        if mark in text:
+            text = _beginning(mark).sub(REDACTED, text)
+    for marks, pattern in _SHAPED:
+        if any(mark in text for mark in marks):
+            text = pattern.sub(_kept_group, text)
+    return _UNMARKED_TOKEN.sub(REDACTED, text) if _UNMARKED.search(text) else text
+
+
+def _kept_group(match: re.Match[str]) -> str:
+    return f"{match[1] if match.re.groups else ''}{REDACTED}"
+
+
+_SENSITIVE_KEY = re.compile(
+    r"(?:^|_)(?:passw(?:or)?ds?|pass|pwd|passphrase|secrets?|token|authorization|auth|cookies?|credentials?|jwt|bearer"
+    rf"|{_KEY}|session(?:_?id)?|sid|dsn|(?:passw(?:or)?d|secret|token)_(?:hash|value|b64))$"
+)
+_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
 @lru_cache(maxsize=KEYS_REMEMBERED)
@@ -145,6 +234,7 @@ class Redactor:
         for form in self._forms:
             if form in text:
                 text = text.replace(form, REDACTED)
+        text = _without_tokens(text)
         lower = text.lower()
         for triggers, pattern, replacement in _FORMATS:
             if any(trigger in lower for trigger in triggers):
@@ -166,6 +256,11 @@ class Redactor:
         for form in self._forms:
             if form in text:
                 return True
+        for mark in _MARKS:
+            if mark in text:
+                return True
+        if _UNMARKED.search(text):
+            return True
         lower = text.lower()
         for trigger in _TRIGGERS:  # noqa: SIM110  a generator costs twice as much, and this runs for every log line
             if trigger in lower:

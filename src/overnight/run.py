@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 
 from overnight.agent import MISSING, Answer
 from overnight.clock import Clock
-from overnight.deadline import deadline, off_the_clock
+from overnight.deadline import deadline, off_the_clock, without_deadline
 from overnight.errors import Fenced, OvernightError, Stop
 from overnight.ledger import Ledger
 from overnight.ledger.runs import keep_once, once_value, seen_by_others
@@ -126,8 +126,8 @@ class Run:
     async def once(self, compute: Callable[["Run"], Awaitable[T]]) -> T:
         """The value of `compute(run)`, computed once per slot and stored before anybody uses it.
 
-        Items that ask at the same time wait for the same computation; a later run gets the stored value. A failing
-        computation is a Stop: no item can do without it.
+        Items that ask at the same time wait for the same computation, off their clock; a later run gets the stored
+        value. A failing computation is a Stop: no item can do without it.
         """
         value: T = await self._onces.get(compute, self)
         return value
@@ -162,8 +162,8 @@ class Onces:
         """The value, computed or waited for. The computation outlives an item that gives up waiting."""
         name = getattr(compute, "__name__", type(compute).__name__)
         if name not in self._tasks:
-            self._tasks[name] = asyncio.create_task(_compute(name, compute, run))
-        async with off_the_clock():  # the computation has a deadline of its own
+            self._tasks[name] = asyncio.create_task(_compute(name, compute, run), context=without_deadline())
+        async with off_the_clock():
             value: T = await asyncio.shield(self._tasks[name])
         return value
 
@@ -179,6 +179,8 @@ async def _compute(name: str, compute: Callable[[Run], Awaitable[T]], run: Run) 
                 value = await compute(dataclasses.replace(run, scope=scope, _marks=marks))
         except (Stop, Fenced):
             raise
+        except TimeoutError as error:
+            raise Stop(f"once {name}: {str(error) or f'took longer than {ONCE:g} s'}", code="timeout") from error
         except OvernightError as error:
             raise Stop(f"once {name}: {error}", code=error.code) from error
         except Exception as error:

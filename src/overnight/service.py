@@ -251,11 +251,11 @@ async def serve(work: Workplace, host: str, port: int) -> None:
     async with serving(work, dispatcher, lambda: watch.problem, host, port) as url:
         logs.get().info("serving", url=url, jobs=len(work.schedule.jobs))
         while not stop.is_set():
+            wake.clear()  # before looking: whoever rings meanwhile is heard afterwards
             if (schedule := _reloaded(watch)) is not None:
                 dispatcher.work = dataclasses.replace(dispatcher.work, schedule=schedule)
                 alarm.set(_triggers(schedule))
             await _guarded_look(dispatcher)
-            wake.clear()
             await _either(wake, LOOK_EVERY)
         alarm.stop()
         dispatcher.stop()

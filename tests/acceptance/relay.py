@@ -66,7 +66,7 @@ class Relay:
         partial.write_bytes(f"X-Recipient: {envelope.rcpt_tos[0]}\r\n".encode() + envelope.content)
         partial.rename(self.spool / f"{name}.eml")
         if envelope.rcpt_tos[0] in rules.get("hang_up", ()):
-            assert server.transport is not None
+            assert isinstance(server.transport, asyncio.Transport)
             server.transport.abort()
         return "250 2.0.0 Taken"
 

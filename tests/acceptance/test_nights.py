@@ -1,4 +1,4 @@
-"""Two nights of agents with a kill, refusals, an edited prompt and retries: our accounts against the model's own bill."""
+"""Two nights of agents with a kill, refusals, an edited prompt and retries: our accounts against the model's bill."""
 
 import csv
 from collections import Counter
@@ -151,7 +151,7 @@ def _report(project: Project, name: str) -> list[dict[str, str]]:
     """The rows of all days of a report."""
     files = sorted((project.root / "var" / "reports" / f"report={name}").glob(f"date=*/{name}-*.csv"))
     assert files, f"there is no report {name}"
-    rows = []
+    rows: list[dict[str, str]] = []
     for file in files:
         with file.open(encoding="utf-8", newline="") as text:
             rows.extend(csv.DictReader(text))

@@ -1,4 +1,4 @@
-"""A feed of the real world, read on three days in a row: each edition brings what none has brought, and nothing twice."""
+"""A feed of the real world, read on three days in a row: each edition brings what none has brought before."""
 
 import os
 from pathlib import Path

@@ -55,10 +55,9 @@ class Slot:
     ) -> Batch:
         """One run over the slot, plan and all."""
         batch = self.batch(job, expires=expires, **options)
-        planning = asyncio.create_task(batch.plan()) if plan else None
-        await batch.work(picked or Picked(), planning)
-        if planning is not None:
-            await planning
+        if plan:
+            await batch.plan()
+        await batch.work(picked or Picked())
         return batch
 
     def batch(self, job: Job[Any, Any], *, expires: timedelta = DAY, **options: Any) -> Batch:
@@ -122,7 +121,7 @@ class Odd(BaseException):
         (KeyError("name"), "failed", "bug", "KeyError"),
         (MemoryError(), "failed", "bug", "MemoryError"),
         (RecursionError("deep"), "failed", "bug", "RecursionError"),
-        (StopAsyncIteration(), "failed", "bug", "RuntimeError"),
+        (StopIteration(), "failed", "bug", "RuntimeError"),
         (asyncio.CancelledError(), "failed", "bug", "CancelledError"),
         (SystemExit(1), "failed", "bug", "SystemExit"),
         (Odd("strange"), "failed", "bug", "Odd"),
@@ -239,8 +238,10 @@ async def test_workers_begin_before_the_plan_is_complete_and_memory_does_not_hol
     async def greet(name: str, run: Run) -> None:
         first_done.set()
 
-    batch = await here.work(greet, concurrency=50)
-    assert batch.counts["ok"] == drawn >= 3 * CHUNK
+    batch = here.batch(greet, concurrency=50)
+    planning = asyncio.create_task(batch.plan())
+    await batch.work(Picked(), planning)
+    assert await planning == batch.counts["ok"] == drawn >= 3 * CHUNK
 
 
 async def test_items_may_come_from_a_database_cursor_that_belongs_to_its_thread(here: Slot) -> None:

@@ -25,6 +25,8 @@ STORIES = [
     {"id": "s-2", "title": "Cat", "body": "A calm cat was found on the town hall. It is well."},
     {"id": "s-5", "title": "Vote", "body": "The council voted on the new bridge. Nobody was against it."},
 ]
+HELLO = [{"role": "user", "content": "Hello."}]
+CALLING = {"role": "assistant", "content": [{"type": "tool_use", "id": "toolu_1", "name": "a", "input": {}}]}
 
 
 class Line(BaseModel):
@@ -167,7 +169,10 @@ async def test_a_request_without_a_key_is_unauthorised() -> None:
         ({"max_tokens": 5}, "messages"),
         ({"messages": [{"role": "user", "content": "x"}], "max_tokens": 5}, "model"),
         ({"messages": [{"role": "user", "content": "x"}], "model": "claude-haiku-5-5"}, "max_tokens"),
-        ({"messages": [{}], "model": "claude-haiku-5-5", "max_tokens": 5, "stream": True}, "stream"),
+        ({"messages": [{"role": "system", "content": "x"}]}, "role"),
+        ({"messages": [{"role": "user", "content": [5]}]}, "blocks"),
+        ({"messages": HELLO, "model": "claude-haiku-5-5", "max_tokens": 5, "tools": [{"name": "a.b"}]}, "tools"),
+        ({"messages": [*HELLO, CALLING, *HELLO]}, "tool_use without a tool_result: toolu_1"),
         ([], "dict"),
     ],
 )
@@ -271,23 +276,65 @@ async def test_an_address_others_could_reach_is_refused(host: str) -> None:
             pass
 
 
+async def test_errors_report_the_buckets_as_well() -> None:
+    prefix = "anthropic-ratelimit-requests"
+    overload = {"match": {"nth": 2}, "fault": {"kind": "status", "code": 529}}
+    limits = Limits(requests_per_minute=1)
+    async with fake_and_client(limits=limits, faults=[overload], clock=StoppedClock()) as (_, client):
+        await ask(client)
+        for error in (anthropic.InternalServerError, anthropic.RateLimitError):
+            with pytest.raises(error) as caught:
+                await ask(client)
+            assert caught.value.response.headers[f"{prefix}-remaining"] == "0"
+            assert caught.value.response.headers[f"{prefix}-reset"] == "2026-11-22T03:01:00Z"
+        other = await client.messages.with_raw_response.count_tokens(model="claude-opus-5-5", messages=HELLO)  # type: ignore[arg-type]
+    assert other.headers[f"{prefix}-remaining"] == "1"
+
+
+async def test_a_refused_request_takes_nothing_from_the_buckets_and_is_not_billed() -> None:
+    async with fake_and_client(limits=Limits(input_tokens_per_minute=150), clock=StoppedClock()) as (fake, client):
+        first = await ask(client)
+        with pytest.raises(anthropic.RateLimitError, match="input-tokens"):
+            await ask(client)
+        assert first.usage.input_tokens < 150
+        assert len(fake.bill()) == 1
+
+
+async def test_a_bill_whose_last_line_is_cut_off_can_be_continued(tmp_path: Path) -> None:
+    path = tmp_path / "bill.jsonl"
+    for _ in range(2):
+        async with fake_and_client(bill_file=path) as (_, client):
+            await ask(client)
+        with path.open("a") as file:
+            file.write('{"request_id": "req_')
+    assert [entry["delivered"] for entry in read_bill(path)] == [True, True]
+
+
 @pytest.mark.slow
 async def test_run_forever_reports_its_url_and_leaves_a_bill_when_killed(tmp_path: Path) -> None:
-    path = tmp_path / "bill.jsonl"
+    path, faults = tmp_path / "bill.jsonl", tmp_path / "faults.json"
+    faults.write_text('[{"match": {"contains": "Slow"}, "fault": {"kind": "hang_body"}}]')
     program = (
         "from pathlib import Path; from functools import partial; from overnight.fake_model import run_forever;"
-        f"run_forever(0, None, partial(print, flush=True), bill_file=Path({str(path)!r}))"
+        f"run_forever(0, Path({str(faults)!r}), partial(print, flush=True), bill_file=Path({str(path)!r}))"
     )
     for number in (signal.SIGKILL, signal.SIGTERM):
         process = await asyncio.create_subprocess_exec(sys.executable, "-c", program, stdout=asyncio.subprocess.PIPE)
         assert process.stdout is not None
         url = (await process.stdout.readline()).decode().strip()
-        async with AsyncAnthropic(base_url=url, api_key="sham", http_client=DefaultAioHttpClient()) as client:
+        async with AsyncAnthropic(
+            base_url=url, api_key="sham", max_retries=0, http_client=DefaultAioHttpClient()
+        ) as client:
             await ask(client)
-        process.send_signal(number)
+            waiting = asyncio.create_task(ask(client, ["Slow is the reading of a long book."]))
+            while len(read_bill(path)) % 2:  # noqa: ASYNC110  the file is another process's
+                await asyncio.sleep(0.01)
+            process.send_signal(number)
+            with pytest.raises(anthropic.APIConnectionError):
+                await waiting
         code = await process.wait()
     assert code == 0
-    assert [entry["delivered"] for entry in read_bill(path)] == [True, True]
+    assert [entry["delivered"] for entry in read_bill(path)] == [True, False, True, False]
 
 
 class StoppedClock:

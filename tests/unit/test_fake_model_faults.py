@@ -4,18 +4,26 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
 import anthropic
 import pytest
-from aiohttp import ClientSession
+from aiohttp import ClientPayloadError, ClientSession
 from anthropic import AsyncAnthropic, DefaultAioHttpClient
 
 from overnight.errors import ConfigError
 from overnight.fake_model import FakeModel, serve
+from overnight.fake_model.script import Match
 
 SCHEMA = {"type": "object", "properties": {"id": {"type": "string"}}, "required": ["id"], "additionalProperties": False}
+KEY = {"x-api-key": "sham"}
+QUESTION: dict[str, Any] = {
+    "model": "claude-haiku-5-5",
+    "max_tokens": 300,
+    "messages": [{"role": "user", "content": "Hello there, model."}],
+}
 
 
 @asynccontextmanager
@@ -49,8 +57,37 @@ async def test_a_scripted_429_carries_retry_after_as_written_and_is_not_billed(w
         assert fake.requests() == {"/v1/messages": {"429": 1, "200": 1}}
 
 
-async def test_a_spending_limit_has_its_error_code() -> None:
-    fault = {"kind": "status", "code": 429, "error_code": "enforced_spend_limit_reached"}
+@pytest.mark.parametrize(
+    ("wait", "name", "sent"),
+    [
+        ({"retry_after": 7}, "retry-after", "7"),
+        ({"retry_after": float("nan")}, "retry-after", "nan"),
+        ({"retry_after": 4_294_967_296}, "retry-after", "4294967296"),
+        ({"retry_after_ms": 1500}, "retry-after-ms", "1500"),
+        ({"retry_after_ms": "soon"}, "retry-after-ms", "soon"),
+    ],
+)
+async def test_retry_after_takes_any_form(wait: dict[str, Any], name: str, sent: str) -> None:
+    async with faulty({"fault": {"kind": "status", "code": 529, **wait}}) as (_, client):
+        with pytest.raises(anthropic.InternalServerError) as caught:
+            await ask(client)
+    assert caught.value.response.headers[name] == sent
+
+
+async def test_retry_after_as_a_date_lies_as_far_ahead_as_the_script_says() -> None:
+    async with faulty({"fault": {"kind": "status", "code": 429, "retry_after_date": 90}}) as (_, client):
+        with pytest.raises(anthropic.RateLimitError) as caught:
+            await ask(client)
+    headers = caught.value.response.headers
+    ahead = parsedate_to_datetime(headers["retry-after"]) - parsedate_to_datetime(headers["date"])
+    assert ahead.total_seconds() == 90
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [{"kind": "spend_limit"}, {"kind": "status", "code": 429, "error_code": "enforced_spend_limit_reached"}],
+)
+async def test_a_spending_limit_has_its_error_code(fault: dict[str, Any]) -> None:
     async with faulty({"fault": fault}) as (_, client):
         with pytest.raises(anthropic.RateLimitError) as caught:
             await ask(client)
@@ -139,6 +176,114 @@ async def test_a_login_page_is_html_with_status_200() -> None:
         assert len(fake.bill()) == 1
     assert isinstance(page, str)
     assert page.startswith("<!doctype html>")
+
+
+async def test_another_json_object_becomes_a_message_of_nothing() -> None:
+    async with faulty({"fault": {"kind": "wrong_schema"}}) as (fake, client):
+        answer = await ask(client)
+        assert len(fake.bill()) == 1
+    assert answer.to_dict() == {"hello": "world"}
+    assert (answer.content, answer.usage, answer.stop_reason) == (None, None, None)
+
+
+async def test_a_connection_lost_within_the_body_is_billed_but_not_delivered() -> None:
+    async with faulty({"fault": {"kind": "drop_body"}, "times": 1}) as (fake, client):
+        with pytest.raises(anthropic.APIConnectionError):
+            await ask(client)
+        await ask(client)
+        assert [entry["delivered"] for entry in fake.bill()] == [False, True]
+        assert fake.requests() == {"/v1/messages": {"dropped": 1, "200": 1}}
+
+
+async def test_half_of_the_body_arrives_before_the_connection_is_lost() -> None:
+    async with (
+        faulty({"fault": {"kind": "drop_body"}}) as (fake, _),
+        ClientSession(fake.url, headers=KEY) as session,
+        session.post("/v1/messages", json=QUESTION) as response,
+    ):
+        half = await response.content.readexactly(int(response.headers["content-length"]) // 2)
+        with pytest.raises(ClientPayloadError):
+            await response.read()
+    assert half.startswith(b'{"id": "msg_')
+
+
+async def test_a_body_that_hangs_has_sent_its_headers() -> None:
+    async with faulty({"fault": {"kind": "hang_body"}}) as (fake, _), ClientSession(fake.url, headers=KEY) as session:
+        async with session.post("/v1/messages", json=QUESTION) as response:
+            assert (response.status, response.headers["request-id"]) == (200, fake.bill()[0]["request_id"])
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.1):
+                    await response.content.readany()
+        assert [entry["delivered"] for entry in fake.bill()] == [False]
+
+
+async def test_the_sdk_gives_up_on_a_body_that_hangs_by_its_timeout_per_read() -> None:
+    async with faulty({"fault": {"kind": "hang_body"}}) as (fake, client):
+        with pytest.raises(anthropic.APITimeoutError):
+            await client.with_options(timeout=0.1).messages.create(**QUESTION)
+        assert len(fake.bill()) == 1
+
+
+async def test_a_trickle_outlasts_the_timeout_per_read_but_not_one_in_total() -> None:
+    async with faulty({"fault": {"kind": "trickle", "seconds": 0.4}}) as (fake, client):
+        impatient = client.with_options(timeout=0.2)
+        answer = await impatient.messages.create(**QUESTION)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await impatient.messages.create(**QUESTION)
+        assert answer.stop_reason == "end_turn"
+        assert [entry["delivered"] for entry in fake.bill()] == [True, False]
+
+
+async def test_a_tool_loop_never_ends_and_never_changes() -> None:
+    schema = {"type": "object", "properties": {"id": {"type": "string"}}}
+    tools: Any = [{"name": "look", "input_schema": schema}, {"name": "leave", "input_schema": schema}]
+    turns: Any = [{"role": "user", "content": json.dumps({"id": "t-1"})}]
+    calls = []
+    async with faulty({"fault": {"kind": "tool_loop"}}) as (_, client):
+        for _ in range(4):
+            answer = await ask(client, messages=turns, tools=tools)
+            (call,) = answer.content
+            assert call.type == "tool_use"
+            calls.append(call)
+            result = {"type": "tool_result", "tool_use_id": call.id, "content": json.dumps({"id": "t-2"})}
+            turns += [{"role": "assistant", "content": [call.to_dict()]}, {"role": "user", "content": [result]}]
+        assert (await ask(client)).stop_reason == "end_turn", "without tools there is nothing to call"
+    assert {(call.name, call.input["id"]) for call in calls} == {("look", "t-1")}
+    assert len({call.id for call in calls}) == 4
+
+
+async def test_dice_with_a_seed_fall_the_same_each_time_and_as_often_as_asked() -> None:
+    async def hits(**match: Any) -> list[bool]:
+        async with faulty({"match": match, "fault": {"kind": "refusal"}}) as (_, client):
+            return [(await ask(client)).stop_reason == "refusal" for _ in range(20)]
+
+    first = await hits(prob=0.3, seed=7)
+    assert first == await hits(prob=0.3, seed=7) != await hits(prob=0.3, seed=8)
+    assert not any(await hits(prob=0))
+
+
+def test_dice_are_fair_and_rules_with_one_seed_do_not_move_together() -> None:
+    match = Match(prob=0.2, seed=7)
+    first, second = ([match.chosen(count, place) for count in range(1, 5001)] for place in (0, 1))
+    assert 900 < sum(first) < 1100
+    assert 140 < sum(a and b for a, b in zip(first, second, strict=True)) < 260
+
+
+async def test_a_mix_of_faults_bills_every_request_it_accepted_and_no_other() -> None:
+    mix = [
+        {"match": {"prob": 0.2, "seed": 3}, "fault": {"kind": kind}}
+        for kind in ("status", "drop_before_accept", "drop_after_accept", "drop_body", "bad_json")
+    ]
+    async with faulty(*mix) as (fake, client):
+        results = await asyncio.gather(*(ask(client, f"t-{number}") for number in range(60)), return_exceptions=True)
+        bill = fake.bill()
+        counts = fake.requests()["/v1/messages"]
+    answered = [result._request_id for result in results if isinstance(result, anthropic.types.Message)]
+    garbled = [result for result in results if isinstance(result, json.JSONDecodeError)]
+    assert set(answered) < {entry["request_id"] for entry in bill}
+    assert sum(entry["delivered"] for entry in bill) == len(answered) + len(garbled) == counts["200"]
+    assert len(bill) < 60 == sum(counts.values())
 
 
 async def test_contains_finds_text_inside_the_untrusted_json_string() -> None:

@@ -17,10 +17,9 @@ from hypothesis import strategies as st
 
 from overnight.feeds import Entry, Feed, Reading, choose, merge, read
 from overnight.feeds.download import NoWayInside
-from overnight.feeds.entry import Chosen
+from overnight.feeds.entry import Chosen, NotReadable
 from overnight.feeds.parse import parse
 from overnight.feeds.plain import cut, plain
-from overnight.feeds.entry import NotReadable
 
 PROJECT = Path(__file__).parents[2]
 SHARED = Path(os.environ.get("OVERNIGHT_SHARED_DATA", PROJECT / "../shared/data"))

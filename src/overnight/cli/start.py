@@ -1,6 +1,7 @@
 """`init`, `demo`, `doctor` and `fake-model`."""
 
 import asyncio
+import os
 import shutil
 import socket
 import sys
@@ -45,18 +46,19 @@ def demo(cli: Cli, folder: Path) -> None:
     cli.say(f"A night of {SLOT}, on this machine alone: no account, no key, no mail leaves it.\n")
     shown = asyncio.run(show(folder.absolute(), cli.say))
     sent = next(result for result in shown.results if result.job == "daily_email")
+    command = "overnight" if shutil.which("overnight") else os.path.relpath(sys.argv[0])
     text = f"""
 {shown.mails} mails were written, and {dollars(shown.billed_nano)} would have been billed. One address bounced and one
 task was refused by the model; everything else went on, and both are named, kept and ready for a retry:
 
-  overnight --config {folder} show {sent.run_id}
-  overnight --config {folder} retry {sent.run_id}
+  {command} --config {folder} show {sent.run_id}
+  {command} --config {folder} retry {sent.run_id}
 
 Look at:
   {folder}/var/outbox/index.html                 the mails
   {folder}/var/reports/latest/                   the reports: cost, success rate, runs, errors
   {folder}/var/log/overnight.jsonl               the log, a line for each task
-  {folder}/schedule.yaml                         what runs when; yours begins with `overnight init DIR`"""
+  {folder}/schedule.yaml                         what runs when; yours begins with `{command} init DIR`"""
     document = {"folder": str(folder), "mails": shown.mails, "runs": [result.run_id for result in shown.results]}
     cli.emit(document, text)
 

@@ -15,11 +15,12 @@ from typing import Any
 from overnight.fake_model.material import Source, arrays, leaves, shortened
 
 Rule = Mapping[str, Any]
+Dictate = Callable[[Rule, str, Any], Any]  # (schema, property name, the data's value) -> what to write, or MISSING
 
 _SENTENCE_LENGTH = 160
 _DEEP = 12  # from here on only what the schema insists on
 _TOO_DEEP = 60
-_MISSING = object()
+MISSING = object()
 _BOUND = re.compile(r"\b(m(?:in|ax)(?:imum|Length|Items)|exclusiveM(?:in|ax)imum): (-?\d+(?:\.\d+)?)")
 _FORMATS = {  # format: (what to look for in the data, what to say when there is none)
     "date": (r"\d{4}-\d\d-\d\d", "2026-01-01"),
@@ -60,9 +61,12 @@ def answer(body: Mapping[str, Any]) -> str:
     return " ".join(shortened(sentence, _SENTENCE_LENGTH) for sentence in quoted)
 
 
-def written(schema: Rule, source: Source) -> Any:
-    """Write a JSON value that satisfies `schema`, out of `source`. Raises `Unsatisfiable`."""
-    return _Author(schema).write(schema, source, ())
+def written(schema: Rule, source: Source, dictate: Dictate | None = None) -> Any:
+    """Write a JSON value that satisfies `schema`, out of `source`, except where `dictate` knows what to write.
+
+    Raises `Unsatisfiable`.
+    """
+    return _Author(schema, dictate or _undictated).write(schema, source, ())
 
 
 def _block_texts(content: Any) -> list[str]:
@@ -75,8 +79,9 @@ def _block_texts(content: Any) -> list[str]:
 
 
 class _Author:
-    def __init__(self, root: Rule) -> None:
+    def __init__(self, root: Rule, dictate: Dictate) -> None:
         self._root = root
+        self._dictate = dictate
         self._kinds: dict[str, Callable[[Rule, Source, tuple[str, ...]], Any]] = {
             "object": self._object,
             "array": self._array,
@@ -93,16 +98,17 @@ class _Author:
         rule = self._resolved(schema)
         if "const" in rule:
             return rule["const"]
-        known = source.fields.get(path[-1], _MISSING) if path else _MISSING
+        known = source.fields.get(path[-1], MISSING) if path else MISSING
         options = self._options(rule)
         if options:
             return self.write(self._option(options, known, deep=len(path) > _DEEP), source, path)
-        copied = _copied(rule, known)
-        if copied is not _MISSING:
-            return copied
+        dictated = self._dictate(rule, path[-1] if path else "", known)
+        given = _copied(rule, known) if dictated is MISSING else dictated
+        if given is not MISSING:
+            return given
         if "enum" in rule:
             return _chosen(rule["enum"], source, path)
-        kind = _kind(rule)
+        kind = kind_of(rule)
         if kind not in self._kinds:
             raise Unsatisfiable(f"there is no type {kind!r}")
         return self._kinds[kind](rule, source, path)
@@ -139,7 +145,7 @@ class _Author:
 
     def _option(self, options: list[dict[str, Any]], known: Any, *, deep: bool) -> dict[str, Any]:
         for option in options:
-            if known is not _MISSING and not self._options(option) and _copied(option, known) is not _MISSING:
+            if known is not MISSING and not self._options(option) and _copied(option, known) is not MISSING:
                 return option
         nulls = [option for option in options if option.get("type") == "null"]
         values = [option for option in options if option.get("type") != "null"]
@@ -173,7 +179,7 @@ class _Author:
         return first + rest
 
     def _items(self, item: Rule, source: Source, path: tuple[str, ...], least: int, most: float) -> list[Any]:
-        if _kind(self._plain(item)) != "object":
+        if kind_of(self._plain(item)) != "object":
             return self._scalars(item, source, path, least, most)
         objects = _resembling(self._plain(item), source.values, path[-1] if path else "")
         sources = [Source.of_item(found) for found in objects] or [source] * (len(path) <= _DEEP)
@@ -186,14 +192,14 @@ class _Author:
     def _plain(self, item: Rule) -> Rule:
         """Reduce an item that is a choice to its first form that is not null."""
         options = self._options(dict(item))
-        return self._plain(self._option(options, _MISSING, deep=False)) if options else item
+        return self._plain(self._option(options, MISSING, deep=False)) if options else item
 
     def _scalars(self, item: Rule, source: Source, path: tuple[str, ...], least: int, most: float) -> list[Any]:
         known = source.fields.get(path[-1]) if path else None
         copies = [_copied(item, each) for each in known] if isinstance(known, list) else []
-        values = [value for value in copies if value is not _MISSING]
+        values = [value for value in copies if value is not MISSING]
         if not values and "enum" in item:
-            values = _mentioned(item["enum"], source.text)
+            values = mentioned(item["enum"], source.text)
         wanted = int(max(min(max(len(values), least, 1), most), 0))
         if len(path) > _DEEP and not values:
             wanted = max(least, 0)
@@ -217,7 +223,12 @@ def _described_bounds(rule: Rule) -> dict[str, float]:
     return {word: float(bound) if "." in bound else int(bound) for word, bound in found}
 
 
-def _kind(rule: Rule) -> str:
+def _undictated(_: Rule, __: str, ___: Any) -> Any:
+    return MISSING
+
+
+def kind_of(rule: Rule) -> str:
+    """Tell the type a schema describes, stated or not."""
     if "type" in rule:
         return str(rule["type"])
     if "properties" in rule or "additionalProperties" in rule:
@@ -233,20 +244,21 @@ def _seed(source: Source, path: Sequence[str]) -> int:
 
 
 def _copied(rule: Rule, known: Any) -> Any:
-    """`known`, the data's value of the same name, when the schema takes it; else `_MISSING`."""
-    kind = _kind(rule) if "enum" not in rule else rule.get("type", "string")
+    """`known`, the data's value of the same name, when the schema takes it; else `MISSING`."""
+    kind = kind_of(rule) if "enum" not in rule else rule.get("type", "string")
     if kind == "null":
-        return None if known is None else _MISSING
+        return None if known is None else MISSING
     if isinstance(known, bool):
-        return known if kind == "boolean" and known in rule.get("enum", (known,)) else _MISSING
+        return known if kind == "boolean" and known in rule.get("enum", (known,)) else MISSING
     if kind == "string" and isinstance(known, int | float):
         known = str(known)
     if kind == "integer" and isinstance(known, str) and known.isascii() and known.isdigit() and len(known) < 19:
         known = int(known)
-    return known if _fits(rule, kind, known) else _MISSING
+    return known if fits(rule, kind, known) else MISSING
 
 
-def _fits(rule: Rule, kind: str, value: Any) -> bool:
+def fits(rule: Rule, kind: str, value: Any) -> bool:
+    """Whether a schema of this type takes a scalar; not a long text, which is to be summarised."""
     if "enum" in rule:
         return value in rule["enum"]
     if kind == "string" and isinstance(value, str):
@@ -268,7 +280,7 @@ def _fits(rule: Rule, kind: str, value: Any) -> bool:
     return False
 
 
-def _mentioned(options: Sequence[Any], text: str) -> list[Any]:
+def mentioned(options: Sequence[Any], text: str) -> list[Any]:
     """List the options whose word stands in `text`, in the order they are first met."""
     lowered = text.lower()
     places = {}
@@ -280,7 +292,7 @@ def _mentioned(options: Sequence[Any], text: str) -> list[Any]:
 
 
 def _chosen(options: Sequence[Any], source: Source, path: Sequence[str]) -> Any:
-    return (_mentioned(options, source.text) or [options[_seed(source, path) % len(options)]])[0]
+    return (mentioned(options, source.text) or [options[_seed(source, path) % len(options)]])[0]
 
 
 def _resembling(item: Rule, values: Sequence[Any], name: str) -> list[Mapping[str, Any]]:
@@ -317,7 +329,7 @@ def _patterned(rule: Rule, source: Source) -> str:
     plain = {key: value for key, value in rule.items() if key != "enum"}
     sentence = shortened(source.sentence(), _SENTENCE_LENGTH)
     for piece in (*pieces, sentence, *text.split(), *_PATTERN_GUESSES):
-        if _fits(plain, "string", piece):
+        if fits(plain, "string", piece):
             return piece
     return sentence
 
@@ -347,4 +359,4 @@ def _bounds(rule: Rule, span: int) -> tuple[Fraction, Fraction]:
 def _between(rule: Rule, low: Fraction, high: Fraction, seed: int) -> float:
     exact = float(low + (high - low) * Fraction(seed % 98 + 1, 100))
     rounded = round(exact, 2)
-    return rounded if _fits(rule, "number", rounded) else exact
+    return rounded if fits(rule, "number", rounded) else exact

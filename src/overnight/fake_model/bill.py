@@ -52,14 +52,15 @@ class Bill:
 
     def __init__(self, path: Path | None = None) -> None:
         self._entries = {line["request_id"]: Entry(**line) for line in read_bill(path)} if path else {}
-        self._file = Path(path or os.devnull).open("a", encoding="utf-8", buffering=1)  # noqa: SIM115  closed by close()
+        _cut_half_line(path or Path(os.devnull))
+        self._file = Path(path or os.devnull).open("ab", buffering=0)  # noqa: SIM115  closed by close()
 
     def accept(self, request_id: str, model: str, input_tokens: int, output_tokens: int) -> Entry:
-        """Charge for a request before anything of the answer is sent."""
+        """Charge for a request before anything of the answer is sent: what the file does not hold is not accepted."""
         cost = cost_nano(model, input_tokens, output_tokens)
         entry = Entry(request_id, model, input_tokens, output_tokens, cost, delivered=False, status=200)
-        self._entries[request_id] = entry
         self._write(entry)
+        self._entries[request_id] = entry
         return entry
 
     def deliver(self, entry: Entry) -> None:
@@ -76,7 +77,14 @@ class Bill:
         self._file.close()
 
     def _write(self, entry: Entry) -> None:
-        self._file.write(json.dumps(asdict(entry)) + "\n")
+        self._file.write(json.dumps(asdict(entry)).encode() + b"\n")  # one system call: a kill does not divide it
+
+
+def _cut_half_line(path: Path) -> None:
+    """Remove what a full disk has left of a last line, or the next entry would become part of it."""
+    if path.is_file():
+        content = path.read_bytes()
+        os.truncate(path, content.rfind(b"\n") + 1)
 
 
 def read_bill(path: Path) -> list[dict[str, Any]]:

@@ -1,109 +1,41 @@
-"""Scripted faults: which request is hit, and what happens to it.
+"""Scripted faults: what can go wrong with a request.
 
-A list of rules, in YAML or JSON, from a file or `POST /_fake/faults`; the first rule that fires decides:
-
-    - match: {contains: "t-3", nth: 1}          # empty: every request; also model, path, every
-      fault: {kind: status, code: 529}
-      times: 2                                  # default: no end
-
-A fault acts at one of three moments, and each kind is one function in the table of its moment: instead of accepting
-the request (`REFUSALS`), on the answer before it is billed (`EDITS`), or on the way back, when it is billed already
-(`DELIVERIES`).
+A fault acts at one of four moments, and each kind is one function in the table of its moment: instead of accepting the
+request (`REFUSALS`), on the answer before it is billed (`EDITS`), on the bytes of the billed answer (`REWRITES`), or on
+their way back (`DELIVERIES`).
 """
 
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Mapping
+from datetime import timedelta
+from email.utils import format_datetime
+from typing import Any, NoReturn
 
-from aiohttp import web
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from overnight.clock import Clock
-from overnight.errors import ConfigError
-from overnight.fake_model.material import embedded, leaves
-
-_ERROR_TYPES = {
-    400: "invalid_request_error",
-    401: "authentication_error",
-    402: "billing_error",
-    403: "permission_error",
-    404: "not_found_error",
-    408: "timeout_error",
-    409: "conflict_error",
-    413: "request_too_large",
-    429: "rate_limit_error",
-    504: "timeout_error",
-    529: "overloaded_error",
-}
+from overnight.fake_model.answers import user_texts
+from overnight.fake_model.envelope import ApiError, Dropped
+from overnight.fake_model.gullible import obey
+from overnight.fake_model.messages import Reply, arguments
+from overnight.fake_model.stream import Body, event, in_one_piece
 
 
-class Dropped(Exception):
-    """The connection is to be cut without an answer."""
+class Fault(BaseModel):
+    """What happens.
 
+    `code` and `error_code` belong to `status`, `message` and the three forms of `retry-after` to `spend_limit` too,
+    `seconds` to `hang`, `hang_body` and `trickle`. `retry_after` and `retry_after_ms` are sent as written, sense or
+    nonsense; `retry_after_date` is in seconds from now and sent as an HTTP date.
+    """
 
-class ApiError(Exception):
-    """An answer in the error envelope of the API; `headers` go with it."""
-
-    def __init__(
-        self, status: int, message: str, *, error_code: str | None = None, headers: Mapping[str, str] | None = None
-    ) -> None:
-        super().__init__(message)
-        self.status = status
-        self.headers = dict(headers or {})
-        self.error: dict[str, Any] = {"type": _ERROR_TYPES.get(status, "api_error"), "message": message}
-        if error_code is not None:
-            self.error["details"] = {"error_code": error_code}
-
-
-@dataclass(slots=True)
-class Reply:
-    """An answer on its way: the content blocks and why the model stopped."""
-
-    content: list[dict[str, Any]]
-    stop_reason: str = "end_turn"
-
-    @property
-    def text(self) -> str:
-        """The text of the first block, which is what faults spoil; empty for a tool call."""
-        return str(self.content[0].get("text", "")) if self.content else ""
-
-
-class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Match(_Model):
-    """Which requests; all given conditions hold. `nth` and `every` count the requests the others let through."""
-
-    contains: str | None = None
-    model: str | None = None
-    path: str | None = None
-    nth: int | None = Field(default=None, ge=1)
-    every: int | None = Field(default=None, ge=1)
-
-    def covers(self, path: str, body: Mapping[str, Any]) -> bool:
-        """Whether a request is of this kind, counting aside."""
-        return (
-            self.path in (None, path)
-            and self.model in (None, body.get("model"))
-            and (self.contains is None or self.contains in _readable(body))
-        )
-
-    def chosen(self, count: int) -> bool:
-        """Whether the `count`-th covered request is one to hit."""
-        return self.nth in (None, count) and (self.every is None or count % self.every == 0)
-
-
-class Fault(_Model):
-    """What happens. `code`, `retry_after`, `error_code`, `message` belong to `status`, `seconds` to `hang`."""
 
     kind: str
     code: int = Field(default=500, ge=400, le=599)
-    retry_after: str | float | None = None  # sent as written: seconds, an HTTP date, or nonsense
+    retry_after: int | float | str | None = None
+    retry_after_ms: int | float | str | None = None
+    retry_after_date: float | None = None
     error_code: str | None = None
     message: str = "A scripted fault."
     seconds: float = Field(default=3600, ge=0)
@@ -116,115 +48,155 @@ class Fault(_Model):
         return kind
 
 
-class Rule(_Model):
-    """One line of the script."""
-
-    match: Match = Match()
-    fault: Fault
-    times: int | None = Field(default=None, ge=1)
+def refuse(fault: Fault | None, clock: Clock) -> None:
+    """Raise `ApiError` or `Dropped` when the fault is not to accept the request."""
+    if fault and fault.kind in REFUSALS:
+        REFUSALS[fault.kind](fault, clock)
 
 
-class Script:
-    """A list of rules and how often each has been met and has fired."""
-
-    def __init__(self, rules: Sequence[Rule] = ()) -> None:
-        self._rules = list(rules)
-        self._met = [0] * len(rules)
-        self._fired = [0] * len(rules)
-
-    def next_fault(self, path: str, body: Mapping[str, Any]) -> Fault | None:
-        """Decide the fault for this request, if any. Every rule counts the request, the first that fires is used."""
-        ready = [place for place, rule in enumerate(self._rules) if self._is_due(place, rule, path, body)]
-        if not ready:
-            return None
-        self._fired[ready[0]] += 1
-        return self._rules[ready[0]].fault
-
-    def _is_due(self, place: int, rule: Rule, path: str, body: Mapping[str, Any]) -> bool:
-        if not rule.match.covers(path, body):
-            return False
-        self._met[place] += 1
-        return rule.match.chosen(self._met[place]) and (rule.times is None or self._fired[place] < rule.times)
+def edited(fault: Fault | None, reply: Reply, body: Mapping[str, Any]) -> Reply:
+    """Return what the model answers to a request under this fault. Raises `Unsatisfiable`."""
+    return EDITS[fault.kind](reply, body) if fault and fault.kind in EDITS else reply
 
 
-def parse(rules: Any, where: str) -> Script:
-    """Make a script from decoded YAML or JSON. Raises `ConfigError` naming `where` it came from."""
-    try:
-        return Script(TypeAdapter(list[Rule]).validate_python(rules or []))
-    except ValidationError as error:
-        raise ConfigError(f"{where}: the list of faults is not valid: {error}", code="faults") from None
+def rewritten(fault: Fault | None, body: Body) -> Body:
+    """Return the bytes of an answer under this fault."""
+    return REWRITES[fault.kind](body) if fault and fault.kind in REWRITES else body
 
 
-def load(path: Path) -> Script:
-    """Read the script in a YAML or JSON file. Raises `ConfigError`."""
-    try:
-        rules = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, YAMLError) as error:
-        raise ConfigError(f"{path}: cannot read the list of faults: {error}", code="faults") from None
-    return parse(rules, str(path))
+def delivery(fault: Fault | None, body: Body, clock: Clock) -> AsyncIterator[bytes]:
+    """Give the pieces of an answer when their time has come; the headers go out before the first, even an empty one.
+
+    Raises `Dropped` where the connection is to be cut.
+    """
+    return DELIVERIES[fault.kind](fault, body, clock) if fault and fault.kind in DELIVERIES else _straight(body)
 
 
-def _readable(body: Mapping[str, Any]) -> str:
-    texts = list(leaves(body))
-    return "\n".join([*texts, *(inner for text in texts for inner in leaves(embedded(text)))])
+def _status(fault: Fault, clock: Clock) -> None:
+    raise ApiError(fault.code, fault.message, error_code=fault.error_code, headers=_waits(fault, clock))
 
 
-def _status(fault: Fault) -> None:
-    headers = {} if fault.retry_after is None else {"retry-after": str(fault.retry_after)}
-    raise ApiError(fault.code, fault.message, error_code=fault.error_code, headers=headers)
+def _spend_limit(fault: Fault, clock: Clock) -> None:
+    raise ApiError(429, fault.message, error_code="enforced_spend_limit_reached", headers=_waits(fault, clock))
 
 
-def _drop(_: Fault) -> None:
+def _drop(_: Fault, __: Clock) -> None:
     raise Dropped
 
 
-def _refused(_: Reply) -> Reply:
+def _waits(fault: Fault, clock: Clock) -> dict[str, str]:
+    headers = {"retry-after": fault.retry_after, "retry-after-ms": fault.retry_after_ms}
+    sent = {name: str(value) for name, value in headers.items() if value is not None}
+    if fault.retry_after_date is None:
+        return sent
+    now = clock.now()
+    until = now + timedelta(seconds=fault.retry_after_date)
+    return sent | {"date": format_datetime(now, usegmt=True), "retry-after": format_datetime(until, usegmt=True)}
+
+
+def _refused(_: Reply, __: Mapping[str, Any]) -> Reply:
     return Reply([], "refusal")
 
 
-def _cut_short(reply: Reply) -> Reply:
+def _cut_short(reply: Reply, _: Mapping[str, Any]) -> Reply:
     return Reply([{"type": "text", "text": reply.text[: len(reply.text) // 2]}], "max_tokens")
 
 
-def _misshapen(reply: Reply) -> Reply:
+def _misshapen(reply: Reply, _: Mapping[str, Any]) -> Reply:
     """JSON of another kind than was asked for: whatever the schema says, an object is no array."""
     wrong: Any = {"unexpected": reply.text[:40]} if reply.text.startswith("[") else ["unexpected", reply.text[:40]]
-    return Reply([{"type": "text", "text": json.dumps(wrong)}])
+    return Reply.of_text(json.dumps(wrong))
 
 
-async def _hang(fault: Fault, response: web.Response, clock: Clock) -> web.Response:
+def _same_call(reply: Reply, body: Mapping[str, Any]) -> Reply:
+    """Call the first tool with arguments made from the first message alone, so that no result changes them."""
+    tools = body.get("tools") or ()
+    first = user_texts({"messages": body["messages"][:1]})
+    return Reply.of_call(body, tools[0]["name"], arguments(tools[0], first)) if tools else reply
+
+
+def _cut_json(body: Body) -> Body:
+    return Body(body.content_type, (_half(body),))
+
+
+def _html(_: Body) -> Body:
+    page = b"<!doctype html><title>Welcome</title><p>Please sign in to use this network.</p>"
+    return Body("text/html", (page,))
+
+
+def _hello(_: Body) -> Body:
+    return in_one_piece({"hello": "world"})
+
+
+def _overload(body: Body) -> Body:
+    """Tell of an overload when status 200 is sent already: half-way in a stream, else in place of the message."""
+    error = ApiError(529, "Overloaded").envelope(None)
+    if len(body.pieces) == 1:
+        return in_one_piece(error)
+    return Body(body.content_type, (*body.pieces[: len(body.pieces) // 2], event(error)))
+
+
+def _half(body: Body) -> bytes:
+    return body.whole[: len(body.whole) // 2]
+
+
+async def _straight(body: Body) -> AsyncIterator[bytes]:
+    for piece in body.pieces:
+        yield piece
+
+
+async def _hang(fault: Fault, body: Body, clock: Clock) -> AsyncIterator[bytes]:
     await clock.sleep(fault.seconds)
-    return response
+    for piece in body.pieces:
+        yield piece
 
 
-async def _drop_accepted(_: Fault, __: web.Response, ___: Clock) -> web.Response:
+async def _hang_body(fault: Fault, body: Body, clock: Clock) -> AsyncIterator[bytes]:
+    yield b""
+    await clock.sleep(fault.seconds)
+    for piece in body.pieces:
+        yield piece
+
+
+async def _trickle(fault: Fault, body: Body, clock: Clock) -> AsyncIterator[bytes]:
+    pause = fault.seconds / max(1, len(body.whole))
+    for byte in body.whole:
+        await clock.sleep(pause)
+        yield bytes((byte,))
+
+
+async def _drop_body(_: Fault, body: Body, __: Clock) -> AsyncIterator[bytes]:
+    yield _half(body)
     raise Dropped
 
 
-async def _cut_json(_: Fault, response: web.Response, __: Clock) -> web.Response:
-    text = response.text or ""
-    return web.Response(text=text[: len(text) // 2], content_type="application/json", headers=_own(response))
+def _drop_accepted(_: Fault, __: Body, ___: Clock) -> NoReturn:
+    raise Dropped
 
 
-async def _html(_: Fault, response: web.Response, __: Clock) -> web.Response:
-    page = "<!doctype html><title>Welcome</title><p>Please sign in to use this network.</p>"
-    return web.Response(text=page, content_type="text/html", headers=_own(response))
-
-
-def _own(response: web.Response) -> dict[str, str]:
-    return {name: value for name, value in response.headers.items() if not name.lower().startswith("content-")}
-
-
-REFUSALS: dict[str, Callable[[Fault], None]] = {"status": _status, "drop_before_accept": _drop}
-EDITS: dict[str, Callable[[Reply], Reply]] = {
+REFUSALS: dict[str, Callable[[Fault, Clock], None]] = {
+    "status": _status,
+    "spend_limit": _spend_limit,
+    "drop_before_accept": _drop,
+}
+EDITS: dict[str, Callable[[Reply, Mapping[str, Any]], Reply]] = {
     "refusal": _refused,
     "max_tokens": _cut_short,
     "schema_violation": _misshapen,
+    "tool_loop": _same_call,
+    "obey_injection": obey,
 }
-DELIVERIES: dict[str, Callable[[Fault, web.Response, Clock], Awaitable[web.Response]]] = {
-    "hang": _hang,
-    "drop_after_accept": _drop_accepted,
+REWRITES: dict[str, Callable[[Body], Body]] = {
     "bad_json": _cut_json,
     "html": _html,
+    "wrong_schema": _hello,
+    "sse_overload": _overload,
 }
-KINDS = {**REFUSALS, **EDITS, **DELIVERIES}
+DELIVERIES: dict[str, Callable[[Fault, Body, Clock], AsyncIterator[bytes]]] = {
+    "hang": _hang,
+    "hang_body": _hang_body,
+    "trickle": _trickle,
+    "drop_after_accept": _drop_accepted,
+    "drop_body": _drop_body,
+}
+KINDS = {**REFUSALS, **EDITS, **REWRITES, **DELIVERIES}

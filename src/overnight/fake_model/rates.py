@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from overnight.clock import Clock
-from overnight.fake_model.faults import ApiError
+from overnight.fake_model.envelope import ApiError
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +59,14 @@ class Rates:
         short = max(wants, key=lambda want: want[0].wait(want[1]))
         seconds = short[0].wait(short[1])
         if seconds > 0:
-            headers = {"retry-after": str(math.ceil(seconds)), **self._headers(model)}
+            headers = {"retry-after": str(math.ceil(seconds)), **self.headers(model)}
             raise ApiError(429, f"Too many {short[0].name} for {model} within a minute.", headers=headers)
         for bucket, amount in ((requests, 1), (inputs, input_tokens), (outputs, output_tokens)):
             bucket.take(amount)
-        return self._headers(model)
+        return self.headers(model)
 
-    def _headers(self, model: str) -> dict[str, str]:
+    def headers(self, model: str) -> dict[str, str]:
+        """Report the state of a model's buckets."""
         return dict(header for bucket in self._of(model) for header in bucket.headers())
 
     def _of(self, model: str) -> tuple[_Bucket, _Bucket, _Bucket]:

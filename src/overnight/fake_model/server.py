@@ -3,7 +3,6 @@
 import asyncio
 import ipaddress
 import json
-import math
 import signal
 import uuid
 from collections import Counter
@@ -16,20 +15,21 @@ from aiohttp import web
 
 from overnight.clock import Clock, SystemClock
 from overnight.errors import ConfigError
-from overnight.fake_model import faults as fault_script
-from overnight.fake_model.answers import Unsatisfiable, answer, user_texts, written
+from overnight.fake_model import messages
+from overnight.fake_model.answers import Unsatisfiable
 from overnight.fake_model.bill import MODELS, Bill
-from overnight.fake_model.faults import DELIVERIES, EDITS, REFUSALS, ApiError, Dropped, Fault, Reply, Script
-from overnight.fake_model.material import Source, leaves
+from overnight.fake_model.envelope import ApiError, Dropped
+from overnight.fake_model.faults import Fault, delivery, edited, refuse, rewritten
 from overnight.fake_model.rates import Limits, Rates
+from overnight.fake_model.script import Script, load, parse
+from overnight.fake_model.stream import in_one_piece, streamed
 
-_BYTES_PER_TOKEN = 3.6
 _LARGEST_BODY = 32 * 1024**2  # bytes, as in the real API
-_MOST_OUTPUT = 128_000  # tokens
 _KEY_HEADERS = ("authorization", "x-api-key")  # the SDK sends a bearer token since 2.x, curl users the other
 _CONTEXT = 1_000_000  # tokens
 
 _ID = web.RequestKey("id", str)
+_MODEL = web.RequestKey("model", str)  # known once the body has been found valid
 
 Handler = Callable[[web.Request], Any]
 
@@ -58,7 +58,7 @@ class FakeModel:
 
     def set_faults(self, rules: Sequence[Mapping[str, Any]]) -> None:
         """Replace the script. Raises `ConfigError` for a rule that is not valid."""
-        self._script = fault_script.parse(rules, "faults")
+        self._script = parse(rules, "faults")
 
     def application(self) -> web.Application:
         """Build the aiohttp application with all routes."""
@@ -83,9 +83,11 @@ class FakeModel:
         try:
             response: web.StreamResponse = await (handler if own else _authenticated(handler))(request)
         except ApiError as error:
-            response = _error(error, request[_ID])
+            response = _error(error, request[_ID], self._rates.headers(request[_MODEL]) if _MODEL in request else {})
         except web.HTTPException as error:
-            response = _error(ApiError(error.status, f"{error.reason}: {request.method} {request.path}"), request[_ID])
+            response = _error(
+                ApiError(error.status, f"{error.reason}: {request.method} {request.path}"), request[_ID], {}
+            )
         except Dropped:
             self._seen[request.path, "dropped"] += 1
             return _cut(request)
@@ -95,32 +97,31 @@ class FakeModel:
 
     async def _messages(self, request: web.Request) -> web.StreamResponse:
         body, fault = await self._admitted(request)
-        reply = _reply(body)
-        if fault and fault.kind in EDITS:
-            reply = EDITS[fault.kind](reply)
-        reply, output_tokens = _within(reply, body["max_tokens"])
-        input_tokens = _input_tokens(body)
+        reply, output_tokens = messages.within(_reply(fault, body), body["max_tokens"])
+        input_tokens = messages.input_tokens(body)
         headers = self._rates.take(body["model"], input_tokens, output_tokens) | {"request-id": request[_ID]}
         entry = self._bill.accept(request[_ID], body["model"], input_tokens, output_tokens)
-        message = _message(entry.request_id, body["model"], reply, input_tokens, output_tokens)
-        response = web.json_response(message, headers=headers)
-        if fault and fault.kind in DELIVERIES:
-            response = await DELIVERIES[fault.kind](fault, response, self._clock)
-        if await _sent(request, response):
+        message = messages.message(entry.request_id, body["model"], reply, input_tokens, output_tokens)
+        sent = rewritten(fault, streamed(message) if body.get("stream") else in_one_piece(message))
+        response = web.StreamResponse(headers={**headers, "content-type": sent.content_type})
+        if len(sent.pieces) == 1:
+            response.content_length = len(sent.whole)
+        if await _delivered(request, response, delivery(fault, sent, self._clock)):
             self._bill.deliver(entry)
         return response
 
     async def _count_tokens(self, request: web.Request) -> web.Response:
         body, _ = await self._admitted(request, limited=False)
-        return web.json_response({"input_tokens": _input_tokens(body)}, headers={"request-id": request[_ID]})
+        headers = self._rates.headers(body["model"]) | {"request-id": request[_ID]}
+        return web.json_response({"input_tokens": messages.input_tokens(body)}, headers=headers)
 
     async def _admitted(self, request: web.Request, *, limited: bool = True) -> tuple[dict[str, Any], Fault | None]:
         """Return the valid body of a request and its fault, unless the fault is not to admit it at all."""
         body = await _json(request)
-        _validate(body, limited=limited)
+        messages.check(body, limited=limited)
+        request[_MODEL] = body["model"]
         fault = self._script.next_fault(request.path, body)
-        if fault and fault.kind in REFUSALS:
-            REFUSALS[fault.kind](fault)
+        refuse(fault, self._clock)
         return body, fault
 
     async def _models(self, request: web.Request) -> web.Response:
@@ -161,7 +162,7 @@ async def serve(
     `ConfigError` for an address others could reach and for a script that is not valid.
     """
     _refuse_public(host)
-    script = fault_script.load(faults) if isinstance(faults, Path) else fault_script.parse(list(faults), "faults")
+    script = load(faults) if isinstance(faults, Path) else parse(list(faults), "faults")
     with closing(Bill(bill_file)) as bill:
         fake = FakeModel(script, limits, bill, clock or SystemClock())
         runner = web.AppRunner(fake.application(), access_log=None, shutdown_timeout=0.1)
@@ -230,88 +231,11 @@ async def _json(request: web.Request, kind: type = dict) -> Any:
     return body
 
 
-def _validate(body: dict[str, Any], *, limited: bool) -> None:
-    messages = body.get("messages")
-    if not isinstance(messages, list) or not messages or not all(isinstance(message, dict) for message in messages):
-        raise ApiError(400, "messages: a list of at least one message is required.")
-    if not isinstance(body.get("model"), str):
-        raise ApiError(400, "model: a string is required.")
-    if body["model"] not in MODELS:
-        raise ApiError(404, f"model: {body['model']}")
-    most = body.get("max_tokens")
-    if limited and (isinstance(most, bool) or not isinstance(most, int) or not 0 <= most <= _MOST_OUTPUT):
-        raise ApiError(400, f"max_tokens: a whole number from 0 to {_MOST_OUTPUT} is required, not {most!r}.")
-    if body.get("stream"):
-        raise ApiError(400, "stream: this server answers in one piece only.")
-
-
-def _reply(body: dict[str, Any]) -> Reply:
+def _reply(fault: Fault | None, body: Mapping[str, Any]) -> messages.Reply:
     try:
-        call = _tool_call(body)
-        return Reply([call], "tool_use") if call else Reply([{"type": "text", "text": answer(body)}])
+        return edited(fault, messages.reply(body), body)
     except Unsatisfiable as error:
         raise ApiError(400, f"output_config.format.schema: {error}") from None
-
-
-def _tool_call(body: dict[str, Any]) -> dict[str, Any] | None:
-    """Call an offered tool: the one demanded, or one the user names that was not called before."""
-    choice = body.get("tool_choice") or {"type": "auto"}
-    texts = user_texts(body)
-    called = {block.get("name") for block in _assistant_blocks(body) if block.get("type") == "tool_use"}
-    for tool in body.get("tools") or ():
-        demanded = choice["type"] == "any" or choice.get("name") == tool["name"]
-        named = choice["type"] == "auto" and tool["name"] not in called and any(tool["name"] in text for text in texts)
-        if demanded or named:
-            arguments = written(tool.get("input_schema") or {"type": "object"}, Source.of_messages(texts))
-            identity = f"toolu_{uuid.uuid5(uuid.NAMESPACE_OID, json.dumps([tool['name'], len(body['messages'])])).hex}"
-            return {"type": "tool_use", "id": identity[:30], "name": tool["name"], "input": arguments}
-    return None
-
-
-def _assistant_blocks(body: dict[str, Any]) -> list[dict[str, Any]]:
-    contents = [message.get("content") for message in body["messages"] if message.get("role") == "assistant"]
-    return [block for content in contents if isinstance(content, list) for block in content]
-
-
-def _tokens(text: str) -> int:
-    return math.ceil(len(text.encode(errors="replace")) / _BYTES_PER_TOKEN)
-
-
-def _input_tokens(body: dict[str, Any]) -> int:
-    texts = [*leaves([body.get("system", ""), body["messages"]])]
-    return _tokens(
-        "".join(texts) + "".join(json.dumps(body[part]) for part in ("tools", "output_config") if part in body)
-    )
-
-
-def _within(reply: Reply, max_tokens: int) -> tuple[Reply, int]:
-    """Cut the reply to `max_tokens` and count its tokens; an argument of a tool is never cut in the middle."""
-    text = reply.text or "".join(json.dumps(block["input"]) for block in reply.content)
-    needed = _tokens(text)
-    if needed <= max_tokens:
-        return reply, needed
-    kept = reply.text.encode(errors="replace")[: math.floor(max_tokens * _BYTES_PER_TOKEN)].decode(errors="ignore")
-    return Reply([{"type": "text", "text": kept}] if kept else [], "max_tokens"), max_tokens
-
-
-def _message(request_id: str, model: str, reply: Reply, input_tokens: int, output_tokens: int) -> dict[str, Any]:
-    usage = {
-        "input_tokens": input_tokens,
-        "output_tokens": output_tokens,
-        "cache_creation_input_tokens": 0,
-        "cache_read_input_tokens": 0,
-        "service_tier": "standard",
-    }
-    return {
-        "id": request_id.replace("req_", "msg_"),
-        "type": "message",
-        "role": "assistant",
-        "model": model,
-        "content": reply.content,
-        "stop_reason": reply.stop_reason,
-        "stop_sequence": None,
-        "usage": usage,
-    }
 
 
 def _model_info(model: str) -> dict[str, Any]:
@@ -323,13 +247,13 @@ def _model_info(model: str) -> dict[str, Any]:
         "lifecycle": "active",
         "line": model.split("-")[1],
         "max_input_tokens": _CONTEXT,
-        "max_tokens": _MOST_OUTPUT,
+        "max_tokens": messages.MOST_OUTPUT,
     }
 
 
-def _error(error: ApiError, request_id: str) -> web.Response:
-    envelope = {"type": "error", "error": error.error, "request_id": request_id}
-    return web.json_response(envelope, status=error.status, headers={**error.headers, "request-id": request_id})
+def _error(error: ApiError, request_id: str, rates: Mapping[str, str]) -> web.Response:
+    headers = {**rates, **error.headers, "request-id": request_id}
+    return web.json_response(error.envelope(request_id), status=error.status, headers=headers)
 
 
 def _cut(request: web.Request) -> web.Response:
@@ -338,12 +262,12 @@ def _cut(request: web.Request) -> web.Response:
     return web.Response()
 
 
-async def _sent(request: web.Request, response: web.Response) -> bool:
-    """Send the response; False when nobody is there to take it."""
-    if request.transport is None or request.transport.is_closing():
-        return False
+async def _delivered(request: web.Request, response: web.StreamResponse, pieces: AsyncIterator[bytes]) -> bool:
+    """Send the pieces as they come; False when nobody is there to take them."""
     try:
-        await response.prepare(request)
+        async for piece in pieces:
+            await response.prepare(request)  # does nothing from the second time on
+            await response.write(piece)
         await response.write_eof()
     except ConnectionError:
         return False

@@ -21,9 +21,9 @@ class _Sql:
 class Prepared:
     """A statement put into SQL once per dialect, for the few that run with every outcome.
 
-    An ordinary `execute` costs some 10 us a row and 150 us a call before the database hears of it. Here values reach the
-    driver as they are, so times are given as text (`iso`), and by position, which halves SQLite's own time. `build` gets
-    the dialect's `insert`, `columns` are those of an insert; a statement has two parameters at least.
+    An ordinary `execute` costs some 10 us a row and 150 us a call before the database hears of it. Here values reach
+    the driver as they are, so times are given as text (`iso`), and by position, which halves SQLite's own time.
+    `build` gets the dialect's `insert`, `columns` are those of an insert; a statement has two parameters at least.
     """
 
     build: Callable[[Any], Any]
@@ -44,9 +44,9 @@ class Prepared:
         dialect = connection.dialect
         if dialect.name not in self._compiled:
             module, style = (sqlite, "qmark") if dialect.name == "sqlite" else (postgresql, "format")
-            compiled = self.build(module.insert).compile(
-                dialect=type(dialect)(paramstyle=style), column_keys=self.columns
-            )
+            kind: Any = type(dialect)
+            positional = kind(paramstyle=style)
+            compiled = self.build(module.insert).compile(dialect=positional, column_keys=self.columns)
             self._compiled[dialect.name] = _Sql(str(compiled), itemgetter(*compiled.positiontup))
         return self._compiled[dialect.name]
 

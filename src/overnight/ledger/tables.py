@@ -12,6 +12,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     Dialect,
+    Float,
     Index,
     Integer,
     MetaData,
@@ -301,4 +302,35 @@ alert = Table(
     Column("first_at", Instant, nullable=False),
     Column("last_at", Instant, nullable=False),
     Column("notified_at", Instant),
+)
+
+# Whether a dependency is asked at all (`anthropic`, `smtp:relay.example.org:587`); a missing row means closed.
+breaker = Table(
+    "breaker",
+    metadata,
+    Column("name", String(255), primary_key=True),
+    Column("state", String(16), nullable=False),  # closed, open, half_open
+    _count("generation"),  # grows when it opens, is probed anew after that, or closes
+    _count("open_count"),  # times in a row; the next time is twice as long
+    Column("opened_until", Instant),
+    Column("probe_by", String(64)),
+    Column("probe_until", Instant),
+)
+
+# One rate limit for all processes. `tokens` below zero is debt: what was lent ahead of its time.
+bucket = Table(
+    "bucket",
+    metadata,
+    Column("name", String(255), primary_key=True),  # dependency.kind: anthropic.input_tokens
+    Column("tokens", Float, nullable=False),
+    Column("at", Instant, nullable=False),
+    Column("leases", Text, nullable=False),  # JSON: {process: [amount, until]}
+)
+
+# Until when nobody asks a dependency, because it said so.
+pause = Table(
+    "pause",
+    metadata,
+    Column("dependency", String(255), primary_key=True),
+    Column("until", Instant, nullable=False),
 )

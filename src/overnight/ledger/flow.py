@@ -1,0 +1,239 @@
+"""What all processes know of a dependency: its circuit, its rate limits, and its pause.
+
+`InLedger` shares it through the ledger; `InMemory` keeps it for one process. Both take the same functions of `Rows`.
+"""
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import Any, Literal, Protocol, TypeVar
+
+from sqlalchemy import Connection, RowMapping, Table, select
+
+from overnight import logs
+from overnight.clock import iso
+from overnight.ledger import Ledger
+from overnight.ledger.statements import insert_new, put
+from overnight.ledger.tables import breaker, bucket, pause
+
+T = TypeVar("T")
+State = Literal["closed", "open", "half_open"]
+
+
+@dataclass(frozen=True, slots=True)
+class Circuit:
+    """The state of a breaker. `generation` tells results of an older state; `probe_by` holds the one probe."""
+
+    state: State = "closed"
+    generation: int = 0
+    open_count: int = 0
+    opened_until: datetime | None = None
+    probe_by: str | None = None
+    probe_until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """What a process may spend until a time; how much of it is spent is known to that process alone."""
+
+    amount: float
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """A bucket as of `at`: `tokens` left after all that is lent, below zero when lent ahead."""
+
+    tokens: float
+    at: datetime
+    leases: Mapping[str, Lease] = field(default_factory=dict)
+
+
+class Rows(Protocol):
+    """The rows of dependencies, within one transaction."""
+
+    def circuit(self, name: str) -> Circuit:
+        """Find a breaker; closed when it is not known."""
+        ...
+
+    def put_circuit(self, name: str, circuit: Circuit) -> None:
+        """Write a breaker."""
+        ...
+
+    def level(self, name: str, new: Level) -> Level:
+        """Find a bucket; `new` when it is not known."""
+        ...
+
+    def put_level(self, name: str, level: Level) -> None:
+        """Write a bucket."""
+        ...
+
+    def paused_until(self, dependency: str) -> datetime | None:
+        """Until when nobody asks, UTC."""
+        ...
+
+    def put_pause(self, dependency: str, until: datetime) -> None:
+        """Write a pause."""
+        ...
+
+
+class Store(Protocol):
+    """Where the rows live. Functions may run twice, and must leave nothing behind but rows."""
+
+    async def read(self, query: Callable[[Rows], T]) -> T:
+        """Look, without a lock."""
+        ...
+
+    async def change(self, change: Callable[[Rows], T]) -> T:
+        """Read and write in one transaction; returns once it is durable."""
+        ...
+
+    def post(self, change: Callable[[Rows], object]) -> None:
+        """Queue a change that nobody waits for."""
+        ...
+
+
+class InLedger:
+    """Rows shared by all processes of one ledger."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    async def read(self, query: Callable[[Rows], T]) -> T:
+        """Look, in a thread of its own."""
+        return await self._ledger.read(lambda connection: query(LedgerRows(connection, locked=False)))
+
+    async def change(self, change: Callable[[Rows], T]) -> T:
+        """Join the next group commit."""
+        return await self._ledger.write(_on_rows(change))
+
+    def post(self, change: Callable[[Rows], object]) -> None:
+        """Join the next group commit and go on."""
+        task = asyncio.ensure_future(self._ledger.write(_on_rows(change)))
+        _running.add(task)
+        task.add_done_callback(_posted)
+
+
+_running: set[asyncio.Future[Any]] = set()  # a loop holds its tasks weakly
+
+
+def _posted(task: asyncio.Future[Any]) -> None:
+    _running.discard(task)
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logs.get().warning("a pause or level was not shared with other processes", error=str(error))
+
+
+def _on_rows(change: Callable[[Rows], T]) -> Callable[[Connection], T]:
+    return lambda connection: change(LedgerRows(connection))
+
+
+class InMemory:
+    """Rows of this process alone."""
+
+    def __init__(self) -> None:
+        self._rows = MemoryRows()
+
+    async def read(self, query: Callable[[Rows], T]) -> T:
+        """Look."""
+        return query(self._rows)
+
+    async def change(self, change: Callable[[Rows], T]) -> T:
+        """Read and write."""
+        return change(self._rows)
+
+    def post(self, change: Callable[[Rows], object]) -> None:
+        """Read and write at once."""
+        change(self._rows)
+
+
+@dataclass(slots=True)
+class LedgerRows:
+    """Rows of the ledger; `locked`: those read stay ours until the commit."""
+
+    connection: Connection
+    locked: bool = True
+
+    def circuit(self, name: str) -> Circuit:
+        """Find a breaker."""
+        row = self._row(breaker, name, asdict(Circuit()))
+        if row is None:
+            return Circuit()
+        return Circuit(**{column: value for column, value in row.items() if column != "name"})
+
+    def put_circuit(self, name: str, circuit: Circuit) -> None:
+        """Write a breaker."""
+        put(self.connection, breaker, {"name": name} | asdict(circuit))
+
+    def level(self, name: str, new: Level) -> Level:
+        """Find a bucket."""
+        row = self._row(bucket, name, _columns(new))
+        if row is None:
+            return new
+        leases = {
+            holder: Lease(amount, datetime.fromisoformat(until))
+            for holder, (amount, until) in json.loads(row["leases"]).items()
+        }
+        return Level(row["tokens"], row["at"], leases)
+
+    def put_level(self, name: str, level: Level) -> None:
+        """Write a bucket."""
+        put(self.connection, bucket, {"name": name} | _columns(level))
+
+    def paused_until(self, dependency: str) -> datetime | None:
+        """Look up a pause."""
+        query = select(pause.c.until).where(pause.c.dependency == dependency)
+        return self.connection.execute(query).scalar_one_or_none()
+
+    def put_pause(self, dependency: str, until: datetime) -> None:
+        """Write a pause."""
+        put(self.connection, pause, {"dependency": dependency, "until": until})
+
+    def _row(self, table: Table, name: str, new: dict[str, Any]) -> RowMapping | None:
+        """Find a row; in a transaction it is made when missing, so that two processes cannot both make it."""
+        query = select(table).where(table.c.name == name)
+        if not self.locked:
+            return self.connection.execute(query).mappings().first()
+        row = self.connection.execute(query.with_for_update()).mappings().first()
+        if row is None and insert_new(self.connection, table, [{"name": name} | new]) == 0:
+            row = self.connection.execute(query.with_for_update()).mappings().first()
+        return row
+
+
+@dataclass(slots=True)
+class MemoryRows:
+    """Rows in dictionaries."""
+
+    circuits: dict[str, Circuit] = field(default_factory=dict)
+    levels: dict[str, Level] = field(default_factory=dict)
+    pauses: dict[str, datetime] = field(default_factory=dict)
+
+    def circuit(self, name: str) -> Circuit:
+        """Find a breaker."""
+        return self.circuits.get(name, Circuit())
+
+    def put_circuit(self, name: str, circuit: Circuit) -> None:
+        """Write a breaker."""
+        self.circuits[name] = circuit
+
+    def level(self, name: str, new: Level) -> Level:
+        """Find a bucket."""
+        return self.levels.get(name, new)
+
+    def put_level(self, name: str, level: Level) -> None:
+        """Write a bucket."""
+        self.levels[name] = level
+
+    def paused_until(self, dependency: str) -> datetime | None:
+        """Look up a pause."""
+        return self.pauses.get(dependency)
+
+    def put_pause(self, dependency: str, until: datetime) -> None:
+        """Write a pause."""
+        self.pauses[dependency] = until
+
+
+def _columns(level: Level) -> dict[str, Any]:
+    leases = {holder: [lease.amount, iso(lease.until)] for holder, lease in level.leases.items()}
+    return {"tokens": level.tokens, "at": level.at, "leases": json.dumps(leases)}

@@ -1,0 +1,121 @@
+"""The queue of tasks: taken in once, worked on in order, wrong lines named."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from overnight.errors import ConfigError
+from overnight.ledger import Ledger
+from overnight.ledger.tables import task
+from overnight.tasks import NewTask, add, close, import_file, listing, open_tasks
+from tests.slots import NOW, ManualClock, open_ledger, rows
+
+
+@dataclass
+class Asking:
+    """A run, as far as the queue needs one."""
+
+    ledger: Ledger
+    root: Path
+    params: dict[str, Any] = field(default_factory=dict)
+    clock: ManualClock = field(default_factory=ManualClock)
+    warnings: list[str] = field(default_factory=list)
+
+    def warn(self, topic: str, message: str) -> None:
+        self.warnings.append(f"{topic}: {message}")
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Iterator[Asking]:
+    ledger = open_ledger(tmp_path, ManualClock())
+    yield Asking(ledger, tmp_path)
+    ledger.close()
+
+
+def adding(ledger: Ledger, *tasks: NewTask, seconds: int = 0) -> int:
+    return ledger.writing(lambda connection: add(connection, tasks, "hand", NOW + timedelta(seconds=seconds)))
+
+
+def titles(here: Asking) -> list[str]:
+    return [one.title for one in open_tasks(here)]
+
+
+def test_higher_priority_goes_first_then_the_older(here: Asking) -> None:
+    adding(here.ledger, NewTask(role="analyst", title="old"))
+    adding(here.ledger, NewTask(role="analyst", title="new"), seconds=1)
+    adding(here.ledger, NewTask(role="analyst", title="urgent", priority=5), seconds=2)
+    adding(here.ledger, NewTask(role="analyst", title="whenever", priority=-5))
+    assert titles(here) == ["urgent", "old", "new", "whenever"]
+
+
+def test_the_same_task_twice_is_one_task_even_when_it_was_done(here: Asking) -> None:
+    one = NewTask(role="analyst", title="count the sheep", body="all of them")
+    assert adding(here.ledger, one, one) == 1
+    [row] = rows(here.ledger, task)
+    assert here.ledger.writing(lambda connection: close(connection, row["id"], "done", NOW))
+    assert adding(here.ledger, one) == 0
+    assert titles(here) == []
+    assert adding(here.ledger, NewTask(role="reviewer", title=one.title, body=one.body)) == 1
+
+
+def test_a_task_is_closed_once(here: Asking) -> None:
+    adding(here.ledger, NewTask(role="analyst", title="count"))
+    [row] = rows(here.ledger, task)
+    assert here.ledger.writing(lambda connection: close(connection, row["id"], "cancelled", NOW))
+    assert not here.ledger.writing(lambda connection: close(connection, row["id"], "done", NOW))
+    assert not here.ledger.writing(lambda connection: close(connection, "t_none", "done", NOW))
+    [row] = rows(here.ledger, task)
+    assert (row["state"], row["done_at"]) == ("cancelled", NOW)
+    assert here.ledger.reading(listing, "open") == []
+    assert len(here.ledger.reading(listing)) == 1
+
+
+def test_a_wrong_line_is_named_and_does_not_keep_the_others_waiting(here: Asking) -> None:
+    file = here.root / "tasks.jsonl"
+    file.write_text(
+        '\ufeff{"role": "analyst", "title": "first"}\n'
+        "\n"
+        "not json\n"
+        '{"role": "analyst"}\n'
+        '{"role": "analyst", "title": "x", "colour": "red"}\n'
+        '{"role": "analyst", "title": "", "priority": 1}\n'
+        '{"role": "analyst", "title": "last"}\r\n',
+        encoding="utf-8",
+    )
+    here.params["tasks"] = "tasks.jsonl"
+    assert titles(here) == ["first", "last"]
+    assert [warning.partition(": Invalid JSON")[0] for warning in here.warnings] == [
+        "tasks: tasks.jsonl:3: line",
+        "tasks: tasks.jsonl:4: title: Field required",
+        "tasks: tasks.jsonl:5: colour: Extra inputs are not permitted",
+        "tasks: tasks.jsonl:6: title: String should have at least 1 character",
+    ]
+    again = import_file(here.ledger, file, NOW)
+    assert (again.added, again.known, len(again.problems)) == (0, 2, 4)
+
+
+def test_text_of_any_language_and_length_comes_through(here: Asking) -> None:
+    body = "Ω line\u2028separator \x00 " + "x" * 100_000
+    adding(here.ledger, NewTask(role="analyst", title="päivä", body=body))
+    [one] = open_tasks(here)
+    assert (one.title, one.body) == ("päivä", body)
+
+
+def test_a_file_that_is_not_there_is_told_and_the_queue_goes_on(here: Asking) -> None:
+    adding(here.ledger, NewTask(role="analyst", title="queued"))
+    here.params["tasks"] = "content/gone.jsonl"
+    assert titles(here) == ["queued"]
+    assert here.warnings == ["tasks: gone.jsonl: no such file; tasks of the queue are worked on all the same"]
+
+
+def test_a_file_that_is_no_text_is_an_error_of_the_operator(here: Asking) -> None:
+    file = here.root / "tasks.jsonl"
+    file.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match=r"tasks\.jsonl: cannot be read as UTF-8 text"):
+        import_file(here.ledger, file, NOW)
+    with pytest.raises(ConfigError, match="cannot be read"):
+        import_file(here.ledger, here.root, NOW)
