@@ -134,9 +134,9 @@ class Breaker:
 
     async def _permit(self) -> Permit:
         await self._refresh()
-        while self._circuit.state != "closed":
+        while self.state != "closed":
             async with self._asking:  # one of this process asks for all
-                if self._circuit.state != "closed":
+                if self.state != "closed":
                     self._refuse_while_open()
                     probe = await self._claimed(self._circuit)
                     if probe is not None:
@@ -154,13 +154,14 @@ class Breaker:
             return
         async with self._asking:
             if self._clock.monotonic() - self._heard_at >= FRESH:
-                self._hear(await self._store.read(lambda rows: rows.circuit(self.name)))
+                circuit = await self._store.read(lambda rows: rows.circuit(self.name))
+                if circuit.generation >= self._circuit.generation:  # else it was read before we wrote
+                    self._hear(circuit)
+                self._heard_at = self._clock.monotonic()
 
     def _hear(self, circuit: Circuit) -> None:
         """Take over what the ledger says. Its times are of the wall clock, which may be wrong: none counts too long."""
         self._heard_at = self._clock.monotonic()
-        if circuit.generation < self._circuit.generation:
-            return  # read before we wrote
         if circuit.generation != self._circuit.generation:
             self._window = Window(self._policy.window)
         if circuit != self._circuit:

@@ -6,16 +6,16 @@ all of it, so for such a bucket the burst is its heaviest request. What exceeds 
 as no wait helps. Waiting here does not count in an item's timeout.
 
 A process does not ask the ledger for each request: it leases about a second's worth of each bucket of a dependency, or
-what the request at the head needs, in one transaction, and spends that by itself. A lease may be of tokens that are
-yet to come; it can then be spent as they come. Leased tokens count as being in the bucket, so that it does not fill up
-behind them; those of a process that died come back as time passes. What requests give back counts when it comes back.
+what the request at the head needs, in one transaction, and spends that by itself. Where there is not enough yet, it
+queues in the ledger and comes back when there should be. Leased tokens count as being in the bucket, so that it does
+not fill up behind them; those of a process that died run out. What requests give back counts when it comes back.
 """
 
 import asyncio
 import math
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -23,7 +23,7 @@ from overnight.clock import Clock
 from overnight.deadline import off_the_clock
 from overnight.errors import Deferred, Permanent
 from overnight.ledger import Ledger
-from overnight.ledger.flow import InLedger, InMemory, Lease, Level, Rows, Store
+from overnight.ledger.flow import DUST, Ask, InLedger, InMemory, Lease, Level, Rows, Store, milliseconds, without
 
 BURST = 10.0  # seconds
 CHUNK = 1.0  # seconds' worth of the rate that a process leases ahead
@@ -32,7 +32,6 @@ GRACE = 1.0  # seconds
 LONGEST_WAIT = 60.0  # seconds a worker may be held; beyond it the item is taken up again by a sweep
 LONGEST_PAUSE = 900.0  # seconds; who asks for more is asked again then
 SLICE = 1.0  # seconds asleep at most: what others give back or ask for is seen then
-DUST = 1e-6  # tokens; below it is rounding
 SERVER_PERIOD = 60.0  # seconds that `anthropic-ratelimit-*-limit` is about
 
 
@@ -54,8 +53,8 @@ class Rate(Protocol):
 class Bucket:
     """One limit as this process sees it: what it has leased, and what the ledger held when it last looked.
 
-    `balance` is leased and not spent; all of it can be spent from `ready` on, less of it before, none after `until`
-    (monotonic seconds). `credit` is what requests have given back, or used beyond what they took.
+    `balance` is leased and not spent, and can be spent until `until` (monotonic seconds). `credit` is what requests
+    have given back, or used beyond what they took.
     """
 
     name: str
@@ -65,7 +64,6 @@ class Bucket:
     seen_at: float = 0.0
     balance: float = 0.0
     credit: float = 0.0
-    ready: float = 0.0
     until: float = -math.inf
     queued: float = 0.0
     spent: float = 0.0
@@ -107,52 +105,17 @@ class Bucket:
         """Whether `weight` is more than was leased."""
         return now > self.until or weight > self.balance + self.credit + DUST
 
-    def wait(self, weight: float) -> float:
-        """The time (monotonic) at which `weight` of what was leased can be spent."""
-        return self.ready - (self.balance + self.credit - weight) / self.rate
-
-    def spend(self, weight: float, now: float) -> None:
-        """Take it from what was leased.
-
-        What is heavier than the burst is let through because it waited for all of it; had it overslept, the bucket
-        would have filled beyond that.
-        """
-        overslept = max(0.0, now - self.wait(weight)) if weight > self.burst else 0.0
-        self.credit -= max(0.0, weight - self.balance) + overslept * self.rate
+    def spend(self, weight: float) -> None:
+        """Take it from what was leased."""
+        self.credit -= max(0.0, weight - self.balance)
         self.balance = max(0.0, self.balance - weight)
         self.spent += weight
 
-    def ahead(self, elapsed: float) -> float:
-        """How much to lease at once: what is spent in a second, approached by doubling."""
+    def ask(self, need: float, elapsed: float) -> Ask:
+        """Return what to ask for: what is spent in a second, approached by doubling, or `need` where that is more."""
         speed = self.spent * 2 if elapsed < CHUNK else self.spent / elapsed * CHUNK
-        return min(speed, self.rate * CHUNK)
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """What a process brings back to a bucket and wants from it."""
-
-    balance: float
-    credit: float
-    need: float
-    chunk: float
-    queued: float
-    rate: float
-    burst: float
-
-    def met(self, level: Level, holder: str, now: datetime) -> tuple[Level, float]:
-        """Return the bucket with this process's old lease settled and a new one taken, and the new one's amount."""
-        others = {name: lease for name, lease in level.leases.items() if name != holder and lease.until > now}
-        back = self.balance if holder in level.leases else 0.0  # a lease that ran out has come back by itself
-        lent = [lease.amount for lease in others.values()]
-        most = max(self.burst, *lent) if lent else self.burst
-        room = most - sum(lent) - back
-        passed = max(0.0, (now - level.at).total_seconds())  # a wall clock set back refills nothing
-        tokens = max(level.tokens, min(room, level.tokens + passed * self.rate))
-        tokens = max(tokens, min(room, tokens + self.credit)) if self.credit > 0 else tokens + self.credit
-        tokens += back
-        amount = max(self.need, self.chunk, min(self.queued, tokens)) if self.need else 0.0
-        return Level(tokens - amount, now, others), amount
+        want = max(need, min(need + speed, self.rate * CHUNK)) if need else 0.0
+        return Ask(self.balance, self.credit, need, want, self.queued, self.rate, self.burst)
 
 
 @dataclass(slots=True)
@@ -187,6 +150,7 @@ class Limit:
         self._turn = asyncio.Lock()
         self._leasing: asyncio.Task[dict[str, float]] | None = None
         self._leased_at = -math.inf
+        self._alone = False
         self._heard_at = -math.inf
         self._resumes = -math.inf
 
@@ -242,19 +206,36 @@ class Limit:
             self._buckets[kind].queued += sign * weight
 
     async def _passed(self, wanted: Mapping[str, int]) -> None:
-        """Wait until all of it can be spent, and spend it. Only who has the turn is here."""
+        """Wait until all of it is leased, and spend it. Only who has the turn is here."""
         while True:
             await self._resumed()
             now = self._clock.monotonic()
-            if any(self._buckets[kind].lacks(weight, now) for kind, weight in wanted.items()):
-                await self._lease(wanted)
-                continue  # its reply took time, and may have told of a pause
-            wait = max((self._buckets[kind].wait(weight) - now for kind, weight in wanted.items()), default=0.0)
-            if wait * max((self._buckets[kind].rate for kind in wanted), default=0.0) <= DUST:
+            if not any(self._buckets[kind].lacks(weight, now) for kind, weight in wanted.items()):
                 break
-            await self._clock.sleep(min(wait, SLICE))
+            wait = self._alone_for(wanted, now) or await self._lease(wanted)
+            if not wait and self._holds(wanted) and self._resumes <= self._clock.monotonic():
+                break  # however long the ledger took: another lease would take as long
+            await self._come_back(wait, wanted)
         for kind, weight in wanted.items():
-            self._buckets[kind].spend(weight, now)
+            self._buckets[kind].spend(weight)
+
+    def _holds(self, wanted: Mapping[str, int]) -> bool:
+        return not any(self._buckets[kind].lacks(weight, -math.inf) for kind, weight in wanted.items())
+
+    def _alone_for(self, wanted: Mapping[str, int], now: float) -> float:
+        """Seconds, once, that need not be asked for: nobody else was waiting when we looked a moment ago."""
+        alone, self._alone = self._alone and now - self._leased_at < 2 * CHUNK, False
+        asks = {kind: self._buckets[kind].ask(weight, now - self._leased_at) for kind, weight in wanted.items()}
+        waits = [(ask.want - self._buckets[kind].level(now)) / ask.rate for kind, ask in asks.items()]
+        return max(0.0, *waits) if alone and waits else 0.0
+
+    async def _come_back(self, wait: float, wanted: Mapping[str, int]) -> None:
+        """Sleep; what is given back meanwhile may be enough."""
+        until = self._clock.monotonic() + wait
+        while (left := until - self._clock.monotonic()) > DUST:
+            await self._clock.sleep(min(left, SLICE))
+            if any(self._buckets[kind].credit > 0 for kind in wanted):
+                return
 
     async def _resumed(self) -> None:
         if self._clock.monotonic() - self._heard_at >= CHUNK:
@@ -270,67 +251,83 @@ class Limit:
             held = min((until - self._clock.now()).total_seconds(), LONGEST_PAUSE)
             self._resumes = max(self._resumes, self._heard_at + held)
 
-    async def _lease(self, wanted: Mapping[str, int]) -> None:
-        """Lease anew in one transaction, which a caller that gives up leaves behind to its end."""
+    async def _lease(self, wanted: Mapping[str, int]) -> float:
+        """Lease anew in one transaction, which a caller that gives up leaves behind to its end.
+
+        Returns the seconds until it is worth coming back; 0.0: leased. Raises Deferred when they are too many.
+        """
         if self._leasing is None:
             self._leasing = asyncio.ensure_future(self._leased(wanted))
         waits = await asyncio.shield(self._leasing)
-        for kind in wanted:
-            self._buckets[kind].bound(waits.get(kind, 0.0))
+        for kind, wait in waits.items():
+            self._buckets[kind].bound(wait)
+        return max(waits.values(), default=0.0)
 
     async def _leased(self, wanted: Mapping[str, int]) -> dict[str, float]:
         try:
             elapsed = self._clock.monotonic() - self._leased_at
-            asks = {kind: _ask(bucket, wanted.get(kind, 0), elapsed) for kind, bucket in self._buckets.items()}
+            asks = {kind: bucket.ask(wanted.get(kind, 0), elapsed) for kind, bucket in self._buckets.items()}
             got = await self._store.change(lambda rows: self._trade(rows, asks))
             self._hear(got.resumes)
-            for kind, amount in got.amounts.items():
-                self._take(self._buckets[kind], asks[kind], amount, got)
-            self._leased_at = got.at
+            for kind, bucket in self._buckets.items():
+                self._take(bucket, asks[kind], got.levels[kind])
+            if not got.waits:
+                self._leased_at = self._clock.monotonic()
+                self._alone = not any(level.queue for level in got.levels.values())
             return got.waits
         finally:
             self._leasing = None
 
     def _trade(self, rows: Rows, asks: Mapping[str, Ask]) -> "_Got":
+        """Take all that is asked for, or take nothing and queue for all of it, or for nothing when it takes too long.
+
+        Places in the queues of several buckets are taken together: two processes never wait for each other.
+        """
         exact = self._clock.now()
-        now = _milliseconds(exact)
-        got = _Got(self._clock.monotonic() - (exact - now).total_seconds(), rows.paused_until(self.name))
+        now = milliseconds(exact)
         levels: dict[str, Level] = {}
         for kind, ask in asks.items():
-            name = f"{self.name}.{kind}"
-            found = rows.level(name, Level(ask.burst, now))
-            levels[kind], got.amounts[kind] = ask.met(found, self._holder, now)
-            got.waits[kind] = max(0.0, -levels[kind].tokens / ask.rate)
-        if max(got.waits.values(), default=0.0) > LONGEST_WAIT:  # the worker will not wait for it: nothing is taken
-            for kind, amount in got.amounts.items():
-                levels[kind] = Level(levels[kind].tokens + amount, now, levels[kind].leases)
-            got.amounts.update(dict.fromkeys(asks, 0.0))
-        got.length = max(got.waits.values(), default=0.0) + VALID
-        until = now + timedelta(seconds=got.length + GRACE)
+            found = rows.level(f"{self.name}.{kind}", Level(ask.burst, now))
+            levels[kind] = ask.settled(found, self._holder, now)
+        needed = {kind: ask for kind, ask in asks.items() if ask.need}
+        if any(self._holder not in levels[kind].queue for kind in needed):
+            levels = {kind: without(level, self._holder) for kind, level in levels.items()}
+        waits = {kind: ask.wait(levels[kind], self._holder) for kind, ask in needed.items()}
+        longest = max(waits.values(), default=0.0)
         for kind, level in levels.items():
-            leases = {self._holder: Lease(got.amounts[kind], until)} if got.amounts[kind] else {}
-            rows.put_level(f"{self.name}.{kind}", Level(level.tokens, now, {**level.leases, **leases}))
-            got.seen[kind] = level.tokens
-        return got
+            mine = needed.get(kind)
+            if mine is None or longest > LONGEST_WAIT:
+                levels[kind] = without(level, self._holder)
+            elif longest > 0:
+                place = Lease(mine.want, now + timedelta(seconds=longest + GRACE))
+                levels[kind] = replace(level, queue={**level.queue, self._holder: place})
+            else:
+                lease = Lease(mine.amount(level, self._holder), now + timedelta(seconds=VALID + GRACE))
+                left = replace(level, tokens=level.tokens - lease.amount, leases={**level.leases, self._holder: lease})
+                levels[kind] = without(left, self._holder)
+            rows.put_level(f"{self.name}.{kind}", levels[kind])
+        since = (exact - now).total_seconds()
+        waits = {kind: wait - since for kind, wait in waits.items()} if longest > 0 else {}
+        return _Got(levels, waits, rows.paused_until(self.name))
 
-    def _take(self, bucket: Bucket, ask: Ask, amount: float, got: "_Got") -> None:
-        kind = bucket.name.removeprefix(f"{self.name}.")
-        bucket.seen, bucket.seen_at = got.seen[kind], got.at
-        bucket.balance = amount
+    def _take(self, bucket: Bucket, ask: Ask, level: Level) -> None:
+        lease = level.leases.get(self._holder)
+        bucket.seen, bucket.seen_at = level.tokens, self._clock.monotonic()
+        bucket.balance = lease.amount if lease else 0.0
         bucket.credit -= ask.credit  # what was given back in the meantime stays
-        bucket.ready = got.at + max(0.0, -got.seen[kind] / ask.rate)
-        bucket.until = got.at + got.length
-        bucket.spent = 0.0
+        if lease:
+            bucket.until = bucket.seen_at + (lease.until - self._clock.now()).total_seconds() - GRACE
+            bucket.spent = 0.0
 
     def _lower(self, bucket: Bucket, remaining: float) -> None:
         """Set the shared level to what the server has left; who has leased some may still spend that second's worth."""
         bucket.seen, bucket.seen_at = min(bucket.seen, remaining), self._clock.monotonic()
-        new = Level(bucket.burst, _milliseconds(self._clock.now()))
+        new = Level(bucket.burst, milliseconds(self._clock.now()))
 
         def lowered(rows: Rows) -> None:
             level = rows.level(bucket.name, new)
             if level.tokens > remaining:
-                rows.put_level(bucket.name, Level(remaining, level.at, level.leases))
+                rows.put_level(bucket.name, replace(level, tokens=remaining))
 
         self._store.post(lowered)
 
@@ -340,16 +337,13 @@ class Limit:
             rows.put_pause(self.name, until)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Got:
-    """What one transaction brought: by kind what was leased, the tokens left, and the seconds until it is all there."""
+    """What one transaction brought, by kind; `waits` are the seconds until it is worth coming back."""
 
-    at: float
+    levels: Mapping[str, Level]
+    waits: dict[str, float]
     resumes: datetime | None
-    amounts: dict[str, float] = field(default_factory=dict)
-    seen: dict[str, float] = field(default_factory=dict)
-    waits: dict[str, float] = field(default_factory=dict)
-    length: float = 0.0
 
 
 class Limits:
@@ -384,15 +378,6 @@ class Limits:
         """Return what was leased and not used."""
         for limit in self._known.values():
             await limit.give_back()
-
-
-def _ask(bucket: Bucket, need: float, elapsed: float) -> Ask:
-    return Ask(bucket.balance, bucket.credit, need, bucket.ahead(elapsed), bucket.queued, bucket.rate, bucket.burst)
-
-
-def _milliseconds(instant: datetime) -> datetime:
-    """What the ledger can hold: refilling by the same instant that is written down loses and gains nothing."""
-    return instant.replace(microsecond=instant.microsecond // 1000 * 1000)
 
 
 def _count(text: str | None) -> float | None:

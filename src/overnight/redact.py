@@ -25,7 +25,7 @@ KEYS_REMEMBERED = 4096
 _BEGINNINGS = tuple(
     """
     sk-ant- sk-proj- sk-svcacct- sk-admin- sk-or- sk-lf- gsk_ xai- pplx- r8_ hf_ api_org_ lsv2_ pcsk_ nvapi- tvly-
-    ghp_ gho_ ghu_ ghs_ ghr_ github_pat_ glpat- glptt- gldt- glrt- glft- glsoat- glagent- glcbt- glimt- GR1348941
+    ghp_ gho_ ghu_ ghs_ ghr_ github_pat_ glpat- glptt- gldt- glrt- glft- glsoat- glagent- glcbt- glimt- glffct- gloas- GR1348941
     ATBB ATATT3 ATCTT3 ABSK AIza ya29. GOCSPX- 1//0 LTAI AQVN AKCp EAAA EAAC
     xoxa- xoxb- xoxc- xoxd- xoxe- xoxe. xoxo- xoxp- xoxr- xoxs- xapp- shpat_ shpca_ shppa_ shpss_ sq0atp- sq0csp-
     whsec_ EZAK EZTK FLWSECK access_token$ access-production- access-sandbox- access-development-
@@ -33,10 +33,10 @@ _BEGINNINGS = tuple(
     NRAK- NRII- NRAL- NRRA- NRJS- sntryu_ sntrys_ glc_ glsa_ dt0c01. dt0s01. hcaik_ hvs. hvb. hvr. dp.pt. dp.st.
     dp.ct. dp.sa. ops_ey AGE-SECRET-KEY- tskey- fm1_ fm2_ fo1_ nfp_ sbp_ sb_secret_ pscale_tkn_ pscale_pw_
     pscale_oauth_ ntn_ lin_api_ lin_oauth_ figd_ PMAK- tfp_ CFPAT- sgp_ squ_ sqp_ sqa_ bkua_ CCIPAT_ CCIPRJ_ sk.ey
-    sha256~ rdme_ pnu_ $2a$ $2b$ $2y$ $1$ $5$ $6$ $y$
+    sha256~ fio-u- ico- sm_aat_ sm_pat_ sm_sat_ dnkey- tk-us- bedrock-api-key- cmVmdGtu ZXlK rdme_ pnu_ $2a$ $2b$ $2y$ $1$ $5$ $6$ $y$
     """.split()  # noqa: SIM905  a list to add to, not one string on each line
 )
-_BODY = r"(?=[a-z_.:~/+-]{0,40}+[A-Z\d])(?:[\w-]|[.~+/=:$](?=[\w$-])){16,}+={0,2}"
+_BODY = r"(?=[a-z_.:~/+$-]{0,40}+[A-Z\d])(?:[\w-]|[.~+/=:$]{1,3}(?=[\w-])){16,}+={0,2}"
 
 # Shapes that need more than a beginning. Each pattern is linear: a fixed or bounded beginning, bounded or possessive
 # repeats, and no two neighbours that match the same.
@@ -44,10 +44,12 @@ _SHAPES = (
     (("sk-",), r"(?<![A-Za-z0-9])sk-[A-Za-z0-9]{20,}+"),
     (("AKIA", "ASIA", "ABIA", "ACCA"), r"(?<![A-Za-z0-9])A(?:KI|SI|BI|CC)A[A-Z0-9]{16}(?![A-Za-z0-9])"),
     (("_live_", "_test_", "_prod_"), r"(?<![A-Za-z0-9])[a-z]{2,12}_(?:live|test|prod)_[A-Za-z0-9][\w-]{11,}+"),
-    (("eyJ",), r"(?<![\w.-])eyJ[\w-]{8,}+(?:\.[\w=-]{4,}+){1,4}+"),
+    (("eyJ",), r"(?<![\w.-])eyJ(?:[\w-]{8,}+(?:\.[\w=-]{4,}+){1,4}+|rIjoi[\w+/=-]{16,}+)"),
     (("SG.",), r"(?<![A-Za-z0-9])SG\.[\w-]{16,}+\.[\w-]{16,}+"),
-    (("SK",), r"(?<![A-Za-z0-9])SK[0-9a-f]{32}(?![A-Za-z0-9])"),
+    (("SK",), r"(?<![A-Za-z0-9])SK[0-9a-fA-F]{32}(?![A-Za-z0-9])"),
     (("key-",), r"(?<![A-Za-z0-9-])key-[0-9a-f]{32}(?![0-9a-f])"),
+    (("A3-",), r"(?<![A-Za-z0-9])A3-[A-Z0-9]{6}-(?:[A-Z0-9]{11}|[A-Z0-9]{6}-[A-Z0-9]{5})(?:-[A-Z0-9]{5}){3}"),
+    (("API-",), r"(?<![A-Za-z0-9])API-[A-Z0-9]{26}(?![A-Za-z0-9])"),
     (("-us",), r"(?<![0-9a-f])[0-9a-f]{32}-us\d{1,2}(?!\w)"),
     (("oy2",), r"(?<![A-Za-z0-9])oy2[a-z0-9]{43}(?![A-Za-z0-9])"),
     (("dapi",), r"(?<![A-Za-z0-9])dapi[0-9a-f]{32}"),
@@ -61,10 +63,10 @@ _SHAPES = (
     ((":AA",), r"(?<!\d)\d{8,10}:AA[\w-]{30,}+"),
     (("$argon2",), r"\$argon2[\w$=,+/-]{16,}+"),
     (("LS0tLS1CRUdJTi",), r"LS0tLS1CRUdJTi(?!BDRVJU|BQVUJM)[\w+/=]{16,}+"),
-    (("hook",), r"(?<=hook)((?:s|b|s?\.[\w.-]{1,60})(?:/hooks|/webhookb2|/catch|/services|/workflows|/triggers){0,3}/)[\w./@-]{12,}+"),
+    (("hook",), r"(?<=hook)((?:s|b|s?\.[\w.-]{1,60})(?:/hooks|/webhookb2|/catch|/services|/workflows|/triggers){0,3}+/)[\w./@-]{12,}+"),
     (("/api/webhooks/",), r"(?<=/api/webhooks/)\d{1,32}+/[\w-]{16,}+"),
     (("BEGIN ",), r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY[A-Z ]{0,8}-----(?s:.*?)(?:-----END [A-Z ]{0,48}-----|\Z)"),
-    (("Private-Lines",), r"(?<=Private-Lines)(?s:.*?)(?:Private-MAC|\Z)"),
+    (("Private-Lines",), r"(?<=Private-Lines:)(?! ?\[)(?s:.*?)(?:Private-MAC|\Z)"),
     (('"d"',), r"""(?<="d")\s?:\s?"[\w-]{40,}+"""),
 )
 
@@ -80,11 +82,11 @@ _KEY = (
     r"|auth|subscription|webhook|deploy|ssh|client|service|write|ingest|global|hmac)[ _-]?key(?:[_-]?(?:data|b64))?"
 )
 _NAME = (
-    r"(?P<name>pass(?:w(?:or)?d|phrase)|(?<=[_-])pass|pwd|secret|token|credentials?|sess(?:ion)?_?id|(?<![a-z0-9])session"
+    r"(?P<name>pass(?:w(?:or)?d|phrase)|(?<=[_-])pass|pwd|secret|token|credentials?|sess(?:ion)?[_-]?id|(?<![a-z0-9])session"
     rf"|(?<![a-z0-9])sid|(?<![a-z])auth(?=\\?[\"'=])|signature(?:-256)?|{_KEY})"
 )
 _QUOTED = r"""(?P<quote>\\?["'])(?P<quoted>(?:[^"'\\\r\n]|\\[^"'\r\n]){4,}+)"""
-_BARE = r"""(?P<bare>(?:[^\s"',;&<>\\]|[,;&](?=[^\s"',;&<>\\])(?![\w.-]{1,32}[=:])|\\(?=[^"'\\nrt])){4,}+)"""
+_BARE = r"""(?P<bare>(?:[^\s"',;&<>\\]|[,;&]{1,3}(?=[^\s"',;&<>\\])(?![\w.-]{1,32}[=:])|\\(?=[^"'\\nrt])){4,}+)"""
 _VALUE = rf"(?:{_QUOTED}|{_BARE})"
 _WEAK = frozenset({"auth", "sid", "session", "signature", "credential", "credentials"})  # also words of every day
 _TOLD = frozenset(
@@ -140,12 +142,26 @@ def _scheme(match: re.Match[str]) -> str:
     return match[0] if _is_prose(value, 24) or value.isupper() else f"{match['scheme']}{REDACTED}"
 
 
+def _issued(match: re.Match[str]) -> str:
+    return f"{match['scheme']}{REDACTED}" if _looks_issued(match["value"]) else match[0]
+
+
 def _userinfo(match: re.Match[str]) -> str:
     return match[0] if match["value"].startswith("${") else f"{match['user']}{REDACTED}@"
 
 
-_NAMED = ("passw", "passphrase", "pass=", "pass:", 'pass"', "pass'", "pwd", "secret", "token", "key", "credential",
-          "session", "sid", "auth", "sess", "signature")  # fmt: skip
+_NAMED = ("passw", "passphrase", "_pass", "-pass", "pwd", "secret", "token", "key", "credential", "sess", "signature",
+          "sid=", "sid:", 'sid"', "sid'", "sid ", "auth=", "auth:", 'auth"', "auth'", "auth\\")  # fmt: skip
+# Who issues tokens that nothing marks: what looks issued behind such a name, and a sign, is one.
+_VENDORS = tuple(
+    """
+    adafruit adobe airtable algolia alibaba asana beamer bitbucket bittrex meraki cloudflare codecov coinbase confluent
+    contentful datadog discord droneci dropbox etsy facebook fastly finicity finnhub flickr freshbooks gitter gocardless
+    heroku hubspot intercom jfrog artifactory kraken kucoin launchdarkly linkedin looker mailgun mailchimp mattermost
+    messagebird netlify newrelic new_relic okta plaid postmark rapidapi rollbar sendbird snyk sonar squarespace sumologic
+    telegram travisci twilio twitch twitter vercel wandb zendesk
+    """.split()  # noqa: SIM905
+)
 _CONTEXTS = (
     (("bearer ", "basic ", "ssws ", "splunk "),
      r"(?i)(?P<scheme>\b(?:bearer|basic|ssws|splunk)\s{1,4})(?P<value>[\w.~+/-]{8,}+={0,2})(?![\w=])", _scheme),
@@ -157,7 +173,7 @@ _CONTEXTS = (
      r"""(?:digest\b[^\r\n]{0,4096}+|[^"'\\\r\n]{4,}+)""", r"\1[redacted]"),
     (("://",), r"""(?<=://)(?P<user>[^\s/@:?"'<>]{0,256}+:)(?P<value>[^\s/?"'<>]{1,1024})@""", _userinfo),
     (("://",), r"(?<=://)[\w-]{20,256}+@", r"[redacted]@"),
-    (("sig", "x-amz-", "x-goog-", "token", "key", "auth", "secret", "passw", "code="),
+    (("?", "&"),
      r"(?i)([?&](?:x-(?:amz|goog)-(?:signature|credential|security-token)|signature|sig|awsaccesskeyid|auth"
      r"""|(?:[a-z]{1,16}+_)?(?:token|secret)|api_?key|password|(?:key|code)=(?=[\w%.-]{20}))=?)[^&\s"'<>#]{4,}+""",
      r"\1[redacted]"),
@@ -168,6 +184,9 @@ _CONTEXTS = (
     (_NAMED, rf"""(?i)(?P<before><[\w:-]{{0,40}}?){_NAME}(?P<sign>>){_VALUE}""", _assignment),
     (_NAMED, rf"""(?i){_NAME}(?P<sign>\s{{1,4}}(?:(?:is|was|provided|given|used|value|of|set\sto)\b)?[:=]?\s{{0,4}})"""
      r"""(?:(?P<quote>["'‘“])(?P<quoted>[^"'’”\s]{4,}+)|(?P<bare>[^\s"'<>=:]{6,}+))(?![=:])""", _told),
+    (_VENDORS,
+     rf"""(?i)(?P<scheme>(?:{"|".join(_VENDORS)})[\w.-]{{0,24}}?[\\"'\s]{{0,3}}(?:=>|:=|==?|:|\|\||>|,)[\\"'`\s]{{0,4}})"""
+     r"(?P<value>[\w=-]{16,}+)(?![./])", _issued),
     (("identified by",), r"(?i)(\bidentified by )'[^'\r\n]{1,}+'", r"\1'[redacted]'"),
     (("mysql", "mariadb", "sshpass", "docker login", "redis-cli"),
      r"(\b(?:mysql\w{0,8}|mariadb|sshpass|docker login|redis-cli)\b[^\n|;]{0,120}?\s-[pa] ?)(?![ -])[^\s'\"]{4,}+",

@@ -244,7 +244,8 @@ class _Attempt:
         slot = await self.work.ledger.read(slot_of, self.scope.job, self.scope.slot)
         planning = None if slot["planned_at"] else asyncio.create_task(batch.plan())
         if planning is None:
-            self.request.on_total(slot["pending"] + slot["retry"])
+            again = slot["failed"] if self.request.picked.selection == "again" else 0
+            self.request.on_total(slot["pending"] + slot["retry"] + again)
         else:
             planning.add_done_callback(self._planned)
         timer = asyncio.get_running_loop().call_later(batch.options.timeout, self._time_is_up, batch)

@@ -42,22 +42,28 @@ from overnight.runner import REHEARSAL, Workplace
 from overnight.schedule import JobSettings, Schedule, Watch
 from overnight.triggers import Trigger
 
+STDERR = 2
 TOLD = (0, 3, 4, 130)  # exit codes of runs that are over, refused, or asked to end
 LOOK_EVERY = 60.0  # seconds: repairs a suspended machine, a stepped clock, and other processes' deaths
 
 
 @dataclass(slots=True)
 class Dispatcher:
-    """Decides and starts; `children` are the runs it has started and not yet seen end."""
+    """Decides and starts; `children` are the runs it has started and not yet seen end.
+
+    `codes` are the exit codes of those that have ended since the last round began.
+    """
 
     work: Workplace
-    children: dict[asyncio.Task[int], tuple[str, str]] = field(default_factory=dict)
+    children: dict[asyncio.Task[None], tuple[str, str]] = field(default_factory=dict)
     processes: set[asyncio.subprocess.Process] = field(default_factory=set)
+    codes: list[int] = field(default_factory=list)
     looked_at: datetime | None = None
     draining: bool = False
 
     async def look(self) -> None:
         """One round: what is due, what waits in the queue, what died, what is deferred, what is spooled."""
+        self.codes.clear()
         waiting: set[str] = set()
         for decision in await self._decisions():
             if decision.job not in waiting and not await self._carry_out(decision):
@@ -68,8 +74,9 @@ class Dispatcher:
         self.looked_at = self.work.clock.now()
 
     async def settle(self) -> list[int]:
-        """Wait for every run started so far; returns their exit codes."""
-        return list(await asyncio.gather(*self.children))
+        """Wait for every run started so far; returns the exit codes of the last round's."""
+        await asyncio.gather(*self.children)
+        return self.codes
 
     def stop(self) -> None:
         """Ask every running child to finish what is in flight."""
@@ -173,12 +180,13 @@ class Dispatcher:
             self.children[task] = (job, slot)
             task.add_done_callback(lambda done: self.children.pop(done, None))
 
-    async def _child(self, job: str, slot: str, arguments: Sequence[str]) -> int:
+    async def _child(self, job: str, slot: str, arguments: Sequence[str]) -> None:
         config = str(self.work.root / "schedule.yaml")
         command = (sys.executable, "-m", "overnight", "--config", config, "run", job, "--yes", *arguments)
-        # A session of its own: Ctrl-C in the terminal reaches us alone, and we pass it on in order.
+        # A session of its own: Ctrl-C in the terminal reaches us alone, and we pass it on in order. What the run says
+        # goes to stderr: stdout is for our own answer.
         process = await asyncio.create_subprocess_exec(
-            *command, stdin=asyncio.subprocess.DEVNULL, start_new_session=True
+            *command, stdin=asyncio.subprocess.DEVNULL, stdout=STDERR, start_new_session=True
         )
         self.processes.add(process)
         if self.draining:
@@ -190,7 +198,7 @@ class Dispatcher:
         logs.get().info("run process ended", job=job, slot=slot, exit_code=code)
         if not self.draining and code not in TOLD:
             await self._tell_death(job, slot, code)
-        return code
+        self.codes.append(code)
 
     async def _tell_death(self, job: str, slot: str, code: int) -> None:
         """A run that ended by itself has told what was wrong; nobody else tells of one that could not."""

@@ -5,7 +5,8 @@ import json
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -92,8 +93,12 @@ def import_file(ledger: Ledger, path: Path, now: datetime) -> Imported:
 
 
 def add(connection: Connection, new: Sequence[NewTask], source: str, now: datetime) -> int:
-    """Add tasks; the same role, title and body twice is one task. Returns how many were new."""
-    return insert_new(connection, task, [_row(one, source, now) for one in new])
+    """Add tasks; the same role, title and body twice is one task. Returns how many were new.
+
+    Each is a millisecond younger than the one before, so that they are worked on in this order.
+    """
+    times = (now + timedelta(milliseconds=n) for n in count())
+    return insert_new(connection, task, [_row(one, source, at) for one, at in zip(new, times, strict=False)])
 
 
 def listing(connection: Connection, state: str | None = None) -> Sequence[RowMapping]:

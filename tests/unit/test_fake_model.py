@@ -172,6 +172,7 @@ async def test_a_request_without_a_key_is_unauthorised() -> None:
         ({"messages": [{"role": "system", "content": "x"}]}, "role"),
         ({"messages": [{"role": "user", "content": [5]}]}, "blocks"),
         ({"messages": HELLO, "model": "claude-haiku-5-5", "max_tokens": 5, "tools": [{"name": "a.b"}]}, "tools"),
+        ({"messages": HELLO, "model": "claude-haiku-5-5", "max_tokens": 5, "tool_choice": "any"}, "tool_choice"),
         ({"messages": [*HELLO, CALLING, *HELLO]}, "tool_use without a tool_result: toolu_1"),
         ([], "dict"),
     ],

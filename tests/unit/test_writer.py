@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -179,21 +179,47 @@ async def test_a_write_that_fails_leaves_no_lock_behind(ledger: Ledger, tmp_path
     other.close()
 
 
+@contextmanager
+def two_busy_processes(folder: Path) -> Iterator[tuple[str, list[Path]]]:
+    """Both write without pause to one ledger, and name in a file each what was acknowledged; killed at the end."""
+    url, told = f"sqlite:///{folder}/shared.db", [folder / "left", folder / "right"]
+    with ExitStack() as files:
+        writers = [
+            subprocess.Popen(
+                [sys.executable, "-c", ACKNOWLEDGING, url, path.name], stdout=files.enter_context(path.open("w"))
+            )
+            for path in told
+        ]
+    try:
+        yield url, told
+        assert [writer.poll() for writer in writers] == [None, None]
+    finally:
+        for writer in writers:
+            writer.send_signal(signal.SIGKILL)
+            writer.wait(30)
+
+
+def acknowledged(path: Path) -> list[str]:
+    return path.read_text().split("\n")[:-1]
+
+
 @pytest.mark.slow
 def test_every_acknowledged_row_is_in_the_file_after_kill_9_of_two_processes(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path}/shared.db"
-    command = [sys.executable, "-c", ACKNOWLEDGING, url]
-    told = [tmp_path / name for name in ("left", "right")]
-    with ExitStack() as files:
-        outs = [files.enter_context(path.open("w")) for path in told]
-        writers = [subprocess.Popen([*command, path.name], stdout=out) for path, out in zip(told, outs, strict=True)]
-    wait_until(lambda: all(path.read_text().count("\n") > 200 for path in told))
-    for writer in writers:
-        writer.send_signal(signal.SIGKILL)
-        writer.wait(30)
-    acknowledged = [line for path in told for line in path.read_text().split("\n")[:-1]]
+    with two_busy_processes(tmp_path) as (url, told):
+        wait_until(lambda: all(len(acknowledged(path)) > 200 for path in told))
     ledger = Ledger.open(url)
     stored = names(ledger)
     ledger.close()
-    assert set(acknowledged) - stored == set()
-    assert len(acknowledged) == len(set(acknowledged)) >= 400
+    sure = [name for path in told for name in acknowledged(path)]
+    assert set(sure) - stored == set()
+    assert len(sure) == len(set(sure)) > 400
+
+
+@pytest.mark.slow
+def test_a_busy_process_does_not_starve_another(tmp_path: Path) -> None:
+    with two_busy_processes(tmp_path) as (_, told):
+        wait_until(lambda: all(len(acknowledged(path)) > 0 for path in told))
+        before = [len(acknowledged(path)) for path in told]
+        wait_until(lambda: sum(len(acknowledged(path)) for path in told) - sum(before) > 2000)
+        left, right = (len(acknowledged(path)) - n for path, n in zip(told, before, strict=True))
+    assert min(left, right) > 0.2 * max(left, right), "by lot, one of them had nothing for seconds"

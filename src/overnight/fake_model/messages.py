@@ -55,6 +55,9 @@ def check(body: Mapping[str, Any], *, limited: bool) -> None:
     most = body.get("max_tokens")
     if limited and (isinstance(most, bool) or not isinstance(most, int) or not 0 <= most <= MOST_OUTPUT):
         raise ApiError(400, f"max_tokens: a whole number from 0 to {MOST_OUTPUT} is required, not {most!r}.")
+    choice = body.get("tool_choice") or {"type": "auto"}
+    if not isinstance(choice, dict) or "type" not in choice:
+        raise ApiError(400, "tool_choice: an object with a type is required.")
     for tool in body.get("tools") or ():
         if not isinstance(tool, dict) or not _TOOL_NAME.fullmatch(str(tool.get("name", ""))):
             raise ApiError(400, f"tools: each needs a name of the form {_TOOL_NAME.pattern}.")

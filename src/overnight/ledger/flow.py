@@ -1,12 +1,15 @@
 """What all processes know of a dependency: its circuit, its rate limits, and its pause.
 
 `InLedger` shares it through the ledger; `InMemory` keeps it for one process. Both take the same functions of `Rows`.
+How a bucket is shared out is decided here (`Ask`), when to ask is decided by `limits`.
 """
 
 import asyncio
+import itertools
 import json
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal, Protocol, TypeVar
 
@@ -20,6 +23,10 @@ from overnight.ledger.tables import breaker, bucket, pause
 
 T = TypeVar("T")
 State = Literal["closed", "open", "half_open"]
+
+POLL = 0.05  # seconds until another look, when those before us in the queue are late
+TICK = 0.001  # seconds; the ledger's resolution of time
+DUST = 1e-6  # tokens; below it is rounding
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +43,7 @@ class Circuit:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """What a process may spend until a time; how much of it is spent is known to that process alone."""
+    """What a process may spend until a time, or waits for; how much of it is spent is known to that process alone."""
 
     amount: float
     until: datetime
@@ -44,11 +51,61 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """A bucket as of `at`: `tokens` left after all that is lent, below zero when lent ahead."""
+    """A bucket as of `at`: `tokens` left after all that is leased, and who waits for how much, in order."""
 
     tokens: float
     at: datetime
     leases: Mapping[str, Lease] = field(default_factory=dict)
+    queue: Mapping[str, Lease] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What a process brings back to a bucket, what it must have, and what it would like to have at least."""
+
+    balance: float
+    credit: float
+    need: float
+    want: float
+    queued: float
+    rate: float
+    burst: float
+
+    def settled(self, level: Level, holder: str, now: datetime) -> Level:
+        """Return the bucket as it is now, without the old lease of this process."""
+        leases = {name: lease for name, lease in level.leases.items() if name != holder and lease.until > now}
+        queue = {name: wanted for name, wanted in level.queue.items() if name == holder or wanted.until > now}
+        back = self.balance if holder in level.leases else 0.0  # a lease that ran out has come back by itself
+        first = next(iter(queue.values())).amount if queue else self.want
+        lent = [lease.amount for lease in leases.values()]
+        room = max(self.burst, first, *lent) - sum(lent)
+        passed = max(0.0, (now - level.at).total_seconds())  # a wall clock set back refills nothing
+        tokens = level.tokens + back + self.credit
+        return Level(max(min(tokens, 0.0), min(room, tokens + passed * self.rate)), now, leases, queue)
+
+    def wait(self, level: Level, holder: str) -> float:
+        """Seconds until it is this process's turn and there is enough; 0.0: now."""
+        ahead = itertools.takewhile(lambda name: name != holder, level.queue)
+        others = [level.queue[name].amount for name in ahead]
+        missing = sum(others) + self.want - level.tokens
+        if missing <= DUST:
+            return POLL if others else 0.0  # who is first is about to come
+        return math.ceil(missing / self.rate / TICK - DUST) * TICK
+
+    def amount(self, level: Level, holder: str) -> float:
+        """How much to take: all that is queued for, where nobody else waits."""
+        alone = not level.queue.keys() - {holder}
+        return max(self.want, min(self.queued, level.tokens)) if alone else self.want
+
+
+def without(level: Level, holder: str) -> Level:
+    """Return the bucket without this process in its queue."""
+    return replace(level, queue={name: wanted for name, wanted in level.queue.items() if name != holder})
+
+
+def milliseconds(instant: datetime) -> datetime:
+    """What the ledger can hold: refilling by the same instant that is written down loses and gains nothing."""
+    return instant.replace(microsecond=instant.microsecond // 1000 * 1000)
 
 
 class Rows(Protocol):
@@ -171,11 +228,7 @@ class LedgerRows:
         row = self._row(bucket, name, _columns(new))
         if row is None:
             return new
-        leases = {
-            holder: Lease(amount, datetime.fromisoformat(until))
-            for holder, (amount, until) in json.loads(row["leases"]).items()
-        }
-        return Level(row["tokens"], row["at"], leases)
+        return Level(row["tokens"], row["at"], _leases(row["leases"]), _leases(row["queue"]))
 
     def put_level(self, name: str, level: Level) -> None:
         """Write a bucket."""
@@ -235,5 +288,14 @@ class MemoryRows:
 
 
 def _columns(level: Level) -> dict[str, Any]:
-    leases = {holder: [lease.amount, iso(lease.until)] for holder, lease in level.leases.items()}
-    return {"tokens": level.tokens, "at": level.at, "leases": json.dumps(leases)}
+    return {"tokens": level.tokens, "at": level.at, "leases": _json(level.leases), "queue": _json(level.queue)}
+
+
+def _json(leases: Mapping[str, Lease]) -> str:
+    return json.dumps({holder: [lease.amount, iso(lease.until)] for holder, lease in leases.items()})
+
+
+def _leases(text: str) -> dict[str, Lease]:
+    return {
+        holder: Lease(amount, datetime.fromisoformat(until)) for holder, (amount, until) in json.loads(text).items()
+    }

@@ -317,14 +317,15 @@ breaker = Table(
     Column("probe_until", Instant),
 )
 
-# One rate limit for all processes. `tokens` below zero is debt: what was lent ahead of its time.
+# One rate limit for all processes. `tokens` below zero is debt: what was used beyond what was asked for.
 bucket = Table(
     "bucket",
     metadata,
     Column("name", String(255), primary_key=True),  # dependency.kind: anthropic.input_tokens
     Column("tokens", Float, nullable=False),
     Column("at", Instant, nullable=False),
-    Column("leases", Text, nullable=False),  # JSON: {process: [amount, until]}
+    Column("leases", Text, nullable=False),  # JSON: {process: [amount, until]}, what each may spend by itself
+    Column("queue", Text, nullable=False),  # the same, in order: what each waits for
 )
 
 # Until when nobody asks a dependency, because it said so.
