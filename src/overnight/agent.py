@@ -271,6 +271,7 @@ class Agent:
             role=role.name,
             per_task=role.per_task_nano,
             also=lambda connection, day: begin(connection, sent, day),
+            undo=lambda connection: forget(connection, sent),
         )
         question.spent += most
         if reservation.warned:

@@ -9,10 +9,11 @@ Counters (rows of `budget`), each with its cap from schedule.yaml when it is fir
 the time of the reservation. An edited cap counts from the next date or slot; `raise_cap` counts at once.
 """
 
+import asyncio
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
@@ -23,12 +24,15 @@ from overnight.deadline import off_the_clock
 from overnight.errors import Deferred, Skip
 from overnight.ledger import Ledger, Write
 from overnight.ledger.statements import insert_new
-from overnight.ledger.tables import budget
+from overnight.ledger.tables import budget, call, lease
 from overnight.outcome import Scope
 from overnight.pricing import NANO
 
 LONGEST_WAIT = 60.0  # seconds for others to settle; beyond it the item is taken up again by a sweep
 FIRST_POLL, LAST_POLL = 0.05, 1.0  # seconds; another process cannot wake us
+
+IN_FLIGHT = "in_flight"  # error_code of a call whose reply is awaited
+LOST = "lost"  # of one whose process was killed meanwhile
 
 Booking = Callable[[Connection, str], None]
 
@@ -86,10 +90,18 @@ class Budgets:
         self._caps = caps
 
     async def reserve(
-        self, scope: Scope, worst: int, *, role: str = "", per_task: int | None = None, also: Booking = _nothing
+        self,
+        scope: Scope,
+        worst: int,
+        *,
+        role: str = "",
+        per_task: int | None = None,
+        also: Booking = _nothing,
+        undo: Write[None] = _nothing,
     ) -> Reservation:
         """Reserve `worst` nano-USD for one call; `also(connection, day)` writes its rows in the same transaction.
 
+        `undo(connection)` removes these rows when the caller is cancelled before it has heard of its reservation.
         Waits while only reservations of others stand in the way. Raises BudgetExceeded when a cap is too small even
         without them, Deferred when they do not settle in time.
         """
@@ -98,7 +110,7 @@ class Budgets:
         wanted = Reservation(tuple(counters), worst, day)
         waited, pause = 0.0, FIRST_POLL
         while True:
-            found = await self._ledger.write(lambda connection: self._reserve(connection, wanted, counters, also))
+            found = await self._tried(lambda connection: self._reserve(connection, wanted, counters, also), undo)
             if not isinstance(found, _Denied):
                 return found
             self._refuse(found, worst, waited)
@@ -106,19 +118,25 @@ class Budgets:
                 await self._clock.sleep(pause)
             waited, pause = waited + pause, min(pause * 2, LAST_POLL)
 
+    async def _tried(self, reserve: Write[Reservation | _Denied], undo: Write[None]) -> Reservation | _Denied:
+        """Try once. A cancelled caller would never settle what the writer commits all the same: it is given back."""
+        trying = asyncio.ensure_future(self._ledger.write(reserve))
+        try:
+            return await asyncio.shield(trying)
+        except asyncio.CancelledError:
+            await asyncio.wait({trying})
+            if trying.exception() is None and isinstance(found := trying.result(), Reservation):
+                await self._ledger.write(lambda connection: _give_back(connection, found, undo))
+            raise
+
     async def settle(self, reservation: Reservation, actual: int, *, also: Write[None] = _nothing) -> None:
         """Charge `actual` nano-USD and release the reservation. For an unknown outcome `actual` is its worst case."""
         await self._ledger.write(lambda connection: _settle(connection, reservation, actual, also))
 
     def _counters(self, scope: Scope, day: str, role: str, per_task: int | None) -> dict[str, int]:
         job = self._caps.jobs.get(scope.job, JobCaps())
-        caps = {
-            day_counter(day): self._caps.per_day,
-            f"job:{scope.job}:{day}": job.per_day,
-            f"run:{scope.job}/{scope.slot}": job.per_run,
-            f"task:{role}:{scope.task_id}": per_task,
-        }
-        return {_bounded(name): cap for name, cap in caps.items() if cap is not None}
+        caps = (self._caps.per_day, job.per_day, job.per_run, per_task)
+        return {name: cap for name, cap in zip(_names(scope, day, role), caps, strict=True) if cap is not None}
 
     def _reserve(
         self, connection: Connection, wanted: Reservation, caps: Mapping[str, int], also: Booking
@@ -149,6 +167,38 @@ class Budgets:
 def day_counter(day: str) -> str:
     """Return the counter of a budget day (local date, `2026-11-22`)."""
     return f"day:{day}"
+
+
+def job_counter(job: str, day: str) -> str:
+    """Return the counter of a job's budget day."""
+    return _bounded(f"job:{job}:{day}")
+
+
+def run_counter(job: str, slot: str) -> str:
+    """Return the counter of a slot: all its runs together."""
+    return _bounded(f"run:{job}/{slot}")
+
+
+def reap(connection: Connection, now: datetime) -> int:
+    """Settle at its worst case what processes that were killed had reserved; returns how many calls.
+
+    Such a call stands in the journal as in flight while nobody holds the lease of its run. It is settled once, in the
+    transaction that marks it `lost`; what it may have cost stays charged. Should its process only have been asleep and
+    settle after all, `reserved` falls below what is reserved, by just what `settled` has too much: their sum, which is
+    compared with the cap, is right again. Looks back a week, as older slots wait for nobody.
+    """
+    held = (lease.c.job == call.c.job) & (lease.c.slot == call.c.slot) & (lease.c.run_id == call.c.run_id)
+    recent = (now - timedelta(days=7)).date().isoformat()
+    rows = connection.execute(
+        select(call.c.id, call.c.job, call.c.slot, call.c.key, call.c.role, call.c.budget_day, call.c.cost_nano)
+        .outerjoin(lease, held & (lease.c.until > now))
+        .where(call.c.budget_day >= recent, call.c.error_code == IN_FLIGHT, lease.c.run_id.is_(None))
+    ).all()
+    for row in rows:
+        connection.execute(update(call).where(call.c.id == row.id).values(error_code=LOST))
+        names = _names(Scope(row.job, row.slot, row.key, ""), row.budget_day, row.role)
+        _settle(connection, Reservation(names, row.cost_nano, row.budget_day), row.cost_nano, _nothing)
+    return len(rows)
 
 
 def raise_cap(connection: Connection, counter: str, cap: int, more: int) -> int:
@@ -209,6 +259,20 @@ def _settle(connection: Connection, reservation: Reservation, actual: int, also:
     changes = {"reserved_nano": b.reserved_nano - reservation.worst, "settled_nano": b.settled_nano + actual}
     connection.execute(update(budget).where(b.scope.in_(reservation.counters)).values(**changes))
     also(connection)
+
+
+def _give_back(connection: Connection, reservation: Reservation, undo: Write[None]) -> None:
+    """Undo a reservation that nobody heard of, and its warning, which is the next one's to give."""
+    _settle(connection, reservation, 0, undo)
+    if reservation.warned:
+        day = budget.c.scope == day_counter(reservation.day)
+        connection.execute(update(budget).where(day).values(warned_at=None))
+
+
+def _names(scope: Scope, day: str, role: str) -> tuple[str, ...]:
+    """The counters that a call may have: of the day, the job's day, the slot, the task."""
+    task = _bounded(f"task:{role}:{scope.task_id}")
+    return day_counter(day), job_counter(scope.job, day), run_counter(scope.job, scope.slot), task
 
 
 def _bounded(name: str) -> str:

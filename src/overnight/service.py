@@ -154,7 +154,7 @@ class Dispatcher:
             if job not in self.work.schedule.jobs or REHEARSAL in slot:
                 continue
             if await self.work.ledger.read(paused, job) is None:
-                self._spawn(job, slot, "--slot", slot)
+                self._spawn(job, slot, "--slot", slot, "--sweep")
 
     def _died(self, row: RowMapping, now: datetime) -> bool:
         names = ("job", "slot", "host", "pid", "until")

@@ -249,7 +249,7 @@ def test_a_slot_that_is_being_run_is_refused(site: Project, fake_model: ModelBoo
     site.env |= fake_model.env
     fake_model.faults({"fault": {"kind": "hang"}})
     process = site.start(*RUN)
-    wait_until(fake_model.bill, "the first run's question")
+    wait_until(lambda: fake_model.bill() or process.poll() is not None, "the first run's question")
     said = site.run(*RUN)
     assert said.code == REFUSED
     assert "is being run by another process" in said.err

@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from overnight.ledger import Ledger
+
 HERE = Path(__file__).parent
 COMMAND = Path(sys.executable).with_name("overnight")
 PATIENCE = 120.0  # seconds for one command of a worker
@@ -35,6 +37,7 @@ def write_project(root: Path, cap: str, *, models: str = "claude-haiku-5-5", per
     (root / "templates" / "roles").mkdir(parents=True)
     (root / "templates" / "roles" / "witness.md.j2").write_text("You are a witness.")
     limited = f"per_run: {per_run}" if per_run else ""
+    Ledger.open(f"sqlite:///{root}/ledger.db").close()
     (root / "schedule.yaml").write_text(SCHEDULE.format(cap=cap, models=models, per_run=limited))
     return root
 
@@ -91,9 +94,7 @@ class Worker:
     def __init__(self, url: str) -> None:
         environ = {"PATH": os.environ["PATH"], "ANTHROPIC_API_KEY": "sham-key", "ANTHROPIC_BASE_URL": url}
         command = [sys.executable, str(HERE / "worker.py")]
-        self.process = subprocess.Popen(
-            command, env=environ, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
+        self.process = subprocess.Popen(command, env=environ, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def tell(self, do: str, **arguments: Any) -> None:
         """Send a command and go on."""
@@ -167,7 +168,9 @@ class Rig:
 
     def workers(self, count: int = 2) -> list[Worker]:
         """Give workers that wait for a command; those that were killed are replaced."""
-        self.spare = [worker for worker in self.spare if worker.process.poll() is None]
+        for worker in [worker for worker in self.spare if worker.process.poll() is not None]:
+            worker.kill()
+            self.spare.remove(worker)
         while len(self.spare) < count:
             self.spare.append(Worker(self.server.url))
         return self.spare[:count]

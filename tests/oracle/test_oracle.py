@@ -10,7 +10,7 @@ import os
 import random
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,13 +26,15 @@ CALLERS = 32  # in each process
 NANO = 1_000_000_000
 PLENTY = 500  # questions in each process: more than any cap here allows
 
+LONG = 70  # seconds; for such a Retry-After nobody waits, everybody comes back later
+
 # What is known to have cost nothing, or is answered and billed.
 CERTAIN: tuple[Mapping[str, Any], ...] = (
     {"kind": "status", "code": 500},
     {"kind": "status", "code": 503},
     {"kind": "status", "code": 529},
     {"kind": "status", "code": 429, "retry_after": 0.01},
-    {"kind": "status", "code": 429, "retry_after": 70},
+    {"kind": "status", "code": 429, "retry_after": LONG},
     {"kind": "schema_violation"},
     {"kind": "refusal"},
     {"kind": "max_tokens"},
@@ -47,10 +49,10 @@ UNCERTAIN: tuple[Mapping[str, Any], ...] = (
     {"kind": "wrong_schema"},
     {"kind": "sse_overload"},
     {"kind": "status", "code": 504},
-    {"kind": "hang", "seconds": 1.5},
-    {"kind": "hang_body", "seconds": 1.5},
+    {"kind": "hang", "seconds": 0.8},
+    {"kind": "hang_body", "seconds": 0.8},
 )
-DEADLINE = 1.0  # seconds of real time; shorter than a hang
+DEADLINE = 0.5  # seconds of real time; shorter than a hang
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class Mix:
 
     @classmethod
     def of(cls, seed: int) -> "Mix":
-        """Every second mix has known outcomes only, and enough demand to use the cap up."""
+        """Every second mix has known outcomes only; half of these have a cap of a hundred worst cases and more."""
         dice = random.Random(seed)
         certain = seed % 2 == 0
         kinds = dice.sample(CERTAIN if certain else CERTAIN + UNCERTAIN, dice.randint(1, 4))
@@ -74,10 +76,11 @@ class Mix:
             kinds.append(dice.choice(UNCERTAIN))
         faults = [
             {"match": {"path": "/v1/messages", "prob": round(dice.uniform(0.01, 0.12), 3), "seed": seed}, "fault": kind}
+            | ({"times": 2} if kind.get("retry_after") == LONG else {})
             for kind in kinds
         ]
         if certain:
-            return cls(faults, certain, cap="$0.125")
+            return cls(faults, certain, cap="$0.03" if seed % 4 else "$0.125" if _repaired(kinds) else "$0.07")
         return cls(
             faults,
             certain,
@@ -130,8 +133,9 @@ def test_a_mix(seed: int, rig: Rig, tmp_path: Path) -> None:
             assert sum(each["believed"] for each in said) == booked
         if mix.certain:
             assert unknown == 0
-            assert max(each["largest"] for each in said) <= mix.cap_nano / 100
-            assert booked >= mix.cap_nano * 97 / 100
+            largest = max(each["largest"] for each in said)
+            assert booked > mix.cap_nano - largest, "a call was refused that would have fitted"
+            assert seed % 4 or (largest <= mix.cap_nano / 100 and booked >= mix.cap_nano * 97 / 100)
             assert sum(each["warnings"] for each in said) == 1
         _ask_again(rig, root, said)
         assert rig.server.billed() == billed
@@ -141,6 +145,11 @@ def test_a_mix(seed: int, rig: Rig, tmp_path: Path) -> None:
         raise
     finally:
         _keep(figures | {"seconds": round(time.monotonic() - began, 2)})
+
+
+def _repaired(kinds: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether there are second turns, which bring the first answer along and so may cost almost twice as much."""
+    return any(kind["kind"] == "schema_violation" for kind in kinds)
 
 
 def _worked(rig: Rig, mix: Mix, root: Path) -> list[dict[str, Any]]:

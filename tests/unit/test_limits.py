@@ -294,7 +294,7 @@ async def test_a_pause_holds_the_callers_of_other_processes(tmp_path: Path) -> N
     await other.acquire(requests=1)
     told.pause(20)
     clock.move(5)
-    await ledgers[0].write(lambda _: None)  # what nobody waits for is committed by now
+    await ledgers[0].write(lambda _: None)  # a later commit: the pause is there
     await other.acquire(requests=1)
     assert clock.monotonic() == pytest.approx(20)
     for ledger in ledgers:
@@ -339,6 +339,19 @@ async def test_what_a_process_gives_back_another_uses_at_once() -> None:
     grant.refund()
     await one.give_back()
     assert await clock.run(when(clock, other, 10)) == [0]
+
+
+async def test_a_bucket_does_not_fill_up_behind_what_is_leased() -> None:
+    clock = Virtual()
+    one, other = shared(clock, count=600)
+
+    first, gone = (asyncio.create_task(one.acquire(tokens=weight)) for weight in (10, 40))
+    await asyncio.sleep(0)
+    gone.cancel()  # when all that is queued for, 50, is being leased
+    await first
+    early, late = await clock.run(at(clock, 1.9, when(clock, one, 40)), at(clock, 1.9, when(clock, other, 65)))
+    assert early == pytest.approx(1.9)
+    assert late >= 1.9 + 0.5, "50 leased and 50 left are a full bucket of 100"
 
 
 async def test_what_a_dead_process_has_leased_is_in_nobodys_way() -> None:

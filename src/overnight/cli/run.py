@@ -31,6 +31,7 @@ TROUBLE = ("failed", "retry", "unknown")
 @click.option("--dry-run", is_flag=True, help="In a slot of its own: mail into var/rehearsal, no model, no reports.")
 @click.option("--yes", is_flag=True, help="Mail real people without asking.")
 @click.option("--occurrence", hidden=True, help="The occurrence a scheduler has claimed.")
+@click.option("--sweep", is_flag=True, hidden=True, help="A scheduler takes up what was left of the slot.")
 @pass_cli
 def run(
     cli: Cli,
@@ -42,9 +43,10 @@ def run(
     *,
     dry_run: bool,
     yes: bool,
+    sweep: bool,
 ) -> int:
     """Run JOB now, or go on with its slot: what is finished is not repeated."""
-    kind, run_id = ("dry", "") if dry_run else ("manual", "")
+    kind, run_id = "dry" if dry_run else "sweep" if sweep else "manual", ""
     if occurrence is not None:
         row = cli.ledger.reading(occurrence_of, occurrence)
         if row is None:

@@ -8,7 +8,7 @@ import asyncio
 import itertools
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal, Protocol, TypeVar
@@ -168,17 +168,15 @@ class InLedger:
 
     def post(self, change: Callable[[Rows], object]) -> None:
         """Join the next group commit and go on."""
-        task = asyncio.ensure_future(self._ledger.write(_on_rows(change)))
-        _running.add(task)
-        task.add_done_callback(_posted)
+        self._ledger.writer.submit(_each, _on_rows(change)).add_done_callback(_posted)
 
 
-_running: set[asyncio.Future[Any]] = set()  # a loop holds its tasks weakly
+def _each(connection: Connection, changes: Sequence[Callable[[Connection], Any]]) -> list[Any]:
+    return [change(connection) for change in changes]
 
 
-def _posted(task: asyncio.Future[Any]) -> None:
-    _running.discard(task)
-    if not task.cancelled() and (error := task.exception()) is not None:
+def _posted(done: asyncio.Future[Any]) -> None:
+    if not done.cancelled() and (error := done.exception()) is not None:
         logs.get().warning("a pause or level was not shared with other processes", error=str(error))
 
 
