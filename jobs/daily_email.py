@@ -52,10 +52,15 @@ class Edition:
     source: str
 
     def only(self, topics: Sequence[str]) -> "Edition":
-        """The edition for somebody with these topics; no topics means everything."""
-        if not topics:
+        """The edition for somebody with these topics; no topics means everything.
+
+        The editor wrote subject and intro about all stories: who gets fewer, gets plain ones about those.
+        """
+        kept = [story for story in self.stories if not topics or not story.topic or story.topic in topics]
+        if len(kept) == len(self.stories):
             return self
-        return replace(self, stories=[s for s in self.stories if not s.topic or s.topic in topics])
+        titles = [story.title for story in kept]
+        return replace(self, subject=plain_subject(titles), intro=plain_intro(titles), stories=kept)
 
 
 async def edition(run: Run) -> Edition:
@@ -96,12 +101,20 @@ def feeds(params: Mapping[str, Any]) -> list[Feed]:
 
 def plain_draft(stories: Sequence[Entry]) -> Draft:
     """The edition without an editor: the feeds' own words."""
-    more = f" and {len(stories) - 1} more" if len(stories) > 1 else ""
-    return Draft(
-        subject=f"{stories[0].title:.60}{more}",
-        intro=f"{len(stories)} new {'story' if len(stories) == 1 else 'stories'} since the last edition.",
-        lines=[Line(s.id, first_sentence(s.text)) for s in stories],
-    )
+    titles = [story.title for story in stories]
+    lines = [Line(story.id, first_sentence(story.text)) for story in stories]
+    return Draft(plain_subject(titles), plain_intro(titles), lines)
+
+
+def plain_subject(titles: Sequence[str]) -> str:
+    """The first title, and how many follow; empty for an edition that nobody gets."""
+    more = f" and {len(titles) - 1} more" if len(titles) > 1 else ""
+    return f"{titles[0]:.60}{more}" if titles else ""
+
+
+def plain_intro(titles: Sequence[str]) -> str:
+    """How many stories there are."""
+    return f"{len(titles)} new {'story' if len(titles) == 1 else 'stories'} since the last edition."
 
 
 def compose(draft: Draft, stories: Sequence[Entry], source: str) -> Edition:

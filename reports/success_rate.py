@@ -8,7 +8,7 @@ from pandas import DataFrame, Series
 from overnight.histogram import quantile
 from overnight.report import Day, report
 
-TARGET = 0.95
+TARGET = 0.95  # what the report compares with; `alerts.success_rate` in schedule.yaml decides on alerts
 
 
 @report(

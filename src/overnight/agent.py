@@ -22,10 +22,10 @@ from pydantic_core import to_jsonable_python
 from overnight import logs
 from overnight.budget import BudgetExceeded, Budgets, Reservation, dollars
 from overnight.clock import Clock
+from overnight.dependency import Dependency
 from overnight.errors import Deferred, Fenced, Invalid, OvernightError, Skip, Stop, Transient
 from overnight.ledger import Ledger
 from overnight.ledger.journal import Ended, Sent, begin, book, discard, forget, paid_answers
-from overnight.limits import Limits
 from overnight.model import Lost, ModelReply, ModelRequest, Models
 from overnight.outcome import Scope, Spent
 from overnight.pricing import known, price, worst
@@ -141,20 +141,21 @@ class _Said:
 class Agent:
     """Asks models for the items of a run.
 
-    `fallbacks` counts by role how often a fallback stood in, `notices` says once per role and error why, and that a
-    budget is nearly spent: material for one alert per run. `on_fallback(scope, role, error)` is told each time.
+    `fallbacks` counts by role how often a fallback stood in, `notices` says once per role and error why, `warnings`
+    that a budget is nearly spent: material for alerts, one per run. `on_fallback(scope, role, error)` is told each time.
     """
 
     ledger: Ledger
     model: Models
     roles: Roles
     budgets: Budgets
-    limits: Limits
+    api: Dependency
     clock: Clock
     retry: Retry = field(default_factory=Retry)
     on_fallback: Callable[[Scope, str, OvernightError], None] | None = None
     fallbacks: Counter[str] = field(default_factory=Counter)
     notices: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     _barred: dict[str, Stop] = field(default_factory=dict)
     _spent: dict[str, Spent] = field(default_factory=dict)
 
@@ -233,7 +234,11 @@ class Agent:
             log.warning("model call is repeated", attempt=attempt, error_code=error.code, wait=round(wait, 3))
 
         return await retrying(
-            self.retry, lambda _: self._attempt(question, request, digest), clock=self.clock, on_retry=on_retry
+            self.retry,
+            lambda _: self._attempt(question, request, digest),
+            clock=self.clock,
+            on_retry=on_retry,
+            quota=self.api.quota,
         )
 
     async def _attempt(self, question: _Question, request: ModelRequest, digest: str) -> tuple[str, ModelReply]:
@@ -241,22 +246,24 @@ class Agent:
         if request.model in self._barred:  # ten thousand items need not each be told that the key is wrong
             raise self._barred[request.model]
         sent, reservation = await self._reserve(question, request, digest)
+        started: float | None = None
         try:
-            grant = await self.limits.of("anthropic").acquire(
+            async with self.api.request(
                 requests=1, input_tokens=request.input_estimate, output_tokens=request.max_tokens
-            )
-        except BaseException:
-            question.spent -= sent.worst
-            await self.budgets.settle(reservation, 0, also=lambda connection: forget(connection, sent))
-            raise
-        started = self.clock.monotonic()
-        try:
-            reply = await self.model.create(request)
+            ) as grant:
+                started = self.clock.monotonic()
+                reply = await self.model.create(request)
+                grant.settle(input_tokens=reply.usage.input_tokens, output_tokens=reply.usage.output_tokens)
+            self.api.limit.observe(reply.headers)
         except BaseException as error:
-            self._learn(request.model, error)
+            if started is None:  # the breaker is open, or the wait was too long: nothing was sent
+                question.spent -= sent.worst
+                await self.budgets.settle(reservation, 0, also=lambda connection: forget(connection, sent))
+                raise
+            if isinstance(error, Stop):  # ten thousand items need not each be told
+                self._barred[request.model] = error
             await self._book(question, sent, reservation, _failure(error, sent.worst, self.clock.monotonic() - started))
             raise
-        grant.settle(input_tokens=reply.usage.input_tokens, output_tokens=reply.usage.output_tokens)
         ended = _success(reply, request.model, self.clock.now(), self.clock.monotonic() - started)
         await self._book(question, sent, reservation, ended)
         return sent.id, reply
@@ -275,7 +282,7 @@ class Agent:
         )
         question.spent += most
         if reservation.warned:
-            self._notice(f"the budget of {reservation.day} is nearly spent", question.scope)
+            self._notice(self.warnings, f"the budget of {reservation.day} is nearly spent", question.scope)
         return sent, reservation
 
     async def _book(self, question: _Question, sent: Sent, reservation: Reservation, ended: Ended) -> None:
@@ -298,22 +305,15 @@ class Agent:
     async def _discard(self, call_id: str, error: Invalid) -> None:
         await self.ledger.write(lambda connection: discard(connection, call_id, error.code))
 
-    def _learn(self, model: str, error: BaseException) -> None:
-        """Spare the others what one was told: to wait, as all share the account, or that there is no way at all."""
-        if isinstance(error, Transient) and error.after:
-            self.limits.of("anthropic").pause(error.after)
-        elif isinstance(error, Stop):
-            self._barred[model] = error
-
     def _note(self, scope: Scope, role: str, error: OvernightError) -> None:
         self.fallbacks[role] += 1
-        self._notice(f"role {role}: the fallback stands in: {_final(error)}", scope)
+        self._notice(self.notices, f"role {role}: the fallback stands in: {_final(error)}", scope)
         if self.on_fallback is not None:
             self.on_fallback(scope, role, error)
 
-    def _notice(self, text: str, scope: Scope) -> None:
-        if text not in self.notices:
-            self.notices.append(text)
+    def _notice(self, told: list[str], text: str, scope: Scope) -> None:
+        if text not in told:
+            told.append(text)
         logs.get().warning(text, task_id=scope.task_id, run_id=scope.run_id)
 
 

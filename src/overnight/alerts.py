@@ -22,7 +22,7 @@ from overnight.ledger.tables import alert, item, slot
 from overnight.outcome import Outcome, Scope
 from overnight.redact import Redactor
 
-STANDING = ("success_rate", "missed")  # rules that are not settled by the next run of the job
+STANDING = ("success_rate",)  # rules that are not settled by the next run of the job
 MOST_NAMED = 3  # failures named in one message; the rest is counted
 
 Change = Literal["new", "over", "reminder"]
@@ -77,8 +77,9 @@ def of_run(
     stopped: Stop | None,
     notices: Mapping[str, Sequence[str]],
     model_notices: Sequence[str],
+    budget_notices: Sequence[str] = (),
 ) -> list[Alarm]:
-    """What a run has to tell: bugs, why it stopped, what its job warned of, and where a fallback stood in. Pure."""
+    """What a run has to tell: bugs, why it stopped, what its job warned of, fallbacks, and a budget running out. Pure."""
     where = f"{scope.job} {scope.slot} ({scope.run_id})"
     found: list[Alarm] = []
     if stopped is not None:
@@ -88,7 +89,8 @@ def of_run(
         found.append(Alarm("bug", scope.job, f"{where}: {len(bugs)} items met a bug in the job: {named}"))
     if model_notices:
         found.append(Alarm("model", scope.job, f"{where}: a fallback stood in for the model: {_some(model_notices)}"))
-    found.extend(Alarm(topic, scope.job, f"{where}: {_some(told)}") for topic, told in notices.items())
+    topics = {**notices, "budget": [*notices.get("budget", ()), *budget_notices]}
+    found.extend(Alarm(topic, scope.job, f"{where}: {_some(told)}") for topic, told in topics.items() if told)
     return found
 
 
@@ -178,14 +180,18 @@ class Alerter:
     emails: tuple[str, ...] = ()
     webhooks: tuple[str, ...] = ()
 
-    async def settle_run(self, job: str, found: Sequence[Alarm]) -> None:
-        """Raise what a run found, and declare over what earlier runs of the job found and this one did not."""
-        rules = {alarm.rule for alarm in found}
+    async def settle_run(self, job: str, found: Sequence[Alarm], *, worked: int, pending: int) -> None:
+        """Raise what a run found, and declare over what earlier runs of the job found and this one did not.
+
+        A run that `worked` on no item has shown nothing; nor has one that leaves items `pending` shown that what
+        stopped an earlier run is over.
+        """
+        rules = {alarm.rule for alarm in found} | set(STANDING) | ({"stopped"} if pending else set())
         open_alerts = await self.ledger.read(firing)
         over = [
             Alarm(row["rule"], job, f"{job}: over since the last run; it was: {row['message']}", firing=False)
             for row in open_alerts
-            if row["scope"] == job and row["rule"] not in rules and row["rule"] not in STANDING
+            if worked and row["scope"] == job and row["rule"] not in rules
         ]
         await self.raise_all([*found, *over])
 

@@ -6,12 +6,13 @@ and a run that is resumed or retried takes the very same way as a fresh one.
 
 import asyncio
 import dataclasses
+import threading
 from collections import Counter
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import islice
+from queue import SimpleQueue
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -66,6 +67,7 @@ class Batch:
     counts: Counter[str] = field(default_factory=Counter)
     bugs: list[Outcome] = field(default_factory=list)
     errors: list[BaseException] = field(default_factory=list)
+    without_budget: int = 0
     stopped: Stop | None = None
     fenced: Fenced | None = None
     draining: asyncio.Event = field(default_factory=asyncio.Event)
@@ -230,6 +232,7 @@ class Batch:
             self._stop(Stop(f"the ledger cannot be written: {error}; free some disk space, then run the slot again"))
             return
         self.counts[outcome.state] += 1
+        self.without_budget += outcome.state == "skipped" and outcome.reason == "budget"
         if outcome.error_class == "bug":
             self.bugs.append(outcome)
         self.on_outcome(outcome)
@@ -313,8 +316,42 @@ async def _chunked(items: Iterable[Any] | AsyncIterable[Any]) -> AsyncIterator[l
         if chunk:
             yield chunk
         return
-    iterator = iter(items)
-    loop = asyncio.get_running_loop()
-    with ThreadPoolExecutor(1, thread_name_prefix="items") as thread:
-        while chunk := await loop.run_in_executor(thread, lambda: list(islice(iterator, CHUNK))):
+    thread = _Reader(iter(items))
+    try:
+        while chunk := await thread.next():
             yield chunk
+    finally:
+        thread.wanted.put(None)
+
+
+class _Reader:
+    """Reads an iterator in a thread that nobody waits for: an `items=` that hangs must not hold up the process."""
+
+    def __init__(self, iterator: Iterator[Any]) -> None:
+        self.wanted: SimpleQueue[asyncio.Future[list[Any]] | None] = SimpleQueue()
+        self._iterator, self._loop = iterator, asyncio.get_running_loop()
+        threading.Thread(target=self._run, name="items", daemon=True).start()
+
+    async def next(self) -> list[Any]:
+        """The next items; empty at the end. Raises what the iterator raised."""
+        future: asyncio.Future[list[Any]] = self._loop.create_future()
+        self.wanted.put(future)
+        return await future
+
+    def _run(self) -> None:
+        while (future := self.wanted.get()) is not None:
+            try:
+                chunk, error = list(islice(self._iterator, CHUNK)), None
+            except BaseException as raised:  # noqa: BLE001  it belongs to whoever waits
+                chunk, error = [], raised
+            if not self._loop.is_closed():
+                self._loop.call_soon_threadsafe(_hand_over, future, chunk, error)
+
+
+def _hand_over(future: "asyncio.Future[list[Any]]", chunk: list[Any], error: BaseException | None) -> None:
+    if future.done():
+        return
+    if error is not None:
+        future.set_exception(error)
+    else:
+        future.set_result(chunk)

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, and_, case, func, select
 
 from overnight.histogram import quantile
 from overnight.ledger import Ledger
-from overnight.ledger.tables import budget, call, effect, histogram, item, run, slot
+from overnight.ledger.tables import budget, call, effect, histogram, item, once, run, slot
 from overnight.outcome import STATES
 
 T = TypeVar("T")
@@ -128,6 +128,20 @@ async def figures(
         unknown_effects=await had(_unknown),
         spooled=spooled,
     )
+
+
+def last_edition(connection: Connection, job: str, before: datetime, name: str) -> str | None:
+    """The `once` value `name` (JSON) of the job's newest slot due before `before` that reached anybody."""
+    same = and_(item.c.job == slot.c.job, item.c.slot == slot.c.slot, item.c.state == "ok")
+    query = (
+        select(once.c.value)
+        .join(slot, and_(slot.c.job == once.c.job, slot.c.slot == once.c.slot))
+        .where(once.c.job == job, once.c.name == name, slot.c.scheduled_for < before, slot.c.rehearsal.is_(False))
+        .where(select(item.c.key).where(same).exists())
+        .order_by(slot.c.scheduled_for.desc())
+        .limit(1)
+    )
+    return connection.execute(query).scalar_one_or_none()
 
 
 def _rate(items: Mapping[Any, int]) -> float | None:

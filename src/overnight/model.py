@@ -6,9 +6,11 @@ checked field by field. Sampling parameters are not sent, current models refuse 
 """
 
 import asyncio
+import dataclasses
+import inspect
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, Self
 from urllib.parse import urlsplit
 
@@ -64,6 +66,7 @@ class ModelReply:
     usage: Usage
     model: str
     request_id: str
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     def answer(self) -> str:
         """Return the text. Raises Invalid for a refusal, a reply that was cut off, and an empty one."""
@@ -137,14 +140,15 @@ class Model:
 
         try:
             async with asyncio.timeout(self._deadline):
-                reply = await client.messages.create(**_parameters(request))
+                answer = await client.messages.with_raw_response.create(**_parameters(request))
+                reply = await _parsed(answer)
         except anthropic.APIError as error:
             raise self._classified(error) from error
         except TimeoutError as error:
             raise Lost(f"{request.model} did not answer within {self._deadline:.0f} s", code="timeout") from error
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise _garbled("JSON that ends too early") from error
-        return _checked(reply)
+        return dataclasses.replace(_checked(reply), headers=dict(answer.headers))
 
     async def close(self) -> None:
         """Let go of the connections."""
@@ -243,6 +247,12 @@ def _disconnected(error: BaseException, url: str) -> OvernightError:
 
 def _garbled(what: str) -> Lost:
     return Lost(f"the model's API answered 200, but not with a message: {what}", code="garbled")
+
+
+async def _parsed(answer: Any) -> Any:
+    """The body as the SDK's value; `parse` is a coroutine in some of its versions."""
+    value = answer.parse()
+    return await value if inspect.isawaitable(value) else value
 
 
 def _checked(reply: Any) -> ModelReply:

@@ -4,7 +4,7 @@
 """
 
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal, Protocol
@@ -13,7 +13,7 @@ from sqlalchemy import Connection, RowMapping, func, select, update
 
 from overnight.ledger.runs import Opening, open_run
 from overnight.ledger.statements import insert_new, put
-from overnight.ledger.tables import entry, lease, occurrence
+from overnight.ledger.tables import entry, lease, occurrence, run, slot
 
 ON_TIME = timedelta(minutes=2)  # later than this a start counts as catching up
 MOST = 1000  # rows written one by one for a long absence; the rest shares one
@@ -129,27 +129,37 @@ def note(connection: Connection, decision: Decision, now: datetime) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """An occurrence this process has to see through; `run_id` is empty while it waits in the queue."""
+    """An occurrence this process has to see through.
+
+    `run_id` is empty while it waits in the queue, or is `skipped` for that reason.
+    """
 
     id: str
     run_id: str = ""
+    skipped: str = ""
 
 
 def claim(
-    connection: Connection, decision: Decision, opening: Opening, now: datetime, overlap: Overlap
+    connection: Connection,
+    decision: Decision,
+    opening: Opening,
+    now: datetime,
+    overlap: Overlap,
+    died: Callable[[RowMapping], bool] = lambda _row: False,
 ) -> Claim | None:
     """Take an occurrence: its row, run and lease in this one transaction. None when it is not ours to run.
 
     While another slot of the job is being run, `overlap` decides: the row says `skipped`, or waits as `queued` (for
-    `replace` the caller cancels the other run, which nobody goes on with then).
+    `replace` the caller cancels the other run, which nobody goes on with then). `died` says of a lease that its owner
+    is gone.
     """
     row, id_ = _row(decision, now), f"o_{uuid.uuid4().hex[:16]}"
     row["id"] = id_
-    busy = running(connection, decision.job, now)
+    busy = running(connection, decision.job, now, died)
     if busy and overlap == "skip":
         reason = f"overlap: {busy[0]['run_id']} of {busy[0]['slot']} was still going on"
-        insert_new(connection, occurrence, [row | {"state": "skipped", "reason": reason}])
-        return None
+        new = insert_new(connection, occurrence, [row | {"state": "skipped", "reason": reason}])
+        return Claim(id_, skipped=reason) if new else None
     if busy:
         new = insert_new(connection, occurrence, [row | {"state": "queued", "reason": f"waits ({overlap})"}])
         if new and overlap == "replace":
@@ -198,10 +208,18 @@ def interrupted(connection: Connection) -> list[tuple[str, str]]:
     return [(job, slot) for job, slot in connection.execute(query)]
 
 
-def running(connection: Connection, job: str, now: datetime) -> Sequence[RowMapping]:
-    """Leases of the job that somebody keeps up."""
-    query = select(lease).where(lease.c.job == job, lease.c.until > now)
-    return connection.execute(query).mappings().all()
+def running(
+    connection: Connection, job: str, now: datetime, died: Callable[[RowMapping], bool] = lambda _row: False
+) -> list[RowMapping]:
+    """Leases of the job's editions that somebody keeps up; sweeps, retries and rehearsals stand in nobody's way."""
+    query = (
+        select(lease)
+        .join(run, run.c.id == lease.c.run_id)
+        .join(slot, (slot.c.job == lease.c.job) & (slot.c.slot == lease.c.slot))
+        .where(lease.c.job == job, lease.c.until > now)
+        .where(run.c.kind.in_(("scheduled", "manual", "resume")), slot.c.rehearsal.is_(False))
+    )
+    return [row for row in connection.execute(query).mappings() if not died(row)]
 
 
 def occurrence_of(connection: Connection, occurrence_id: str) -> RowMapping | None:

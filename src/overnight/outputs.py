@@ -15,8 +15,13 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from overnight.errors import Invalid
 
-_WEB = re.compile(r"(?i)\b(?:https?|ftps?|wss?)\s?:\s?[/\\]{1,4}[^\s<>\"'`{}|]+|(?<![\w@.:/-])//[\w.-]+\.[a-z]{2,}[^\s<>\"'`]*")
-_BARE = re.compile(r"(?i)(?<![\w@./:-])(?:www\.[\w-]|[\w-]{1,63}(?:\.[\w-]{1,63}){0,8}\.[a-z]{2,24}[/?#][\w%?#])[^\s<>\"'`]*")
+_END = r"[^\s<>\"'`]*"
+_WEB = re.compile(
+    r"(?i)\b(?:https?|ftps?|wss?)\s?:\s?[/\\]{1,4}[^\s<>\"'`{}|]+|(?<![\w@.:/-])//[\w.-]+\.[a-z]{2,}" + _END
+)
+_BARE = re.compile(
+    r"(?i)(?<![\w@./:-])(?:www\.[\w-]|[\w-]{1,63}(?:\.[\w-]{1,63}){0,8}\.[a-z]{2,24}[/?#][\w%?#])" + _END
+)
 _MAIL = re.compile(r"(?<![\w.+%-])[\w.+%-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63})+")
 _IMAGE = re.compile(r"!\[[^\]]{0,1000}\]\s?[(\[]|<img\b", re.IGNORECASE)
 _SCRIPT = re.compile(

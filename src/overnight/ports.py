@@ -3,20 +3,22 @@
 import os
 import secrets
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from overnight.agent import Agent
 from overnight.alerts import Alerter
 from overnight.budget import Budgets, Caps, JobCaps
 from overnight.clock import Clock
+from overnight.dependency import Dependencies
 from overnight.effects import Effects
 from overnight.errors import ConfigError, Permanent
 from overnight.ledger import Ledger
-from overnight.limits import Limits
-from overnight.mail import Mailer, MailSettings
+from overnight.mail import Mailer, MailSettings, Turn
 from overnight.model import Model, ModelReply, ModelRequest
 from overnight.redact import Redactor
 from overnight.roles import Role, Roles
@@ -34,9 +36,11 @@ class Ports:
     mailer: Mailer
     agent: Agent
     alerter: Alerter
+    dependencies: Dependencies
 
     async def close(self) -> None:
-        """Let go of connections."""
+        """Let go of connections, and return what was leased of rate limits."""
+        await self.dependencies.close()
         await self.mailer.close()
         await self.agent.model.close()
 
@@ -83,23 +87,23 @@ def open_ports(
     rehearsal: bool = False,
 ) -> Ports:
     """The ports of a run of one job. A rehearsal mails into a folder of its own and asks no model."""
-    limits = Limits(_rates(schedule), clock)
-    post = _mailer(root, schedule, ledger, clock, limits, on_unknown=settings.on_unknown, rehearsal=rehearsal)
+    dependencies = Dependencies(_rates(schedule), clock, ledger)
+    post = _mailer(root, schedule, ledger, clock, dependencies, on_unknown=settings.on_unknown, rehearsal=rehearsal)
     agent = Agent(
         ledger=ledger,
         model=Absent() if rehearsal else Model.open(schedule.environ, clock=clock),
         roles=Roles(root, _roles(schedule)),
         budgets=Budgets(ledger, clock, schedule.timezone, _caps(schedule)),
-        limits=limits,
+        api=dependencies.of("anthropic"),
         clock=clock,
     )
-    return Ports(post, agent, _alerter(schedule, ledger, clock, post))
+    return Ports(post, agent, _alerter(schedule, ledger, clock, post), dependencies)
 
 
 @asynccontextmanager
 async def operator_alerts(root: Path, schedule: Schedule, ledger: Ledger, clock: Clock) -> AsyncIterator[Alerter]:
     """Tell the operators something that belongs to no run."""
-    post = _mailer(root, schedule, ledger, clock, Limits({}, clock))
+    post = _mailer(root, schedule, ledger, clock, Dependencies({}, clock))
     try:
         yield _alerter(schedule, ledger, clock, post)
     finally:
@@ -122,20 +126,16 @@ def _mailer(
     schedule: Schedule,
     ledger: Ledger,
     clock: Clock,
-    limits: Limits,
+    dependencies: Dependencies,
     *,
     on_unknown: OnUnknown = "park",
     rehearsal: bool = False,
 ) -> Mailer:
     sender = schedule.mail.sender
-    relay = limits.of("smtp")
-
-    async def pace() -> None:
-        await relay.acquire(messages=1)
-
+    transport = REHEARSAL_OUTBOX if rehearsal else schedule.mail.transport
     return Mailer.open(
         MailSettings(
-            transport=REHEARSAL_OUTBOX if rehearsal else schedule.mail.transport,
+            transport=transport,
             sender=sender,
             unsubscribe_to=schedule.mail.unsubscribe_to or sender,
             public_url=schedule.public_url,
@@ -147,8 +147,16 @@ def _mailer(
         ledger=ledger,
         clock=clock,
         zone=schedule.timezone,
-        pace=pace,
+        turn=_turn(transport, dependencies),
     )
+
+
+def _turn(transport: str, dependencies: Dependencies) -> Turn:
+    """A relay has a rate and a breaker of its own; a folder takes whatever comes."""
+    url = urlsplit(transport)
+    if not url.scheme.startswith("smtp"):
+        return nullcontext
+    return partial(dependencies.of(f"smtp:{url.hostname}:{url.port}").request, messages=1)
 
 
 def _alerter(schedule: Schedule, ledger: Ledger, clock: Clock, post: Mailer) -> Alerter:

@@ -13,6 +13,7 @@ import re
 from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache, lru_cache
+from itertools import pairwise
 from typing import Any, NamedTuple
 from urllib.parse import quote, quote_plus
 
@@ -24,16 +25,15 @@ KEYS_REMEMBERED = 4096
 # How vendors begin their tokens. 16 characters must follow, and not all in lower case: no slug of a page looks so.
 _BEGINNINGS = tuple(
     """
-    sk-ant- sk-proj- sk-svcacct- sk-admin- sk-or- sk-lf- gsk_ xai- pplx- r8_ hf_ api_org_ lsv2_ pcsk_ nvapi- tvly-
-    ghp_ gho_ ghu_ ghs_ ghr_ github_pat_ glpat- glptt- gldt- glrt- glft- glsoat- glagent- glcbt- glimt- glffct- gloas- GR1348941
-    ATBB ATATT3 ATCTT3 ABSK AIza ya29. GOCSPX- 1//0 LTAI AQVN AKCp EAAA EAAC
-    xoxa- xoxb- xoxc- xoxd- xoxe- xoxe. xoxo- xoxp- xoxr- xoxs- xapp- shpat_ shpca_ shppa_ shpss_ sq0atp- sq0csp-
-    whsec_ EZAK EZTK FLWSECK access_token$ access-production- access-sandbox- access-development-
-    xkeysib- xsmtpsib- npm_ pypi- rubygems_ dckr_pat_ dckr_oat_ CLOJARS_ dop_v1_ doo_v1_ dor_v1_ HRKU-
-    NRAK- NRII- NRAL- NRRA- NRJS- sntryu_ sntrys_ glc_ glsa_ dt0c01. dt0s01. hcaik_ hvs. hvb. hvr. dp.pt. dp.st.
-    dp.ct. dp.sa. ops_ey AGE-SECRET-KEY- tskey- fm1_ fm2_ fo1_ nfp_ sbp_ sb_secret_ pscale_tkn_ pscale_pw_
-    pscale_oauth_ ntn_ lin_api_ lin_oauth_ figd_ PMAK- tfp_ CFPAT- sgp_ squ_ sqp_ sqa_ bkua_ CCIPAT_ CCIPRJ_ sk.ey
-    sha256~ fio-u- ico- sm_aat_ sm_pat_ sm_sat_ dnkey- tk-us- bedrock-api-key- cmVmdGtu ZXlK rdme_ pnu_ $2a$ $2b$ $2y$ $1$ $5$ $6$ $y$
+    sk-ant- sk-proj- sk-svcacct- sk-admin- sk-or- sk-lf- gsk_ pplx- lsv2_ pcsk_ nvapi- tvly- ghp_ gho_ ghu_ ghs_
+    ghr_ github_pat_ glpat- glptt- gldt- glrt- glft- glsoat- glagent- glcbt- glimt- glffct- gloas- GR1348941 ATBB
+    ATATT3 ATCTT3 ABSK AIza ya29. GOCSPX- AKCp EAAA EAAC xoxa- xoxb- xoxc- xoxd- xoxe- xoxe. xoxo- xoxp- xoxr-
+    xoxs- xapp- shpat_ shpca_ shppa_ shpss_ sq0atp- sq0csp- whsec_ EZAK EZTK FLWSECK access_token$ xkeysib-
+    xsmtpsib- rubygems_ dckr_pat_ dckr_oat_ CLOJARS_ dop_v1_ doo_v1_ dor_v1_ HRKU- NRAK- NRII- NRAL- NRRA- NRJS-
+    sntryu_ sntrys_ glc_ glsa_ dt0c01. dt0s01. hcaik_ hvs. hvb. hvr. dp.pt. dp.st. dp.ct. dp.sa. ops_ey
+    AGE-SECRET-KEY- tskey- fm1_ fm2_ fo1_ nfp_ sbp_ sb_secret_ pscale_tkn_ pscale_pw_ pscale_oauth_ ntn_ lin_api_
+    lin_oauth_ figd_ PMAK- tfp_ CFPAT- sgp_ squ_ sqp_ sqa_ bkua_ CCIPAT_ CCIPRJ_ sk.ey sha256~ sm_aat_ sm_pat_
+    sm_sat_ bedrock-api-key- cmVmdGtu ZXlK rdme_ pnu_ $2a$ $2b$ $2y$ $1$ $5$ $6$ $y$
     """.split()  # noqa: SIM905  a list to add to, not one string on each line
 )
 _BODY = r"(?=[a-z_.:~/+$-]{0,40}+[A-Z\d])(?:[\w-]|[.~+/=:$]{1,3}(?=[\w-])){16,}+={0,2}"
@@ -42,8 +42,15 @@ _BODY = r"(?=[a-z_.:~/+$-]{0,40}+[A-Z\d])(?:[\w-]|[.~+/=:$]{1,3}(?=[\w-])){16,}+
 # repeats, and no two neighbours that match the same.
 _SHAPES = (
     (("sk-",), r"(?<![A-Za-z0-9])sk-[A-Za-z0-9]{20,}+"),
+    (
+        ("npm_", "hf_", "_org_", "r8_", "xai-", "ico-"),
+        r"(?<![A-Za-z0-9])(?:npm|hf|api_org|r8|xai|ico)[_-][A-Za-z0-9]{30,}+",
+    ),
+    (("LTAI", "AQVN"), r"(?<![A-Za-z0-9])(?:LTAI|AQVN)[\w-]{16,}+"),
+    (("pypi-Ag", "1//0", "dnkey-", "tk-us-", "fio-u-"), r"(?<![\w/-])(?:pypi-Ag|1//0|dnkey-|tk-us-|fio-u-)[\w-]{30,}+"),
+    (("access-",), r"(?<![A-Za-z0-9])access-(?:production|sandbox|development)-[0-9a-f]{8}-[0-9a-f-]{27}"),
     (("AKIA", "ASIA", "ABIA", "ACCA"), r"(?<![A-Za-z0-9])A(?:KI|SI|BI|CC)A[A-Z0-9]{16}(?![A-Za-z0-9])"),
-    (("_live_", "_test_", "_prod_"), r"(?<![A-Za-z0-9])[a-z]{2,12}_(?:live|test|prod)_[A-Za-z0-9][\w-]{11,}+"),
+    (("_live_", "_test_", "_prod_"), r"(?<![A-Za-z0-9])(?:[sr]k|rzp|shippo|duffel)_(?:live|test|prod)_[\w-]{12,}+"),
     (("eyJ",), r"(?<![\w.-])eyJ(?:[\w-]{8,}+(?:\.[\w=-]{4,}+){1,4}+|rIjoi[\w+/=-]{16,}+)"),
     (("SG.",), r"(?<![A-Za-z0-9])SG\.[\w-]{16,}+\.[\w-]{16,}+"),
     (("SK",), r"(?<![A-Za-z0-9])SK[0-9a-fA-F]{32}(?![A-Za-z0-9])"),
@@ -52,8 +59,7 @@ _SHAPES = (
     (("API-",), r"(?<![A-Za-z0-9])API-[A-Z0-9]{26}(?![A-Za-z0-9])"),
     (("-us",), r"(?<![0-9a-f])[0-9a-f]{32}-us\d{1,2}(?!\w)"),
     (("oy2",), r"(?<![A-Za-z0-9])oy2[a-z0-9]{43}(?![A-Za-z0-9])"),
-    (("dapi",), r"(?<![A-Za-z0-9])dapi[0-9a-f]{32}"),
-    (("pul-",), r"(?<![A-Za-z0-9])pul-[0-9a-f]{40}"),
+    (("dapi", "pul-"), r"(?<![A-Za-z0-9])(?:dapi|pul-)[0-9a-f]{32,40}"),
     (("pat-",), r"(?<![A-Za-z0-9])pat-[a-z]{2}\d-[0-9a-f]{8}-[0-9a-f-]{27}"),
     (("pat",), r"(?<![A-Za-z0-9])pat[A-Za-z0-9]{14}\.[0-9a-f]{64}"),
     (("v1.0-",), r"(?<![A-Za-z0-9])v1\.0-[0-9a-f]{24}-[0-9a-f]{64,}+"),
@@ -63,7 +69,10 @@ _SHAPES = (
     ((":AA",), r"(?<!\d)\d{8,10}:AA[\w-]{30,}+"),
     (("$argon2",), r"\$argon2[\w$=,+/-]{16,}+"),
     (("LS0tLS1CRUdJTi",), r"LS0tLS1CRUdJTi(?!BDRVJU|BQVUJM)[\w+/=]{16,}+"),
-    (("hook",), r"(?<=hook)((?:s|b|s?\.[\w.-]{1,60})(?:/hooks|/webhookb2|/catch|/services|/workflows|/triggers){0,3}+/)[\w./@-]{12,}+"),
+    (
+        ("hook",),
+        r"(?<=hook)((?:s|b|s?\.[\w.-]{1,60})(?:/(?:hooks|\w{5,10}b2|catch|services|workflows)){0,3}+/)[\w./@-]{12,}+",
+    ),
     (("/api/webhooks/",), r"(?<=/api/webhooks/)\d{1,32}+/[\w-]{16,}+"),
     (("BEGIN ",), r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY[A-Z ]{0,8}-----(?s:.*?)(?:-----END [A-Z ]{0,48}-----|\Z)"),
     (("Private-Lines",), r"(?<=Private-Lines:)(?! ?\[)(?s:.*?)(?:Private-MAC|\Z)"),
@@ -90,7 +99,10 @@ _BARE = r"""(?P<bare>(?:[^\s"',;&<>\\]|[,;&]{1,3}(?=[^\s"',;&<>\\])(?![\w.-]{1,3
 _VALUE = rf"(?:{_QUOTED}|{_BARE})"
 _WEAK = frozenset({"auth", "sid", "session", "signature", "credential", "credentials"})  # also words of every day
 _TOLD = frozenset(
-    ["must", "should", "may", "can", "cannot", "will", "has", "have", "had", "was", "were", "are", "not", "too", "and", "for", "only", "required", "missing", "invalid", "expected", "empty", "wrong", "incorrect", "expired", "changed", "unset", "null", "none", "true", "false", "option"]
+    """
+    must should may can cannot will has have had was were are not too and for only required missing invalid
+    expected empty wrong incorrect expired changed unset null none true false option
+    """.split()  # noqa: SIM905
 )
 
 
@@ -109,7 +121,7 @@ def _is_prose(value: str, longest: int) -> bool:
 def _looks_issued(value: str) -> bool:
     """Whether letters and digits, or capitals and small letters, are mixed as no word and no date has them."""
     letters = [each for each in value if each.isalpha()]
-    mixed = any(a.islower() and b.isupper() for a, b in zip(value, value[1:], strict=False))
+    mixed = any(a.islower() and b.isupper() for a, b in pairwise(value))
     digits = any(each.isdigit() for each in value) and not re.match(r"\d{4}-\d\d", value)
     return len(value) >= 8 and (mixed or (digits and bool(letters)) or (digits and len(value) >= 24))
 
@@ -129,7 +141,7 @@ def _assignment(match: re.Match[str]) -> str:
 
 
 def _told(match: re.Match[str]) -> str:
-    """Of a sentence hide what is quoted behind `password`, and what looks issued behind any of the names."""
+    """Of a sentence, hide what is quoted behind `password` and what looks issued behind any of the names."""
     quote, value = match["quote"] or "", match["quoted"] or match["bare"]
     certain = quote and match["name"][0] in "pP" and not value.isupper()
     if _is_reference(value) or not (certain or _looks_issued(value)):
@@ -155,38 +167,38 @@ _NAMED = ("passw", "passphrase", "_pass", "-pass", "pwd", "secret", "token", "ke
 # Who issues tokens that nothing marks: what looks issued behind such a name, and a sign, is one.
 _VENDORS = tuple(
     """
-    adafruit adobe airtable algolia alibaba asana beamer bitbucket bittrex meraki cloudflare codecov coinbase confluent
-    contentful datadog discord droneci dropbox etsy facebook fastly finicity finnhub flickr freshbooks gitter gocardless
-    heroku hubspot intercom jfrog artifactory kraken kucoin launchdarkly linkedin looker mailgun mailchimp mattermost
-    messagebird netlify newrelic new_relic okta plaid postmark rapidapi rollbar sendbird snyk sonar squarespace sumologic
-    telegram travisci twilio twitch twitter vercel wandb zendesk
+    adafruit adobe airtable algolia alibaba asana beamer bitbucket bittrex meraki cloudflare codecov coinbase
+    confluent contentful datadog discord droneci dropbox etsy facebook fastly finicity finnhub flickr freshbooks
+    gitter gocardless heroku hubspot intercom jfrog artifactory kraken kucoin launchdarkly linkedin looker mailgun
+    mailchimp mattermost messagebird netlify newrelic new_relic okta plaid postmark rapidapi rollbar sendbird snyk
+    sonar squarespace sumologic telegram travisci twilio twitch twitter vercel wandb zendesk
     """.split()  # noqa: SIM905
 )
 _CONTEXTS = (
     (("bearer ", "basic ", "ssws ", "splunk "),
      r"(?i)(?P<scheme>\b(?:bearer|basic|ssws|splunk)\s{1,4})(?P<value>[\w.~+/-]{8,}+={0,2})(?![\w=])", _scheme),
     (("auth ", "authenticate "),
-     r"(?P<scheme>\b(?:(?i:auth(?:enticate)? (?:plain|login|xoauth2|oauthbearer|cram-md5))|AUTH(?: [\w.@-]{1,64})?) )"
-     r"(?P<value>[\w+/=-]{4,}+)", _scheme),
+     (r"(?P<scheme>\b(?:(?i:auth(?:enticate)? (?:plain|login|xoauth2|oauthbearer|cram-md5))|AUTH(?: [\w.@-]{1,64})?) )"
+     r"(?P<value>[\w+/=-]{4,}+)"), _scheme),
     (("authorization", "cookie"),
-     r"""(?i)(\b(?:authorization|(?:set-)?cookie)\\?["']?\s{0,4}[:=,]\s{0,4}\\?["']?)"""
-     r"""(?:digest\b[^\r\n]{0,4096}+|[^"'\\\r\n]{4,}+)""", r"\1[redacted]"),
+     (r"""(?i)(\b(?:authorization|(?:set-)?cookie)\\?["']?\s{0,4}[:=,]\s{0,4}\\?["']?)"""
+     r"""(?:digest\b[^\r\n]{0,4096}+|[^"'\\\r\n]{4,}+)"""), r"\1[redacted]"),
     (("://",), r"""(?<=://)(?P<user>[^\s/@:?"'<>]{0,256}+:)(?P<value>[^\s/?"'<>]{1,1024})@""", _userinfo),
     (("://",), r"(?<=://)[\w-]{20,256}+@", r"[redacted]@"),
     (("?", "&"),
-     r"(?i)([?&](?:x-(?:amz|goog)-(?:signature|credential|security-token)|signature|sig|awsaccesskeyid|auth"
-     r"""|(?:[a-z]{1,16}+_)?(?:token|secret)|api_?key|password|(?:key|code)=(?=[\w%.-]{20}))=?)[^&\s"'<>#]{4,}+""",
+     (r"(?i)([?&](?:x-(?:amz|goog)-(?:signature|credential|security-token)|signature|sig|awsaccesskeyid|auth"
+     r"""|(?:[a-z]{1,16}+_)?(?:token|secret)|api_?key|password|(?:key|code)=(?=[\w%.-]{20}))=?)[^&\s"'<>#]{4,}+"""),
      r"\1[redacted]"),
     (_NAMED, rf"""(?i)(?P<before>){_NAME}(?P<sign>\\?["']?\s{{0,4}}(?:=>|:=|==?|:)\s{{0,4}})(?:sha\d+=)?{_VALUE}""",
      _assignment),
     (("--",), rf"""(?i)(?P<before>(?<![\w-])--[a-z_-]{{0,40}}?){_NAME}(?P<sign>["'],\s|\s{{1,4}}){_VALUE}""",
      _assignment),
     (_NAMED, rf"""(?i)(?P<before><[\w:-]{{0,40}}?){_NAME}(?P<sign>>){_VALUE}""", _assignment),
-    (_NAMED, rf"""(?i){_NAME}(?P<sign>\s{{1,4}}(?:(?:is|was|provided|given|used|value|of|set\sto)\b)?[:=]?\s{{0,4}})"""
-     r"""(?:(?P<quote>["'‘“])(?P<quoted>[^"'’”\s]{4,}+)|(?P<bare>[^\s"'<>=:]{6,}+))(?![=:])""", _told),
+    (_NAMED, (rf"""(?i){_NAME}(?P<sign>\s{{1,4}}(?:(?:is|was|provided|given|used|value|of|set\sto)\b)?[:=]?\s{{0,4}})"""
+     r"""(?:(?P<quote>["'‘“])(?P<quoted>[^"'’”\s]{4,}+)|(?P<bare>[^\s"'<>=:]{6,}+))(?![=:])"""), _told),
     (_VENDORS,
-     rf"""(?i)(?P<scheme>(?:{"|".join(_VENDORS)})[\w.-]{{0,24}}?[\\"'\s]{{0,3}}(?:=>|:=|==?|:|\|\||>|,)[\\"'`\s]{{0,4}})"""
-     r"(?P<value>[\w=-]{16,}+)(?![./])", _issued),
+     (rf"""(?i)(?P<scheme>(?:{"|".join(_VENDORS)})[\w.-]{{0,24}}?[\\"'\s]{{0,3}}(?:=>|:=|==?|:|\|\||>|,)[\\"'`\s]{{0,4}})"""
+     r"(?P<value>[\w=-]{16,}+)(?![./])"), _issued),
     (("identified by",), r"(?i)(\bidentified by )'[^'\r\n]{1,}+'", r"\1'[redacted]'"),
     (("mysql", "mariadb", "sshpass", "docker login", "redis-cli"),
      r"(\b(?:mysql\w{0,8}|mariadb|sshpass|docker login|redis-cli)\b[^\n|;]{0,120}?\s-[pa] ?)(?![ -])[^\s'\"]{4,}+",

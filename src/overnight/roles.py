@@ -38,8 +38,9 @@ class Roles:
         if name in self._roles:
             return self._roles[name]
         close = get_close_matches(name, self._roles, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"it defines {', '.join(self._roles) or 'none'}"
-        raise Stop(f"schedule.yaml defines no role {name!r}: {hint}", code="unknown_role")
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        known = ", ".join(self._roles) or "none"
+        raise Stop(f"schedule.yaml defines no role {name!r}: {hint}it defines {known}", code="unknown_role")
 
     def system(self, name: str) -> str:
         """Return the system prompt of a role: its template, which may use `role` and nothing else.

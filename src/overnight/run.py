@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from traceback import extract_tb
 from typing import Any, Protocol, TypeVar, get_type_hints
 from zoneinfo import ZoneInfo
 
@@ -184,10 +185,24 @@ async def _compute(name: str, compute: Callable[[Run], Awaitable[T]], run: Run) 
         except OvernightError as error:
             raise Stop(f"once {name}: {error}", code=error.code) from error
         except Exception as error:
-            raise Stop(f"once {name}: {type(error).__name__}: {error}", code="bug") from error
+            run.log.exception("once has a bug", name=name, exc_info=error)
+            place = _place(error, run.root)
+            raise Stop(f"once {name}: {type(error).__name__}: {error}{place}", code="bug") from error
         stored = codec.dump_json(value).decode()
         kept = [] if run.rehearsal else marks
         now = run.now()
         text = stored
         await run.ledger.write(lambda connection: keep_once(connection, scope, name, text, kept, now))
     return codec.validate_json(stored)
+
+
+def _place(error: BaseException, root: Path) -> str:
+    """` (jobs/x.py:12)`, the innermost line of the project's own code; empty when there is none."""
+    home = root.resolve()
+    frames = [(Path(frame.filename).resolve(), frame.lineno) for frame in extract_tb(error.__traceback__)]
+    own = [
+        (path.relative_to(home), line)
+        for path, line in frames
+        if path.is_relative_to(home) and "site-packages" not in path.parts
+    ]
+    return f" ({own[-1][0]}:{own[-1][1]})" if own else ""

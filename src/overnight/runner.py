@@ -6,8 +6,8 @@ import hashlib
 import os
 import signal
 import uuid
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -18,7 +18,7 @@ from sqlalchemy import RowMapping
 from overnight import __version__, alerts, logs, project
 from overnight.alerts import Alarm
 from overnight.batch import Batch, Picked
-from overnight.budget import dollars
+from overnight.budget import dollars, reap
 from overnight.clock import Clock
 from overnight.errors import ConfigError, Fenced, Refused, Stop
 from overnight.jobs import Job, Options
@@ -32,6 +32,7 @@ from overnight.redact import Redactor
 from overnight.run import Run
 from overnight.schedule import JobSettings, Schedule
 
+ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # a closed terminal ends a run as politely as Ctrl-C
 REHEARSAL = "~"  # in a slot's name: a slot that touches nothing real
 
 
@@ -44,6 +45,12 @@ class Workplace:
     ledger: Ledger
     clock: Clock
     redactor: Redactor
+    config: Path = Path("schedule.yaml")
+
+    @property
+    def file(self) -> Path:
+        """The schedule in use."""
+        return self.root / self.config
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +103,7 @@ async def run_slot(work: Workplace, request: Request) -> Result:
     job = project.load_job(request.job, settings.target)
     job.codec()
     slot = _slot(settings, request, work.clock.now())
+    request = dataclasses.replace(request, rehearsal=REHEARSAL in slot)  # also when it is only retried
     if request.kind == "scheduled" and (reason := work.ledger.reading(paused, request.job)) is not None:
         raise Refused(f"{request.job} is paused: {reason}; `overnight resume-job {request.job}`")
     with slot_lock(work.root, request.job, slot):
@@ -106,6 +114,7 @@ async def run_slot(work: Workplace, request: Request) -> Result:
             if ports.mailer.real:
                 request.confirm(ports.mailer.place)
             scope = await work.ledger.write(lambda connection: open_run(connection, opening, now, locked=True))
+            await work.ledger.write(lambda connection: reap(connection, now))
             return await _Attempt(work, request, settings, job, scope, ports).go()
         finally:
             await ports.close()
@@ -153,6 +162,7 @@ def _opening(work: Workplace, settings: JobSettings, job: Job[Any, Any], request
         config_hash=work.schedule.config_hash,
         retry_of=request.retry_of,
         rehearsal=request.rehearsal,
+        partial=bool(request.picked.only) or request.picked.limit is not None,
         run_id=request.run_id,
     )
 
@@ -176,8 +186,8 @@ class _Attempt:
         run = await self._run(log)
         batch = self._batch(run)
         log.info("run started", job=self.scope.job, slot=self.scope.slot, kind=self.request.kind)
-        async with self._signals(batch), kept_lease(self.work.ledger, self.scope, self.work.clock, batch._lose):  # noqa: SLF001
-            stopped = await self._items(batch)
+        async with kept_lease(self.work.ledger, self.scope, self.work.clock, batch._lose):  # noqa: SLF001
+            stopped = await self._interruptible(batch)
         if batch.fenced is not None:
             raise batch.fenced
         status = self._status(batch, stopped)
@@ -192,8 +202,18 @@ class _Attempt:
             duration=result.duration_s,
             **result.items,
         )
-        await self._tell(run, batch, stopped)
+        await self._tell(run, batch, stopped, result)
         return await self._reported(result)
+
+    async def _interruptible(self, batch: Batch) -> Stop | None:
+        working = asyncio.create_task(self._items(batch))
+        try:
+            with self._signals(batch, working):
+                return await working
+        except asyncio.CancelledError:
+            if not self.interrupted:
+                raise
+            return None  # `drain` is over; what was in flight stays pending
 
     async def _run(self, log: Any) -> Run:
         ledger, scope = self.work.ledger, self.scope
@@ -253,13 +273,21 @@ class _Attempt:
             await batch.work(self.request.picked, planning)
         finally:
             timer.cancel()
-        if planning is not None:
-            try:
-                await planning
-            except Stop as error:
-                return error
-            except ConfigError as error:
-                return Stop(str(error), code=error.code)
+        return await self._planning_ended(planning, batch) if planning is not None else batch.stopped
+
+    async def _planning_ended(self, planning: asyncio.Task[int], batch: Batch) -> Stop | None:
+        """Wait for the plan; a run that is to end does not, and the next one goes on planning."""
+        if batch.draining.is_set():
+            planning.cancel()
+        try:
+            await planning
+        except Stop as error:
+            return error
+        except ConfigError as error:
+            return Stop(str(error), code=error.code)
+        except asyncio.CancelledError:
+            if not planning.cancelled():
+                raise
         return batch.stopped
 
     def _planned(self, planning: asyncio.Task[int]) -> None:
@@ -271,24 +299,24 @@ class _Attempt:
         batch.stopped = Stop(f"the run took longer than its timeout of {limit}; the rest is pending", code="timeout")
         batch.drain()
 
-    @asynccontextmanager
-    async def _signals(self, batch: Batch) -> AsyncIterator[None]:
-        """The first SIGTERM or SIGINT drains the batch for `drain` seconds, the second ends it at once."""
-        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    @contextmanager
+    def _signals(self, batch: Batch, working: asyncio.Task[Stop | None]) -> Iterator[None]:
+        """The first signal drains the batch, for `drain` seconds at most; the second ends it at once."""
+        loop = asyncio.get_running_loop()
 
         def stop() -> None:
-            if self.interrupted or task is None:
+            if self.interrupted:
                 os._exit(130)  # every outcome so far is durable; what is in flight is resumed
             self.interrupted = True
             batch.drain()
-            loop.call_later(self.work.schedule.drain.total_seconds(), os._exit, 130)
+            loop.call_later(self.work.schedule.drain.total_seconds(), working.cancel)
 
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in ENDING:
             loop.add_signal_handler(number, stop)
         try:
             yield
         finally:
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number in ENDING:
                 loop.remove_signal_handler(number)
 
     def _status(self, batch: Batch, stopped: Stop | None) -> RunStatus:
@@ -297,7 +325,8 @@ class _Attempt:
         if self.interrupted:
             return "interrupted"
         counts = {name: batch.counts[name] for name in ("ok", "failed", "retry", "skipped", "unknown")}
-        return run_status(counts)
+        status = run_status(counts)
+        return "partial" if status == "ok" and batch.without_budget else status
 
     async def _result(self, batch: Batch, status: RunStatus, reason: str | None, started: float) -> Result:
         slot = await self.work.ledger.read(slot_of, self.scope.job, self.scope.slot)
@@ -319,15 +348,19 @@ class _Attempt:
             fallbacks=sum(self.ports.agent.fallbacks.values()),
         )
 
-    async def _tell(self, run: Run, batch: Batch, stopped: Stop | None) -> None:
+    async def _tell(self, run: Run, batch: Batch, stopped: Stop | None, result: Result) -> None:
         """Raise and settle the alerts of this run; a rehearsal wakes nobody."""
         if self.request.rehearsal:
             return
-        found = alerts.of_run(self.scope, batch.bugs, stopped, run.notices, self.ports.agent.notices)
+        if batch.without_budget:
+            run.warn("budget", f"no budget for {batch.without_budget} items: overnight budget raise $5, then retry")
+        agent = self.ports.agent
+        found = alerts.of_run(self.scope, batch.bugs, stopped, run.notices, agent.notices, agent.warnings)
         rate = await alerts.of_success_rate(
             self.work.ledger, self.work.schedule.alerts, self.scope.job, self.work.clock
         )
-        await self.ports.alerter.settle_run(self.scope.job, [*found, *rate])
+        worked, pending = result.items["total"], result.slot_items["pending"]
+        await self.ports.alerter.settle_run(self.scope.job, [*found, *rate], worked=worked, pending=pending)
 
     async def _reported(self, result: Result) -> Result:
         if self.request.rehearsal:

@@ -17,9 +17,10 @@ from sqlalchemy import RowMapping
 
 from overnight import __version__, logs
 from overnight.alerts import Alarm
+from overnight.budget import reap
 from overnight.errors import Refused
 from overnight.ledger.items import due_slots
-from overnight.ledger.runs import LEASE, Opening, held_leases, latest_run, paused
+from overnight.ledger.runs import LEASE, Opening, deaths, held_leases, latest_run, paused
 from overnight.liveness import HOST, ask_to_end, is_dead
 from overnight.occurrences import (
     Claim,
@@ -44,6 +45,7 @@ from overnight.triggers import Trigger
 
 STDERR = 2
 TOLD = (0, 3, 4, 130)  # exit codes of runs that are over, refused, or asked to end
+GIVE_UP = 3  # deaths in a row after which a slot is left alone: a crash loop costs money
 LOOK_EVERY = 60.0  # seconds: repairs a suspended machine, a stepped clock, and other processes' deaths
 
 
@@ -70,6 +72,7 @@ class Dispatcher:
                 waiting.add(decision.job)  # what is due later must not overtake it
         await self._queued()
         await self._sweep()
+        await self.work.ledger.write(lambda connection: reap(connection, self.work.clock.now()))
         await drain_spool(self.work.root, self.work.schedule)
         self.looked_at = self.work.clock.now()
 
@@ -106,10 +109,14 @@ class Dispatcher:
             return False  # no row yet: the next round looks again
         opening = self._opening(settings, decision.slot, decision.scheduled_for, now)
         claimed: Claim | None = await self.work.ledger.write(
-            lambda connection: claim(connection, decision, opening, now, settings.overlap)
+            lambda connection: claim(
+                connection, decision, opening, now, settings.overlap, lambda row: self._died(row, now)
+            )
         )
         if claimed is not None and claimed.run_id:
             self._spawn(decision.job, decision.slot, "--occurrence", claimed.id)
+        elif claimed is not None and claimed.skipped:
+            await self._alarm("missed", decision.job, f"{decision.job} {decision.slot} was skipped: {claimed.skipped}")
         elif claimed is not None and settings.overlap == "replace":
             await self._cancel_others(decision.job, now)
         return True
@@ -124,10 +131,9 @@ class Dispatcher:
             "occurrence not run", job=decision.job, slot=decision.slot, status=decision.action, reason=decision.reason
         )
         if decision.action == "missed":
-            remedy, work = f"overnight run {decision.job} --slot {decision.slot}", self.work
+            remedy = f"overnight run {decision.job} --slot {decision.slot}"
             message = f"{decision.job} of {decision.slot} was not run: {decision.reason}; {remedy}"
-            async with operator_alerts(work.root, work.schedule, work.ledger, work.clock) as alerter:
-                await alerter.raise_all([Alarm("missed", decision.job, message)])
+            await self._alarm("missed", decision.job, message)
 
     async def _cancel_others(self, job: str, now: datetime) -> None:
         for row in await self.work.ledger.read(running, job, now):
@@ -144,17 +150,41 @@ class Dispatcher:
                 self._spawn(row["job"], row["slot"], "--occurrence", row["id"])
 
     async def _sweep(self) -> None:
-        """Take up slots whose run died or was interrupted, and deferred items whose time has come."""
-        now = self.work.clock.now()
-        busy = set(self.children.values())
-        slots = {(row["job"], row["slot"]) for row in await self.work.ledger.read(held_leases) if self._died(row, now)}
-        for left in (interrupted, lambda connection: due_slots(connection, now)):
-            slots.update(await self.work.ledger.read(left))
-        for job, slot in sorted(slots - busy):
-            if job not in self.work.schedule.jobs or REHEARSAL in slot:
-                continue
-            if await self.work.ledger.read(paused, job) is None:
-                self._spawn(job, slot, "--slot", slot, "--sweep")
+        """Go on with slots whose run died or was interrupted, and take up deferred items whose time has come."""
+        now, busy = self.work.clock.now(), set(self.children.values())
+        held = await self.work.ledger.read(held_leases)
+        left = {(row["job"], row["slot"]) for row in held if self._died(row, now)}
+        left.update(await self.work.ledger.read(interrupted))
+        for job, slot in sorted(left - busy):
+            if await self._may_sweep(job, slot) and await self._may_go_on(job, slot, now):
+                self._spawn(job, slot, "--slot", slot, "--sweep", "rest")
+        for job, slot in sorted(set(await self.work.ledger.read(due_slots, now)) - left - busy):
+            if await self._may_sweep(job, slot):
+                self._spawn(job, slot, "--slot", slot, "--sweep", "deferred")
+
+    async def _may_sweep(self, job: str, slot: str) -> bool:
+        known = job in self.work.schedule.jobs and REHEARSAL not in slot
+        return known and await self.work.ledger.read(paused, job) is None
+
+    async def _may_go_on(self, job: str, slot: str, now: datetime) -> bool:
+        """Whether a dead run is continued: not one for some items only, not too late, and not for ever."""
+        newest_run = await self.work.ledger.read(latest_run, job, slot)
+        if newest_run is None or newest_run["partial"]:
+            return False
+        remedy = f"overnight resume {newest_run['id']}"
+        if now - newest_run["scheduled_for"] > self.work.schedule.jobs[job].max_age:
+            await self._alarm("missed", job, f"the rest of {job} {slot} is older than max_age: {remedy}")
+            return False
+        if await self.work.ledger.read(deaths, job, slot) >= GIVE_UP:
+            died = f"{job} {slot} killed its process {GIVE_UP} times in a row and is left alone"
+            await self._alarm("gave_up", job, f"{died}; to see why: {remedy}")
+            return False
+        return True
+
+    async def _alarm(self, rule: str, job: str, message: str) -> None:
+        work = self.work
+        async with operator_alerts(work.root, work.schedule, work.ledger, work.clock) as alerter:
+            await alerter.raise_all([Alarm(rule, job, message)])
 
     def _died(self, row: RowMapping, now: datetime) -> bool:
         names = ("job", "slot", "host", "pid", "until")
@@ -181,7 +211,7 @@ class Dispatcher:
             task.add_done_callback(lambda done: self.children.pop(done, None))
 
     async def _child(self, job: str, slot: str, arguments: Sequence[str]) -> None:
-        config = str(self.work.root / "schedule.yaml")
+        config = str(self.work.file)
         command = (sys.executable, "-m", "overnight", "--config", config, "run", job, "--yes", *arguments)
         # A session of its own: Ctrl-C in the terminal reaches us alone, and we pass it on in order. What the run says
         # goes to stderr: stdout is for our own answer.
@@ -202,14 +232,13 @@ class Dispatcher:
 
     async def _tell_death(self, job: str, slot: str, code: int) -> None:
         """A run that ended by itself has told what was wrong; nobody else tells of one that could not."""
-        row, work = await self.work.ledger.read(latest_run, job, slot), self.work
+        row = await self.work.ledger.read(latest_run, job, slot)
         if row is not None and row["status"] == "running":
             message = (
                 f"the process of {job} {slot} ended with {code} before its run was over; the slot is taken up again "
                 f"within a minute; to see why: overnight run {job} --slot {slot}"
             )
-            async with operator_alerts(work.root, work.schedule, work.ledger, work.clock) as alerter:
-                await alerter.raise_all([Alarm("died", job, message)])
+            await self._alarm("died", job, message)
 
 
 def _start_if_free(connection: Any, row: RowMapping, opening: Opening, now: datetime) -> bool:
@@ -253,7 +282,7 @@ async def serve(work: Workplace, host: str, port: int) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _stopping(stop, wake))
-    alarm, watch = AlarmClock(wake.set), Watch(work.root / "schedule.yaml")
+    alarm, watch = AlarmClock(wake.set), Watch(work.file)
     alarm.set(_triggers(work.schedule))
     alarm.start()
     async with serving(work, dispatcher, lambda: watch.problem, host, port) as url:

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import count
@@ -82,12 +82,12 @@ def open_tasks(run: HasTasks) -> Iterator[Task]:
         yield Task(row["id"], row["role"], row["title"], row["body"])
 
 
-def import_file(ledger: Ledger, path: Path, now: datetime) -> Imported:
+def import_file(ledger: Ledger, path: Path, now: datetime, roles: Collection[str] | None = None) -> Imported:
     """Take the tasks of a JSONL file into the queue; a task that was taken once is not taken again.
 
-    Raises ConfigError when the file cannot be read at all.
+    With `roles`, a line that names another role is wrong. Raises ConfigError when the file cannot be read at all.
     """
-    good, problems = _parsed(path)
+    good, problems = _parsed(path, roles)
     added = ledger.writing(lambda connection: add(connection, good, path.name, now))
     return Imported(added, len(good) - added, tuple(problems))
 
@@ -109,13 +109,18 @@ def listing(connection: Connection, state: str | None = None) -> Sequence[RowMap
     return connection.execute(query).mappings().all()
 
 
+def state_of(connection: Connection, task_id: str) -> str | None:
+    """`open`, `done` or `cancelled`; None when there is no such task."""
+    return connection.execute(select(task.c.state).where(task.c.id == task_id)).scalar_one_or_none()
+
+
 def close(connection: Connection, task_id: str, state: str, now: datetime) -> bool:
     """Set an open task to `done` or `cancelled`; False when there is no such open task."""
     changed = update(task).where(task.c.id == task_id, task.c.state == "open").values(state=state, done_at=now)
     return bool(connection.execute(changed).rowcount)
 
 
-def _parsed(path: Path) -> tuple[list[NewTask], list[str]]:
+def _parsed(path: Path, roles: Collection[str] | None) -> tuple[list[NewTask], list[str]]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -125,11 +130,17 @@ def _parsed(path: Path) -> tuple[list[NewTask], list[str]]:
         if not line.strip():
             continue
         try:
-            good.append(NewTask.model_validate_json(line))
+            new = NewTask.model_validate_json(line)
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"]) or "line"
             problems.append(f"{path.name}:{number}: {where}: {first['msg']}")
+            continue
+        if roles is None or new.role in roles:
+            good.append(new)
+        else:
+            known = ", ".join(roles) or "none"
+            problems.append(f"{path.name}:{number}: role: schedule.yaml has no role {new.role!r}; it has {known}")
     return good, problems
 
 

@@ -12,11 +12,11 @@ from overnight.agent import Agent
 from overnight.batch import Batch, Picked
 from overnight.budget import Budgets, Caps
 from overnight.clock import Clock
+from overnight.dependency import Dependencies
 from overnight.effects import Effects
 from overnight.jobs import Job, Options
 from overnight.ledger import Ledger
 from overnight.ledger.runs import Opening, open_run, previous_slot
-from overnight.limits import Limits
 from overnight.mail import Mailer, MailSettings
 from overnight.model import Models
 from overnight.outcome import Outcome, Scope
@@ -95,7 +95,7 @@ async def _run(
 async def _job_run(
     place: Place, ledger: Ledger, mailer: Mailer, scope: Scope, now: datetime, params: Mapping[str, Any]
 ) -> Run:
-    limits = Limits({}, place.clock)
+    api = Dependencies({}, place.clock).of("anthropic")
     roles = Roles(place.folder, _AnyRole())
     budgets = Budgets(ledger, place.clock, ZONE, Caps())
     return Run(
@@ -106,7 +106,7 @@ async def _job_run(
         zone=ZONE,
         clock=place.clock,
         ledger=ledger,
-        asks=Agent(ledger, place.script, roles, budgets, limits, place.clock),
+        asks=Agent(ledger, place.script, roles, budgets, api, place.clock),
         post=mailer,
         log=logs.get(),
         previous=await ledger.read(previous_slot, scope.job, now),

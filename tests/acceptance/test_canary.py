@@ -11,12 +11,11 @@ import sqlite3
 import subprocess
 from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 
-from tests.acceptance.conftest import COMMAND, Project
+from tests.acceptance.conftest import COMMAND, ModelBooks, Project
 
 pytestmark = pytest.mark.slow
 
@@ -146,7 +145,7 @@ def everything(project: Project) -> Iterator[tuple[str, str]]:
     with closing(sqlite3.connect(project.root / "var" / "overnight.db")) as connection:
         tables = [row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         for table in tables:
-            rows = connection.execute(f"SELECT * FROM {table}")  # noqa: S608  the ledger's own tables
+            rows = connection.execute(f"SELECT * FROM {table}")  # noqa: S608  our own tables
             columns = [each[0] for each in rows.description]
             for row in rows:
                 yield from ((f"{table}.{name}", str(cell)) for name, cell in zip(columns, row, strict=True))
@@ -215,12 +214,23 @@ def test_the_log_the_reports_and_the_alerts_do_tell_what_happened(site: Project)
 )
 def test_no_secret_comes_out_of_a_wrong_address(site: Project, canaries: dict[str, str], wrong: str) -> None:
     write_env(site, wrong.format(canaries["password"]), canaries)
-    for command in [("validate",), ("--json", "validate"), ("doctor",), ("--json", "doctor"), ("run", "leaky", "--yes")]:
+    for command in [
+        ("validate",),
+        ("--json", "validate"),
+        ("doctor",),
+        ("--json", "doctor"),
+        ("run", "leaky", "--yes"),
+    ]:
         assert not holds(call(site, *command), canaries), command
 
 
-def test_no_secret_comes_out_of_a_task_whose_title_has_it(site: Project, canaries: dict[str, str]) -> None:
+def test_no_secret_comes_out_of_a_task_whose_title_has_it(
+    site: Project, fake_model: ModelBooks, canaries: dict[str, str]
+) -> None:
     """Titles are stored and listed as somebody wrote them; what the engine says of its work on them is cleaned."""
+    site.env |= fake_model.env
+    fake_model.faults({"fault": {"kind": "status", "code": 400, "message": f"bad header: {canaries['token']}"}})
+    (site.root / "content" / "tasks.jsonl").write_text("", encoding="utf-8")
     title = f"Why does {canaries['token']} not work?"
     call(site, "tasks", "add", title, "--role", "analyst", "--body", f"The key is {canaries['key']}.")
     texts = [call(site, "run", "nightly_agents", "--yes"), call(site, "--json", "show", "nightly_agents")]
@@ -230,5 +240,5 @@ def test_no_secret_comes_out_of_a_task_whose_title_has_it(site: Project, canarie
 
 
 def test_the_tasks_file_of_a_project_is_no_way_out(site: Project, canaries: dict[str, str]) -> None:
-    Path(site.root / "content" / "tasks.jsonl").write_text(f'{{"role": "{canaries["token"]}"}}\n', encoding="utf-8")
+    (site.root / "content" / "tasks.jsonl").write_text(f'{{"role": "{canaries["token"]}"}}\n', encoding="utf-8")
     assert not holds(call(site, "run", "nightly_agents", "--yes"), canaries)

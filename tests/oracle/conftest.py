@@ -21,6 +21,7 @@ from overnight.ledger import Ledger
 HERE = Path(__file__).parent
 COMMAND = Path(sys.executable).with_name("overnight")
 PATIENCE = 120.0  # seconds for one command of a worker
+TABLES = ("call", "item", "slot", "run")
 JOBS = ("east", "west")
 
 SCHEDULE = """\
@@ -54,11 +55,13 @@ class Server:
         self._read = 0
         self._entries: dict[str, dict[str, Any]] = {}
         self._older: set[str] = set()
+        self._before: dict[str, int] = {}
 
     def start(self, faults: Sequence[Mapping[str, Any]]) -> None:
         """Begin a new part of the bill, under these faults."""
         self._update()
         self._older = set(self._entries)
+        self._before = self._requests()
         self._ask("faults", json.dumps(faults).encode())
 
     def bill(self) -> list[dict[str, Any]]:
@@ -70,6 +73,11 @@ class Server:
     def billed(self) -> int:
         """Their sum in nano-USD."""
         return sum(entry["cost_nano"] for entry in self.bill())
+
+    def posts(self) -> dict[str, int]:
+        """How many questions got which status since the start of the part."""
+        counts = {status: count - self._before.get(status, 0) for status, count in self._requests().items()}
+        return {status: count for status, count in counts.items() if count}
 
     def close(self) -> None:
         """End it."""
@@ -83,9 +91,13 @@ class Server:
         self._read += len(lines) + bool(lines)
         self._entries |= {entry["request_id"]: entry for entry in map(json.loads, lines.splitlines())}
 
-    def _ask(self, what: str, body: bytes | None = None) -> None:
-        with urllib.request.urlopen(f"{self.url}/_fake/{what}", body) as answer:
-            answer.read()
+    def _requests(self) -> dict[str, int]:
+        counts: dict[str, int] = self._ask("requests").get("/v1/messages", {})
+        return counts
+
+    def _ask(self, what: str, body: bytes | None = None) -> Any:
+        with urllib.request.urlopen(f"{self.url}/_fake/{what}", body) as answer:  # noqa: S310  our own server
+            return json.load(answer)
 
 
 class Worker:
@@ -140,7 +152,7 @@ class Books:
 
     def sums(self) -> dict[str, int]:
         """The same money, as each table has it; nano-USD."""
-        parts = {table: f"SELECT sum(cost_nano) FROM {table}" for table in ("call", "item", "slot", "run")}
+        parts = {table: f"SELECT sum(cost_nano) FROM {table}" for table in TABLES}  # noqa: S608
         parts["day"] = "SELECT sum(settled_nano) FROM budget WHERE scope LIKE 'day:%'"
         return {name: self.number(query) for name, query in parts.items()}
 

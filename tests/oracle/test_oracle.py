@@ -68,8 +68,8 @@ class Mix:
 
     @classmethod
     def of(cls, seed: int) -> "Mix":
-        """Every second mix has known outcomes only; half of these have a cap of a hundred worst cases and more."""
-        dice = random.Random(seed)
+        """Every second mix has known outcomes only; a third of these has a cap of more than a hundred worst cases."""
+        dice = random.Random(seed)  # noqa: S311  a seed that can be replayed
         certain = seed % 2 == 0
         kinds = dice.sample(CERTAIN if certain else CERTAIN + UNCERTAIN, dice.randint(1, 4))
         if not certain:
@@ -80,11 +80,11 @@ class Mix:
             for kind in kinds
         ]
         if certain:
-            return cls(faults, certain, cap="$0.03" if seed % 4 else "$0.125" if _repaired(kinds) else "$0.07")
+            return cls(faults, certain, cap="$0.03" if seed % 6 else "$0.125" if _repaired(kinds) else "$0.07")
         return cls(
             faults,
             certain,
-            cap=dice.choice(("$0.03", "$0.08", "$5")),
+            cap=dice.choice(("$0.03", "$0.06", "$5")),
             models=dice.choice(("claude-haiku-5-5", "claude-haiku-5-5, claude-sonnet-5-5")),
             per_run=dice.choice(("", "$0.02")),
             hurried=dice.choice((None, seed)),
@@ -135,7 +135,7 @@ def test_a_mix(seed: int, rig: Rig, tmp_path: Path) -> None:
             assert unknown == 0
             largest = max(each["largest"] for each in said)
             assert booked > mix.cap_nano - largest, "a call was refused that would have fitted"
-            assert seed % 4 or (largest <= mix.cap_nano / 100 and booked >= mix.cap_nano * 97 / 100)
+            assert seed % 6 or (largest <= mix.cap_nano / 100 and booked >= mix.cap_nano * 97 / 100)
             assert sum(each["warnings"] for each in said) == 1
         _ask_again(rig, root, said)
         assert rig.server.billed() == billed

@@ -25,6 +25,7 @@ from typing import Annotated, Any
 from annotated_types import MinLen
 
 from overnight import logs
+from overnight.budget import reap
 from overnight.errors import Deferred, OvernightError, Skip
 from overnight.ledger import Ledger
 from overnight.ledger.items import plan
@@ -34,6 +35,7 @@ from overnight.outcome import Scope
 from overnight.ports import Ports, open_ports
 from overnight.pricing import worst
 from overnight.redact import Redactor
+from overnight.retry import Retry
 from overnight.schedule import load
 
 SPEED = 1000
@@ -67,7 +69,7 @@ class FastClock:
         return time.monotonic() * SPEED
 
     def random(self) -> float:
-        return random.random()
+        return random.random()  # noqa: S311  jitter
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(max(seconds, 0) / SPEED)
@@ -100,22 +102,28 @@ class Desk:
     ends: Counter[str] = field(default_factory=Counter)
     answered: list[str] = field(default_factory=list)
     believed: int = 0
+    patience: int = PATIENCE
 
     @classmethod
-    def open(cls, root: str, job: str, epoch: float, *, deadline: float | None = None) -> "Desk":
+    def open(cls, root: str, job: str, epoch: float, *, deadline: float | None = None, attempts: int = 3) -> "Desk":
         clock = FastClock(epoch)
         schedule = load(Path(root) / "schedule.yaml", os.environ)
         ledger = Ledger.open(schedule.ledger, root=Path(root), clock=clock)
         ports = open_ports(Path(root), schedule, schedule.jobs[job], ledger, clock)
         model = ports.agent.model if deadline is None else Model.open(schedule.environ, clock=clock, deadline=deadline)
         ports.agent.model = watched = Watched(model)
+        ports.agent.retry = Retry(attempts)
         day = DAY.date().isoformat()
         opening = Opening(job, day, "manual", DAY, day, day, "here", os.getpid(), "1", "h")
         scope = ledger.writing(lambda connection: open_run(connection, opening, clock.now(), locked=True))
+        ledger.writing(lambda connection: reap(connection, clock.now()))
         return cls(ledger, ports, scope, clock, watched)
 
-    async def work(self, keys: list[str], callers: int, *, hurried: int | None = None) -> dict[str, Any]:
-        """Ask for all keys; with `hurried`, a seed, some callers give up in the middle."""
+    async def work(
+        self, keys: list[str], callers: int, *, hurried: int | None = None, patience: int = PATIENCE
+    ) -> dict[str, Any]:
+        """Ask for all keys, a deferred one up to `patience` times; with `hurried`, a seed, some callers give up."""
+        self.patience = patience
         rows = [(number, key, "{}") for number, key in enumerate(keys)]
         await self.ledger.write(lambda connection: plan(connection, self.scope, rows))
         waiting = iter(keys)
@@ -125,7 +133,7 @@ class Desk:
             "answered": self.answered,
             "believed": self.believed,
             "largest": self.watched.largest,
-            "warnings": sum("nearly spent" in notice for notice in self.ports.agent.notices),
+            "warnings": sum("nearly spent" in notice for notice in self.ports.agent.warnings),
         }
 
     async def close(self) -> None:
@@ -134,7 +142,7 @@ class Desk:
 
     async def _caller(self, waiting: Any, hurried: int | None) -> None:
         for key in waiting:
-            dice = random.Random(f"{hurried}/{key}")
+            dice = random.Random(f"{hurried}/{key}")  # noqa: S311  a seed that can be replayed
             limit = dice.random() * 0.1 if hurried is not None and dice.random() < 0.2 else None
             try:
                 async with asyncio.timeout(limit):
@@ -160,11 +168,9 @@ class Desk:
 
     async def _answer(self, key: str) -> str:
         scope = dataclasses.replace(self.scope, key=key)
-        for _ in range(PATIENCE):
+        for _ in range(self.patience):
             try:
-                answer = await self.ports.agent.ask(
-                    scope, "witness", data={"id": key, "report": TEXT}, output=Findings
-                )
+                answer = await self.ports.agent.ask(scope, "witness", data={"id": key, "report": TEXT}, output=Findings)
             except Deferred as error:
                 self.ends["deferred"] += 1
                 await self.clock.sleep(min(error.after or LONGEST, LONGEST))
@@ -188,7 +194,7 @@ async def serve() -> None:
                 assert desk is not None
                 await desk.close()
                 desk, said = None, {}
-        print(json.dumps(said), flush=True)
+        print(json.dumps(said), flush=True)  # noqa: T201  the protocol
 
 
 if __name__ == "__main__":

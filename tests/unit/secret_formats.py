@@ -280,8 +280,10 @@ LINES = {
     "splunk": ("Authorization: Splunk ⟨⟩", "{h8}-{h4}-{h4}-{h4}-{h12}"),
     "okta": ("Authorization: SSWS 00⟨⟩", "{w40}"),
     "aws signature": (
-        "Authorization: AWS4-HMAC-SHA256 Credential=X/20261122/us-east-1/s3/aws4_request, "
-        "SignedHeaders=host, Signature=⟨⟩",
+        (
+            "Authorization: AWS4-HMAC-SHA256 Credential=X/20261122/us-east-1/s3/aws4_request, "
+            "SignedHeaders=host, Signature=⟨⟩"
+        ),
         "{h64}",
     ),
     "digest": ('Authorization: Digest username="ann", realm="x", response="⟨⟩", uri="/"', "{h32}"),
@@ -298,8 +300,10 @@ LINES = {
     "gitlab session": ("_gitlab_session=⟨⟩", "{h32}"),
     "csrf": ("csrf_token=⟨⟩", "{A64}"),
     "presigned s3": (
-        "GET https://b.s3.eu-west-1.example.org/k?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Date=20261122T070000Z"
-        "&X-Amz-Expires=900&X-Amz-SignedHeaders=host&X-Amz-Signature=⟨⟩",
+        (
+            "GET https://b.s3.eu-west-1.example.org/k?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Date=20261122T070000Z"
+            "&X-Amz-Expires=900&X-Amz-SignedHeaders=host&X-Amz-Signature=⟨⟩"
+        ),
         "{h64}",
     ),
     "presigned s3 session": ("https://b.s3.example.org/k?X-Amz-Security-Token=⟨q⟩&X-Amz-Date=1", "{b200}"),
@@ -357,7 +361,10 @@ LINES = {
     "zapier hook": ("https://hooks.zapier.com/hooks/catch/⟨⟩/", "{d7}/{l7}{l7}"),
     "pem": ("-----BEGIN PRIVATE KEY-----\n⟨⟩\n-----END PRIVATE KEY-----", "{b64}\n{b64}\n{b40}"),
     "pem rsa": ("-----BEGIN RSA PRIVATE KEY-----\n⟨⟩\n-----END RSA PRIVATE KEY-----", "{b64}\n{b64}\n{b40}"),
-    "pem escaped": ('"private_key": "-----BEGIN PRIVATE KEY-----\\n⟨⟩\\n-----END PRIVATE KEY-----\\n"', "{b64}\\n{b64}"),
+    "pem escaped": (
+        '"private_key": "-----BEGIN PRIVATE KEY-----\\n⟨⟩\\n-----END PRIVATE KEY-----\\n"',
+        "{b64}\\n{b64}",
+    ),
     "pem openssh": ("-----BEGIN OPENSSH PRIVATE KEY-----\n⟨⟩\n-----END OPENSSH PRIVATE KEY-----", "{b70}\n{b70}"),
     "pem cut off": ("-----BEGIN EC PRIVATE KEY-----\n⟨⟩", "{b64}\n{b20}"),
     "pgp": ("-----BEGIN PGP PRIVATE KEY BLOCK-----\n\n⟨⟩\n-----END PGP PRIVATE KEY BLOCK-----", "{b64}\n{b64}"),
@@ -488,6 +495,15 @@ INNOCENT = (
     "token_type=bearer expires_in={d4}",
     "secret_name=prod/site/db version={d1}",
     "x-api-key header is missing on request {d3}",
+    "npm_package_version={d1}.{d2}.{d1} npm_config_user_agent=npm/10.{d1}.0",
+    "deployed access-production-db-2026-11-{d2} in eu-west-{d1}",
+    "GET /static/ico-16x16-transparent-{d4}.png 200",
+    "hf_hub_download took {d2} s for model-{d3}-of-00007.safetensors",
+    "pypi-publish-2026-11-{d2} finished, sk-learn-contrib-{d1}-{d1} installed",
+    "Author: Side Effects of Design in {d4}, inside the session hall",
+    "discord: {d3} members online; twitter: page {d2}",
+    "unit_test_of_something_long_{d4} passed, my_live_page_of_2026_11_{d2} is up",
+    "PWD=/srv/site-{d3} HOME=/root SHLVL=1",
 )
 
 
@@ -506,7 +522,7 @@ def names() -> list[str]:
 
 def secrets(seed: int, each: int) -> Iterator[Sample]:
     """Draw `each` lines of every kind of secret."""
-    rng = random.Random(seed)  # noqa: S311  sham secrets, the same ones for the same seed
+    rng = random.Random(seed)  # noqa: S311  sham secrets, the same for the same seed
     for _ in range(each):
         yield from (_carried(kind, rng) for kind in TOKENS)
         yield from (_spelled(key, rng) for key in KEYS)
@@ -515,7 +531,7 @@ def secrets(seed: int, each: int) -> Iterator[Sample]:
 
 def innocent(seed: int, each: int) -> Iterator[str]:
     """Draw `each` lines of every kind that holds no secret."""
-    rng = random.Random(seed)  # noqa: S311
+    rng = random.Random(seed)  # noqa: S311  sham secrets, the same for the same seed
     for _ in range(each):
         yield from (_filled(template, rng).replace("{{", "{").replace("}}", "}") for template in INNOCENT)
 

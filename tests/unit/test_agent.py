@@ -16,13 +16,13 @@ from sqlalchemy import select
 
 from overnight.agent import Agent, Answer
 from overnight.budget import Budgets, Caps
+from overnight.dependency import Dependencies
 from overnight.errors import Deferred, Fenced, Invalid, OvernightError, Permanent, Skip, Stop
 from overnight.fake_model import FakeModel, serve
 from overnight.ledger import Ledger
 from overnight.ledger.items import plan
 from overnight.ledger.runs import Opening, open_run
 from overnight.ledger.tables import budget, call, item, lease, run, slot
-from overnight.limits import Limits
 from overnight.model import Model, ModelReply, ModelRequest
 from overnight.outcome import Scope
 from overnight.pricing import NANO, Usage
@@ -84,7 +84,7 @@ class Bench:
         ports: dict[str, Any] = {
             "model": Model.open(environ, clock=self.clock, deadline=5),
             "budgets": Budgets(self.ledger, self.clock, ZoneInfo("UTC"), self.caps),
-            "limits": Limits({}, self.clock),
+            "api": Dependencies({}, self.clock).of("anthropic"),
             "ledger": self.ledger,
             "roles": Roles(self.root, {"editor": Role("editor", self.models, max_tokens=300)}),
         }
@@ -438,8 +438,7 @@ async def test_a_warning_is_given_once_when_the_budget_is_nearly_spent(tmp_path:
         agent = bench.agent()
         for number in range(12):
             await bench.ask(agent, data={"n": number}, fallback=PLAIN)
-        assert agent.notices[0] == "the budget of 2026-11-22 is nearly spent"
-        assert len([notice for notice in agent.notices if "nearly spent" in notice]) == 1
+        assert agent.warnings == ["the budget of 2026-11-22 is nearly spent"]
 
 
 async def test_an_unknown_model_stops_before_anything_is_reserved(tmp_path: Path) -> None:

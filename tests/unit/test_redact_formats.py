@@ -1,4 +1,4 @@
-"""Redaction against shapes it has not been shown: drawn anew from a seed, secrets of many vendors and innocent lines."""
+"""Redaction against shapes it has not been shown: secrets of many vendors and innocent lines, drawn from a seed."""
 
 import time
 from collections import Counter

@@ -1,11 +1,13 @@
 """`run.once`: a value that a whole slot shares, paid for once."""
 
 import asyncio
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from structlog.testing import CapturingLogger
 
 from overnight import Run, job
 from overnight import run as run_module
@@ -15,6 +17,8 @@ from overnight.jobs import Options
 from overnight.ledger import Ledger
 from overnight.ledger.tables import item, once, seen
 from tests.slots import NOW, ManualClock, begin, open_ledger, rows, run_in
+
+HERE = Path(__file__).resolve()
 
 
 @dataclass(frozen=True)
@@ -200,6 +204,21 @@ async def test_a_value_that_never_comes_stops_the_run(
     monkeypatch.setattr(run_module, "ONCE", 0.02)
     with pytest.raises(Stop, match=r"once edition: took longer than 0\.02 s"):
         await fresh(ledger, tmp_path).once(edition)
+
+
+async def test_a_bug_of_the_jobs_is_logged_with_its_traceback_and_names_the_line(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    async def edition(run: Run) -> str:
+        return str(len(run.params["stories"]))
+
+    line = edition.__code__.co_firstlineno + 1
+    log = CapturingLogger()
+    with pytest.raises(Stop, match=rf"once edition: KeyError: 'stories' \({HERE.name}:{line}\)"):
+        await dataclasses.replace(fresh(ledger, tmp_path), root=HERE.parent, log=log).once(edition)
+    [call] = log.calls
+    assert (call.method_name, call.args, call.kwargs["name"]) == ("exception", ("once has a bug",), "edition")
+    assert call.kwargs["exc_info"].__traceback__ is not None
 
 
 async def test_an_item_that_gives_up_does_not_take_the_value_from_the_others(ledger: Ledger, tmp_path: Path) -> None:

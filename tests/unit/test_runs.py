@@ -20,7 +20,7 @@ from overnight.ledger.runs import (
     paused,
     previous_slot,
     recent_runs,
-    run_of,
+    runs_like,
     seen_by_others,
 )
 from overnight.ledger.tables import lease, occurrence, run
@@ -71,7 +71,7 @@ def test_who_has_the_lock_takes_over_and_the_dead_run_is_marked(ledger: Ledger) 
     first = begin(ledger)
     second = begin(ledger)
     assert (first.fence, second.fence) == (1, 2)
-    dead = ledger.reading(run_of, first.run_id)
+    [dead] = ledger.reading(runs_like, first.run_id)
     assert dead is not None
     assert (dead["status"], dead["reason"], dead["ended_at"]) == ("interrupted", "its process died", NOW)
 
@@ -114,11 +114,10 @@ def test_run_ids_sort_by_start_and_are_found_by_their_beginning(ledger: Ledger, 
     clock.move(60)
     later = begin(ledger, slot="2026-11-23")
     assert new_run_id(NOW) < new_run_id(NOW + timedelta(seconds=1))
-    found = ledger.reading(run_of, scope.run_id[:16])
-    assert found is not None
-    assert found["id"] == scope.run_id
-    assert ledger.reading(run_of, "r_nothing") is None
-    assert ledger.reading(run_of, "r%") is None, "a wildcard is no wildcard"
+    assert [row["id"] for row in ledger.reading(runs_like, scope.run_id[:16])] == [scope.run_id]
+    assert [row["id"] for row in ledger.reading(runs_like, "r_")] == [later.run_id, scope.run_id]
+    assert ledger.reading(runs_like, "r_nothing") == []
+    assert ledger.reading(runs_like, "r%") == [], "a wildcard is no wildcard"
     newest = ledger.reading(latest_run, "greet")
     assert newest is not None
     assert newest["id"] == later.run_id
@@ -150,6 +149,8 @@ def test_what_other_slots_have_seen_does_not_include_this_one(ledger: Ledger) ->
     assert ledger.reading(seen_by_others, "greet", SLOT, "stories") == {"c"}
     assert ledger.reading(seen_by_others, "greet", "2026-11-23", "stories") == {"a", "b"}
     assert ledger.reading(seen_by_others, "greet", "2026-11-24", "pictures") == set()
+    rehearsed = ledger.reading(seen_by_others, "greet", f"{SLOT}~abc", "stories")
+    assert rehearsed == {"c"}, "a rehearsal sees what its edition saw"
 
 
 def test_what_is_not_there_is_none(ledger: Ledger) -> None:

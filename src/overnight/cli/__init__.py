@@ -17,6 +17,8 @@ from overnight.errors import ConfigError, OvernightError, Refused
 
 COMMANDS = {
     "alerts": "look:alerts_",
+    "budget": "budget:budget",
+    "cancel": "settle:cancel",
     "costs": "report:costs",
     "demo": "start:demo",
     "doctor": "start:doctor",
@@ -33,6 +35,7 @@ COMMANDS = {
     "runs": "look:runs",
     "schema": "times:schema",
     "serve": "serve:serve",
+    "settle": "settle:settle",
     "show": "look:show",
     "subscribers": "subscribers:subscribers",
     "tasks": "tasks:tasks",
@@ -42,13 +45,15 @@ COMMANDS = {
 
 SECTIONS = {
     "Begin": ("demo", "init", "doctor", "validate", "schema"),
-    "Run": ("run", "retry", "resume", "preview", "serve", "tick", "pause", "resume-job"),
-    "Look": ("next", "runs", "show", "report", "costs", "alerts"),
+    "Run": ("run", "retry", "resume", "cancel", "settle", "preview", "serve", "tick", "pause", "resume-job"),
+    "Look": ("next", "runs", "show", "report", "costs", "budget", "alerts"),
     "Data": ("subscribers", "tasks", "fake-model"),
 }
 
 SHORT = {
     "alerts": "What is wrong now.",
+    "budget": "What may still be spent today, and more of it.",
+    "cancel": "Ask a run to end.",
     "costs": "What was spent, by job, model, role or day.",
     "demo": "Run the three jobs here and now: no account, no keys.",
     "doctor": "Check this machine and this project, with a remedy on each line.",
@@ -65,12 +70,16 @@ SHORT = {
     "runs": "The newest runs.",
     "schema": "The JSON Schema of schedule.yaml, for editors.",
     "serve": "Run what is due, for ever.",
+    "settle": "Say whether a mail of unknown fate was sent.",
     "show": "A run with its items, or one item with everything known of it.",
     "subscribers": "Who receives the mail.",
     "tasks": "The queue that agents work through.",
     "tick": "Run what is due once, for cron or a systemd timer.",
     "validate": "Check schedule.yaml and say everything that is wrong.",
 }
+
+
+COMMON = ("--json", "-q", "--quiet", "-v", "--verbose")  # no subcommand has options of these names
 
 
 class Commands(click.Group):
@@ -111,7 +120,14 @@ def cli(ctx: click.Context, config: Path | None, *, as_json: bool, quiet: bool, 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command and leave with its exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    sys.exit(_guarded(arguments))
+    sys.exit(_guarded(common_first(arguments)))
+
+
+def common_first(arguments: list[str]) -> list[str]:
+    """The same arguments with the flags of every command in front, wherever before `--` they were written."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    before, after = arguments[:end], arguments[end:]
+    return [word for word in before if word in COMMON] + [word for word in before if word not in COMMON] + after
 
 
 def _guarded(arguments: list[str]) -> int:  # noqa: PLR0911  a table: one kind of ending, one code

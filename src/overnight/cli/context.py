@@ -77,7 +77,7 @@ class Cli:
         from overnight.runner import Workplace  # noqa: PLC0415
 
         self.start_logs()
-        return Workplace(self.root, self.schedule, self.ledger, self.clock, self.redactor)
+        return Workplace(self.root, self.schedule, self.ledger, self.clock, self.redactor, self.path)
 
     def start_logs(self) -> None:
         """Log to stderr (readable on a terminal, JSON elsewhere) and to var/log/overnight.jsonl.

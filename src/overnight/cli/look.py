@@ -1,34 +1,40 @@
 """`runs`, `show` and `alerts`: what happened."""
 
-from typing import Any
+from typing import Any, get_args
+from zoneinfo import ZoneInfo
 
 import click
 
 from overnight.alerts import firing
 from overnight.budget import dollars
 from overnight.cli.context import Cli, pass_cli
+from overnight.cli.found import found_run, has_died
 from overnight.cli.progress import told
-from overnight.cli.run import found_run
 from overnight.clock import iso
 from overnight.errors import ConfigError
 from overnight.ledger.calls import calls_of, shared_calls_of
 from overnight.ledger.items import items_of
 from overnight.ledger.runs import effects_of, item_of, recent_runs, slot_of
+from overnight.outcome import RunStatus
 
 MOST = 50  # finished items listed without --all; troubled ones are always listed
 
 
 @click.command()
 @click.option("--job", help="Only this job's.")
-@click.option("--status", help="Only with this status: ok, partial, failed, interrupted, stopped, running.")
+@click.option("--status", type=click.Choice(get_args(RunStatus)), help="Only with this status.")
 @click.option("-n", "limit", default=20, show_default=True, type=click.IntRange(1))
 @pass_cli
 def runs(cli: Cli, job: str | None, status: str | None, limit: int) -> None:
     """The newest runs."""
     rows = cli.ledger.reading(lambda connection: recent_runs(connection, job=job, status=status, limit=limit))
-    lines = [f"{'RUN':<25}{'JOB':<18}{'SLOT':<19}{'KIND':<10}{'STATUS':<13}{'TOOK':>8}  ITEMS"]
-    lines += [_line(row) for row in rows]
-    cli.emit([_plain(row) for row in rows], "\n".join(lines) if rows else "no runs yet: overnight run JOB")
+    died = {row["id"] for row in rows if has_died(cli, row)}
+    lines = [f"{'RUN':<25}{'STARTED':<18}{'JOB':<18}{'SLOT':<19}{'KIND':<10}{'STATUS':<13}{'TOOK':>8}  ITEMS"]
+    lines += [_line(row, cli.schedule.timezone, died=row["id"] in died) for row in rows]
+    lines += [_hint(run_id) for run_id in sorted(died)]
+    none = "no such run" if job or status else "no runs yet: overnight run JOB"
+    document = [_plain(row) | ({"alive": False} if row["id"] in died else {}) for row in rows]
+    cli.emit(document, "\n".join(lines) if rows else none)
 
 
 @click.command()
@@ -46,12 +52,16 @@ def show(cli: Cli, run_id: str, key: str | None, *, all_: bool) -> None:
     items = cli.ledger.reading(items_of, run["job"], run["slot"])
     effects = cli.ledger.reading(effects_of, run["job"], run["slot"], ("unknown", "intent"))
     shared = cli.ledger.reading(shared_calls_of, run["job"], run["slot"])
+    died = has_died(cli, run)
+    status = "died" if died else run["status"]
     lines = [
-        f"{run['id']}  {run['job']} {run['slot']}  {run['kind']}  {run['status']}  {dollars(run['cost_nano'])}",
+        f"{run['id']}  {run['job']} {run['slot']}  {run['kind']}  {status}  {dollars(run['cost_nano'])}",
         f"  started {iso(run['started_at'])}, ended {_text(run['ended_at'] or '—')} on {run['worker_id']}",
         f"  this run: {told(run, 'nothing')}",
         f"  the slot: {told(slot, 'no items')}",
     ]
+    if died:
+        lines.append(_hint(run["id"]))
     if run["reason"]:
         lines.append(f"  reason: {run['reason']}")
     troubled = [row for row in items if row["state"] not in ("ok", "skipped")]
@@ -62,7 +72,10 @@ def show(cli: Cli, run_id: str, key: str | None, *, all_: bool) -> None:
     if len(shown) < len(items):
         lines.append(f"  … and {len(items) - len(shown)} more: --all")
     lines += [f"  UNKNOWN  {e['key']}  {e['name']} {e['ref']}: may have been sent" for e in effects]
-    document = {"run": _plain(run), "slot": _plain(slot), "items": [_plain(row) for row in items]}
+    if any(e["state"] == "unknown" for e in effects):
+        lines.append(f"  look them up in the relay's log, then: overnight settle {run['id']} KEY sent|unsent")
+    told_run = _plain(run) | ({"alive": False} if died else {})
+    document = {"run": told_run, "slot": _plain(slot), "items": [_plain(row) for row in items]}
     document |= {"shared_calls": [_plain(c) for c in shared], "unknown_effects": [_plain(e) for e in effects]}
     cli.emit(document, "\n".join(lines))
 
@@ -99,17 +112,23 @@ def alerts_(cli: Cli) -> None:
     cli.emit([_plain(row) for row in rows], "\n".join(lines) or "nothing is wrong that an alert knows of")
 
 
-def _line(row: Any) -> str:
+def _hint(run_id: str) -> str:
+    return f"  the process of {run_id} is gone; to go on with its slot: overnight resume {run_id}"
+
+
+def _line(row: Any, zone: ZoneInfo, *, died: bool) -> str:
+    started, status = row["started_at"].astimezone(zone), "died" if died else row["status"]
     took = f"{(row['ended_at'] - row['started_at']).total_seconds():.1f} s" if row["ended_at"] else "—"
     return (
-        f"{row['id']:<25}{row['job']:<18}{row['slot']:<19}{row['kind']:<10}{row['status']:<13}{took:>8}  "
+        f"{row['id']:<25}{started:%Y-%m-%d %H:%M}  {row['job']:<18}{row['slot']:<19}{row['kind']:<10}"
+        f"{status:<13}{took:>8}  "
         f"{told(row, 'nothing')}, {dollars(row['cost_nano'])}"
     )
 
 
 def _item_line(row: dict[str, Any]) -> str:
     what = row["error"] or row["reason"] or (row["result"] or "")[:100]
-    code = f"{row['error_code']}: " if row["error_code"] else ""
+    code = f"{row['error_code']}: " if row["error_code"] and not what.startswith(f"{row['error_code']}:") else ""
     when = f" (again {row['next_at']:%H:%M}Z)" if row["next_at"] and row["state"] == "retry" else ""
     return f"  {row['state']:<8} {row['key']}  {code}{what}{when}"
 

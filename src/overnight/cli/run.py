@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import click
@@ -10,16 +11,19 @@ import click
 from overnight.batch import Picked
 from overnight.budget import dollars
 from overnight.cli.context import Cli, pass_cli
+from overnight.cli.found import found_run
 from overnight.cli.progress import Progress, told
+from overnight.clock import iso
 from overnight.errors import ConfigError, Refused
 from overnight.ledger.items import items_of
-from overnight.ledger.runs import latest_run, run_of
+from overnight.ledger.runs import item_of
 from overnight.ledger.statements import put
 from overnight.ledger.tables import meta
 from overnight.occurrences import occurrence_of
-from overnight.runner import Request, Result, run_slot
+from overnight.runner import REHEARSAL, Request, Result, run_slot, settings_of
 
 EXIT = {"ok": 0, "partial": 3, "failed": 1, "stopped": 1, "cancelled": 1, "interrupted": 130}
+AHEAD = timedelta(days=1)  # how far ahead of its time a slot may be run by hand
 TROUBLE = ("failed", "retry", "unknown")
 
 
@@ -31,7 +35,7 @@ TROUBLE = ("failed", "retry", "unknown")
 @click.option("--dry-run", is_flag=True, help="In a slot of its own: mail into var/rehearsal, no model, no reports.")
 @click.option("--yes", is_flag=True, help="Mail real people without asking.")
 @click.option("--occurrence", hidden=True, help="The occurrence a scheduler has claimed.")
-@click.option("--sweep", is_flag=True, hidden=True, help="A scheduler takes up what was left of the slot.")
+@click.option("--sweep", type=click.Choice(["rest", "deferred"]), hidden=True, help="What a scheduler takes up.")
 @pass_cli
 def run(
     cli: Cli,
@@ -40,19 +44,22 @@ def run(
     limit: int | None,
     only: tuple[str, ...],
     occurrence: str | None,
+    sweep: str | None,
     *,
     dry_run: bool,
     yes: bool,
-    sweep: bool,
 ) -> int:
     """Run JOB now, or go on with its slot: what is finished is not repeated."""
-    kind, run_id = "dry" if dry_run else "sweep" if sweep else "manual", ""
+    kinds = {None: "manual", "rest": "resume", "deferred": "sweep"}
+    kind, run_id = "dry" if dry_run else kinds[sweep], ""
+    if slot is not None and sweep is None:
+        _refuse_slip(cli, job, slot, ahead=dry_run)
     if occurrence is not None:
         row = cli.ledger.reading(occurrence_of, occurrence)
         if row is None:
             raise ConfigError(f"there is no occurrence {occurrence}")
         slot, kind, run_id = row["slot"], "scheduled", row["run_id"] or ""
-    picked = Picked(only=frozenset(only), limit=limit)
+    picked = Picked("deferred" if sweep == "deferred" else "due", only=frozenset(only), limit=limit)
     request = Request(job, slot, kind=kind, picked=picked, run_id=run_id, rehearsal=dry_run)
     return _run(cli, request, yes=yes)
 
@@ -83,31 +90,49 @@ def resume(cli: Cli, run_id: str, *, yes: bool) -> int:
 @pass_cli
 def preview(cli: Cli, job: str, slot: str | None, *, open_: bool) -> int:
     """Render what JOB would mail to the first two recipients, into var/rehearsal; sends nothing."""
-    code = _run(cli, Request(job, slot, kind="dry", picked=Picked(limit=2), rehearsal=True), yes=True)
+    result = _ran(cli, Request(job, slot, kind="dry", picked=Picked(limit=2), rehearsal=True), yes=True)
     page = cli.root / "var" / "rehearsal" / "index.html"
-    if page.exists():
+    if not result.mails:
+        cli.say(f"nothing to show: {_why_nothing(cli, result)}")
+    elif page.exists():
         cli.say(f"Look at {page}")
         if open_:
             click.launch(str(page))
-    return code
+    return EXIT[result.status]
 
 
-def found_run(cli: Cli, name: str) -> Any:
-    """The run of an id, of the beginning of one, or the latest of a job. Raises ConfigError."""
-    row = cli.ledger.reading(run_of, name) if name.startswith("r_") else cli.ledger.reading(latest_run, name)
-    if row is None:
-        raise ConfigError(f"there is no run {name!r}; `overnight runs` lists them")
-    return row
+def _why_nothing(cli: Cli, result: Result) -> str:
+    if result.status != "ok":
+        return f"the rehearsal ended as {result.status}"
+    reasons = {row["reason"] for row in cli.ledger.reading(items_of, result.job, result.slot, ("skipped",))}
+    return "; ".join(f"{reason} for that day" for reason in sorted(reasons)) or "there is nobody to mail, or no mail"
+
+
+def _refuse_slip(cli: Cli, job: str, slot: str, *, ahead: bool) -> None:
+    """Refuse a slot that looks mistyped: it would be run, and mailed, like any other. Raises ConfigError."""
+    if REHEARSAL in slot:
+        raise ConfigError(f"{job}: --slot {slot} is a rehearsal's: say --dry-run, or retry it by the id of its run")
+    try:
+        due = settings_of(cli.schedule, job).trigger().scheduled_for(slot)
+    except ValueError:
+        return  # told where the slot is parsed
+    if not ahead and due > cli.clock.now() + AHEAD:
+        raise ConfigError(f"{job}: --slot {slot} is not due before {iso(due)}; is that the date meant? See --dry-run")
 
 
 def _again(cli: Cli, name: str, kind: str, picked: Picked, *, yes: bool) -> int:
     row = found_run(cli, name)
-    rehearsal = row["kind"] == "dry"
+    rehearsal = REHEARSAL in row["slot"]
     request = Request(row["job"], row["slot"], kind=kind, picked=picked, retry_of=row["id"], rehearsal=rehearsal)
     return _run(cli, request, yes=yes)
 
 
 def _run(cli: Cli, request: Request, *, yes: bool) -> int:
+    return EXIT[_ran(cli, request, yes=yes).status]
+
+
+def _ran(cli: Cli, request: Request, *, yes: bool) -> Result:
+    """Run it and tell. Raises ConfigError when a key of `--only` is none of the slot's items."""
     progress = Progress(quiet=cli.quiet)
     wired = Request(
         **{name: getattr(request, name) for name in request.__slots__}
@@ -122,8 +147,14 @@ def _run(cli: Cli, request: Request, *, yes: bool) -> int:
         result = asyncio.run(run_slot(cli.workplace, wired))
     finally:
         progress.end()
+    missing = [key for key in request.picked.only if cli.ledger.reading(item_of, result.job, result.slot, key) is None]
+    if missing and result.status in ("ok", "partial", "failed"):  # else the plan may not be complete
+        if result.items["total"]:
+            click.echo(_summary(result), err=True)
+        keys = ", ".join(sorted(missing))
+        raise ConfigError(f"{result.job} {result.slot} has no item {keys}: overnight show {result.run_id} --all")
     cli.emit(_document(cli, result), _summary(result))
-    return EXIT[result.status]
+    return result
 
 
 def _confirmation(cli: Cli, *, yes: bool) -> Callable[[str], None]:
@@ -176,7 +207,8 @@ def _summary(result: Result) -> str:
     left = {state: n for state, n in result.slot_items.items() if n and state in ("pending", *TROUBLE)}
     if left:
         words = ", ".join(f"{n} {state}" for state, n in left.items())
-        lines.append(f"  the slot still has {words}: overnight show {result.run_id} · overnight retry {result.run_id}")
+        again = "" if REHEARSAL in result.slot else f" · overnight retry {result.run_id}"
+        lines.append(f"  the slot still has {words}: overnight show {result.run_id}{again}")
     if result.fallbacks:
         lines.append(f"  answers that came from a fallback, not from the model: {result.fallbacks}")
     if result.mails:

@@ -1,12 +1,17 @@
 """`serve` and `tick`."""
 
 import asyncio
+from collections.abc import Sequence
 
 import click
 
 from overnight.cli.context import Cli, pass_cli
+from overnight.errors import Refused
 from overnight.service import serve as serve_forever
 from overnight.service import tick as look_once
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+WORST_FIRST = (1, 130, 4, 3, 0)
 
 
 @click.command()
@@ -15,8 +20,10 @@ from overnight.service import tick as look_once
 @pass_cli
 def serve(cli: Cli, host: str, port: int) -> None:
     """Run what is due, each run in a process of its own, until SIGTERM; `/api/health` tells how it is."""
+    if host not in LOOPBACK:
+        raise Refused(f"--host {host}: the page has no login yet, so it binds to this machine only")
     work = cli.workplace
-    cli.say(f"serving {len(cli.schedule.jobs)} jobs of {cli.path}; http://{host}:{port}/api/health; stop with Ctrl-C")
+    cli.say(f"serving {len(cli.schedule.jobs)} jobs of {cli.path}; stop with Ctrl-C")  # the log tells the address
     asyncio.run(serve_forever(work, host, port))
 
 
@@ -25,6 +32,11 @@ def serve(cli: Cli, host: str, port: int) -> None:
 def tick(cli: Cli) -> int:
     """Run what is due, what was left and what is spooled, once; for cron or a systemd timer."""
     codes = asyncio.run(look_once(cli.workplace))
-    worst = max((code for code in codes if code), default=0) if set(codes) - {0} else 0
     cli.emit({"runs": len(codes), "exit_codes": codes}, f"{len(codes)} runs" if codes else "nothing was due")
-    return worst
+    return worst(codes)
+
+
+def worst(codes: Sequence[int]) -> int:
+    """The exit code of several runs: failed, interrupted, refused, partial, ok. A killed one (negative) has failed."""
+    plain = {code if code in WORST_FIRST else 1 for code in codes}
+    return next((code for code in WORST_FIRST if code in plain), 0)

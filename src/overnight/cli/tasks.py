@@ -44,7 +44,7 @@ def add_(cli: Cli, title: str, role: str, body: str, priority: int) -> None:
 @pass_cli
 def import_(cli: Cli, file: Path) -> int:
     """Take the tasks of a JSONL FILE into the queue: {"role", "title", "body", "priority"} a line."""
-    found = import_file(cli.ledger, file, cli.clock.now())
+    found = import_file(cli.ledger, file, cli.clock.now(), cli.schedule.roles)
     for problem in found.problems:
         cli.say(f"not imported: {problem}")
     document = {"added": found.added, "known": found.known, "problems": list(found.problems)}

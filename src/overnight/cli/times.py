@@ -9,6 +9,7 @@ import click
 from overnight.cli.context import Cli, pass_cli
 from overnight.clock import iso
 from overnight.errors import ConfigError
+from overnight.outcome import STATES
 
 if TYPE_CHECKING:
     from overnight.schedule import JobSettings
@@ -93,15 +94,22 @@ def _times(name: str, settings: "JobSettings", after: datetime, count: int, paus
 
 
 def _table(rows: list[dict[str, Any]], jobs: dict[str, "JobSettings"], last: dict[str, Any], after: datetime) -> str:
-    lines = [f"{'NEXT':<26}{'LEFT':>8}  {'LAST':<36}{'JOB':<18}SCHEDULE"]
+    ran = {name: _ran(last[name], jobs[name]) if last.get(name) else "—" for name in jobs}
+    width = max([34, *map(len, ran.values())]) + 2
+    lines = [f"{'NEXT':<26}{'LEFT':>8}  {'LAST':<{width}}{'JOB':<18}SCHEDULE"]
     for row in rows:
         left = _left(datetime.fromisoformat(row["scheduled_for"]) - after) if row["scheduled_for"] else "—"
-        ran = last.get(row["job"])
-        told = f"{ran['started_at']:%a %m-%d %H:%M}Z {ran['status']}, {ran['ok']} of {ran['items']} ok" if ran else "—"
         note = f"   ({row['note']})" if row["note"] else ""
         when = jobs[row["job"]].trigger().describe()
-        lines.append(f"{row['local'] or '—':<26}{left:>8}  {told:<36}{row['job']:<18}{when}{note}")
+        lines.append(f"{row['local'] or '—':<26}{left:>8}  {ran[row['job']]:<{width}}{row['job']:<18}{when}{note}")
     return "\n".join(lines)
+
+
+def _ran(last: tuple[Any, str, Any], settings: "JobSettings") -> str:
+    """When, in the zone of NEXT, and what the slot has come to."""
+    run, status, slot = last
+    started = settings.trigger().local(run["started_at"])
+    return f"{started:%a %m-%d %H:%M %Z} {status}, {slot['ok']} of {sum(slot[state] for state in STATES)} ok"
 
 
 def _left(span: timedelta) -> str:
@@ -117,10 +125,18 @@ def _paused(cli: Cli) -> dict[str, str]:
     return {name: reason for name, reason in found.items() if reason is not None}
 
 
-def _last_runs(cli: Cli) -> dict[str, Any]:
-    from overnight.ledger.runs import latest_run  # noqa: PLC0415
+def _last_runs(cli: Cli) -> dict[str, tuple[Any, str, Any]]:
+    """Of each job the last run that worked on something, else the last; its status, and its slot."""
+    from overnight.cli.found import status_of  # noqa: PLC0415
+    from overnight.ledger.runs import latest_run, slot_of  # noqa: PLC0415
 
-    return {name: cli.ledger.reading(latest_run, name) for name in cli.schedule.jobs}
+    def last(connection: Any, name: str) -> Any:
+        return latest_run(connection, name, worked=True) or latest_run(connection, name)
+
+    runs = {name: row for name in cli.schedule.jobs if (row := cli.ledger.reading(last, name)) is not None}
+    return {
+        name: (row, status_of(cli, row), cli.ledger.reading(slot_of, name, row["slot"])) for name, row in runs.items()
+    }
 
 
 @click.command()

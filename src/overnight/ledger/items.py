@@ -15,7 +15,7 @@ from overnight.ledger.statements import Prepared
 from overnight.ledger.tables import histogram, item, lease, run, slot
 from overnight.outcome import STATES, Outcome, Scope, State
 
-Selection = Literal["due", "again"]
+Selection = Literal["due", "deferred", "again"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +92,16 @@ def page(
 ) -> list[Planned]:
     """The next items to work on, in the order of the plan.
 
-    `due`: never finished, or deferred and their time has come. `again`: also what failed and what is still deferred.
+    `due`: never finished, or deferred and their time has come; `deferred`: only the latter. `again`: whatever is not
+    done, failed and still deferred ones and those for which there was no budget included.
     """
-    ready = or_(item.c.state == "pending", and_(item.c.state == "retry", item.c.next_at <= now))
-    wanted = ready if selection == "due" else item.c.state.in_(("pending", "retry", "failed"))
+    come = and_(item.c.state == "retry", item.c.next_at <= now)
+    without_budget = and_(item.c.state == "skipped", item.c.reason == "budget")
+    wanted = {
+        "due": or_(item.c.state == "pending", come),
+        "deferred": come,
+        "again": or_(item.c.state.in_(("pending", "retry", "failed")), without_budget),
+    }[selection]
     rows = connection.execute(
         select(item.c.seq, item.c.key, item.c.payload, item.c.state, item.c.attempts, item.c.expires_at)
         .where(item.c.job == scope.job, item.c.slot == scope.slot, item.c.seq > after, wanted)

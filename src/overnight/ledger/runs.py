@@ -4,6 +4,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import takewhile
 
 from sqlalchemy import Connection, RowMapping, func, insert, select, update
 
@@ -14,6 +15,8 @@ from overnight.ledger.tables import effect, entry, item, lease, occurrence, once
 from overnight.outcome import RunStatus, Scope
 
 LEASE = timedelta(seconds=60)
+_NEWEST = (run.c.started_at.desc(), run.c.id.desc())
+KILLED = ("interrupted", "its process died")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,7 @@ class Opening:
     config_hash: str
     retry_of: str | None = None
     rehearsal: bool = False
+    partial: bool = False
     run_id: str = ""
 
     @property
@@ -66,7 +70,7 @@ def open_run(connection: Connection, opening: Opening, now: datetime, *, locked:
     connection.execute(
         update(run)
         .where(run.c.job == opening.job, run.c.slot == opening.slot, run.c.status == "running", run.c.id != run_id)
-        .values(status="interrupted", reason="its process died", ended_at=now)
+        .values(status=KILLED[0], reason=KILLED[1], ended_at=now)
     )
     put(
         connection,
@@ -75,7 +79,7 @@ def open_run(connection: Connection, opening: Opening, now: datetime, *, locked:
             "id": run_id, "job": opening.job, "slot": opening.slot, "kind": opening.kind, "status": "running",
             "retry_of": opening.retry_of, "scheduled_for": opening.scheduled_for, "started_at": now,
             "day": opening.day, "worker_id": opening.worker_id, "code_version": opening.code_version,
-            "config_hash": opening.config_hash,
+            "config_hash": opening.config_hash, "partial": opening.partial,
         },
     )  # fmt: skip
     return Scope(opening.job, opening.slot, "", run_id, fence, opening.worker_id)
@@ -141,17 +145,22 @@ def next_seq(connection: Connection, scope: Scope) -> int:
     return 0 if last is None else int(last) + 1
 
 
-def run_of(connection: Connection, run_id: str) -> RowMapping | None:
-    """The run whose id starts with `run_id`; the newest when several do."""
-    query = select(run).where(run.c.id.startswith(run_id, autoescape=True)).order_by(run.c.started_at.desc()).limit(1)
-    return connection.execute(query).mappings().one_or_none()
+def runs_like(connection: Connection, run_id: str, limit: int = 4) -> Sequence[RowMapping]:
+    """The runs whose ids start with `run_id`, the newest first."""
+    mine = run.c.id.startswith(run_id, autoescape=True)
+    return connection.execute(select(run).where(mine).order_by(*_NEWEST).limit(limit)).mappings().all()
 
 
-def latest_run(connection: Connection, job: str, name: str | None = None) -> RowMapping | None:
-    """The newest run of a job, or of one slot of it."""
-    query = select(run).where(run.c.job == job).order_by(run.c.started_at.desc(), run.c.id.desc()).limit(1)
-    if name is not None:
+def latest_run(connection: Connection, job: str, name: str | None = None, *, worked: bool = False) -> RowMapping | None:
+    """The newest run of one slot of a job, or of all but its rehearsals; with `worked` of those that had an item."""
+    query = select(run).where(run.c.job == job).order_by(*_NEWEST).limit(1)
+    if name is None:
+        real = (slot.c.job == run.c.job) & (slot.c.slot == run.c.slot) & slot.c.rehearsal.is_(False)
+        query = query.join(slot, real)
+    else:
         query = query.where(run.c.slot == name)
+    if worked:
+        query = query.where(run.c["items"] > 0)
     return connection.execute(query).mappings().one_or_none()
 
 
@@ -159,12 +168,18 @@ def recent_runs(
     connection: Connection, *, job: str | None = None, status: str | None = None, limit: int = 20
 ) -> Sequence[RowMapping]:
     """The newest runs first."""
-    query = select(run).order_by(run.c.started_at.desc(), run.c.id.desc()).limit(limit)
+    query = select(run).order_by(*_NEWEST).limit(limit)
     if job:
         query = query.where(run.c.job == job)
     if status:
         query = query.where(run.c.status == status)
     return connection.execute(query).mappings().all()
+
+
+def lease_of(connection: Connection, job: str, name: str) -> RowMapping | None:
+    """Who has, or had, the slot."""
+    query = select(lease).where(lease.c.job == job, lease.c.slot == name)
+    return connection.execute(query).mappings().one_or_none()
 
 
 def held_leases(connection: Connection) -> Sequence[RowMapping]:
@@ -182,6 +197,18 @@ def previous_slot(connection: Connection, job: str, scheduled_for: datetime) -> 
     )
     found: datetime | None = connection.execute(query).scalar_one_or_none()
     return found
+
+
+def deaths(connection: Connection, job: str, name: str) -> int:
+    """How many of the slot's newest runs in a row were killed; one still marked as running is taken to be."""
+    rows = connection.execute(
+        select(run.c.status, run.c.reason)
+        .where(run.c.job == job, run.c.slot == name)
+        .order_by(run.c.started_at.desc(), run.c.id.desc())
+        .limit(10)
+    )
+    killed = takewhile(lambda row: row.status == "running" or (row.status, row.reason) == KILLED, rows)
+    return len(list(killed))
 
 
 def once_value(connection: Connection, job: str, name: str, value: str) -> str | None:
@@ -206,8 +233,9 @@ def keep_once(
 
 
 def seen_by_others(connection: Connection, job: str, name: str, source: str) -> set[str]:
-    """Keys of a source that other slots of the job have used."""
-    query = select(seen.c.key).where(seen.c.job == job, seen.c.source == source, seen.c.slot != name)
+    """Keys of a source that other slots of the job have used; a rehearsal counts as the slot it is of."""
+    mine = (name, name.partition("~")[0])
+    query = select(seen.c.key).where(seen.c.job == job, seen.c.source == source, seen.c.slot.not_in(mine))
     return set(connection.execute(query).scalars())
 
 

@@ -115,6 +115,7 @@ run = Table(
     Column("worker_id", String(128), nullable=False),
     Column("code_version", String(64), nullable=False),
     Column("config_hash", String(64), nullable=False),
+    Column("partial", Boolean, nullable=False, server_default=text("false")),  # asked for some of the items only
     _count("items"),
     *_counts()[1:],
     _count("attempts"),

@@ -5,7 +5,8 @@ never more of those than connections: the intent is committed after the relay ha
 the text goes out.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import tzinfo
 from pathlib import Path
@@ -24,7 +25,7 @@ from overnight.mail.templates import Templates
 from overnight.mail.transport import Letter, Transport
 from overnight.outcome import Scope
 
-Pace = Callable[[], Awaitable[None]]
+Turn = Callable[[], AbstractAsyncContextManager[object]]
 
 
 class Recipient(Protocol):
@@ -62,10 +63,6 @@ class _Addressee:
     recipient: Recipient | None
 
 
-async def no_pace() -> None:
-    """Send as fast as the transport takes it."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mailer:
     """Sends mails of one process. Open it with `Mailer.open`."""
@@ -78,7 +75,7 @@ class Mailer:
     ledger: Ledger
     clock: Clock
     zone: tzinfo
-    pace: Pace
+    turn: Turn
     sender: Mailbox
     unsubscribe_to: Mailbox
 
@@ -93,11 +90,11 @@ class Mailer:
         ledger: Ledger,
         clock: Clock,
         zone: tzinfo,
-        pace: Pace = no_pace,
+        turn: Turn = nullcontext,
     ) -> Self:
         """Choose the transport by its URL; connects to nothing yet. Raises ConfigError for a wrong setting.
 
-        `pace` is awaited before each message: the rate limit of the relay.
+        Each message is sent within a `turn()`: the rate limit and the breaker of the relay.
         """
         return cls(
             settings=settings,
@@ -108,7 +105,7 @@ class Mailer:
             ledger=ledger,
             clock=clock,
             zone=zone,
-            pace=pace,
+            turn=turn,
             sender=_configured("from", settings.sender),
             unsubscribe_to=_configured("unsubscribe_to", settings.unsubscribe_to),
         )
@@ -135,8 +132,8 @@ class Mailer:
         known = await self.effects.find(scope, "mail", template, addressee.target)
         if known is not None and await self._settled(known, letter):
             return known.ref
-        await self.pace()
-        await self._hand_over(scope, template, addressee.target, letter, known)
+        async with self.turn():
+            await self._hand_over(scope, template, addressee.target, letter, known)
         return letter.message_id
 
     def preview(self, scope: Scope, to: Recipient | str, template: str, context: Mapping[str, Any]) -> bytes:

@@ -5,11 +5,14 @@ These checks run on the plain tree beside the models, so that one wrong type els
 
 import keyword
 from collections.abc import Iterable
+from datetime import timedelta
 from typing import Any
 
-from overnight.schedule.job import TIMINGS
+from overnight.schedule.job import TIMINGS, UTC_ZONE
 from overnight.schedule.problem import did_you_mean, one_of
 from overnight.schedule.source import Path_, Source
+from overnight.schedule.values import duration
+from overnight.triggers import Cron
 
 
 def cross_check(source: Source) -> None:
@@ -46,10 +49,29 @@ def _check_timing(source: Source, name: str, job: dict[str, Any]) -> None:
         source.report(source.key_at(at), at, f"only one of {one_of(TIMINGS)}, and {given[0]!r} is already there")
 
 
-def _check_after(source: Source, name: str, job: dict[str, Any], jobs: Iterable[str]) -> None:
+def _check_after(source: Source, name: str, job: dict[str, Any], jobs: dict[str, Any]) -> None:
     after, path = job.get("after"), ("jobs", name, "after")
-    if isinstance(after, str) and after not in jobs and not source.is_spoiled(path):
+    if not isinstance(after, str) or source.is_spoiled(path):
+        return
+    if after not in jobs:
         source.report(source.value_at(path), path, f"there is no job {after!r}", did_you_mean(after, jobs))
+        return
+    for one, settings in ((name, job), (after, jobs[after])):
+        if _fires_often(settings):
+            message = f"waits for a job's run of the same day, and {one!r} has several a day"
+            source.report(source.value_at(path), path, message, "let both run daily at most, or leave `after` out")
+            return
+
+
+def _fires_often(job: Any) -> bool:
+    """Whether it is due more often than daily; no for a time that is wrong, which is reported where it stands."""
+    timing = _mapping(job)
+    try:
+        if isinstance(timing.get("cron"), str):
+            return not Cron(timing["cron"], UTC_ZONE).at_most_daily
+        return isinstance(timing.get("every"), str) and duration(timing["every"]) < timedelta(days=1)
+    except ValueError:
+        return False
 
 
 def _check_cycles(source: Source, jobs: dict[str, Any]) -> None:

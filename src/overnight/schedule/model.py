@@ -1,6 +1,6 @@
 """schedule.yaml as typed, read-only settings."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from decimal import Decimal
 from types import MappingProxyType
@@ -226,12 +226,8 @@ class Schedule(Strict):
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What is accepted but has no effect yet, in sentences."""
-        return tuple(
-            f"roles.{name}.tools: tools are not offered to the model yet; the role works without them"
-            for name, role in self.roles.items()
-            if role.tools
-        )
+        """What is set but has no effect yet, in sentences."""
+        return tuple(_without_effect(self))
 
     def job_hash(self, name: str) -> str:
         """Return 16 hex digits that change when the job's trigger, zone or `enabled` change."""
@@ -241,3 +237,24 @@ class Schedule(Strict):
     def config_hash(self) -> str:
         """16 hex digits that change with any setting."""
         return digest(self.model_dump_json())
+
+
+def _without_effect(schedule: Schedule) -> Iterator[str]:
+    """Say of each setting in the file that nothing reads yet what happens without it."""
+    for name, role in schedule.roles.items():
+        if role.tools:
+            yield f"roles.{name}.tools: tools are not offered to the model yet; the role works without them"
+        if role.max_turns > 1:
+            yield f"roles.{name}.max_turns: has no effect yet; each question has one turn, and one repair"
+    for rule in ("daily_cost", "p95_duration"):
+        if rule in schedule.alerts.model_fields_set:
+            yield f"alerts.{rule}: has no effect yet; the figure stands in the mail of metrics_digest"
+    if "missed" in schedule.alerts.model_fields_set:
+        yield "alerts.missed: has no effect yet; an occurrence is reported as missed once it is older than max_age"
+    if "github" in schedule.limits:
+        yield "limits.github: has no effect yet; nothing of the engine calls GitHub"
+    for name, job in schedule.jobs.items():
+        if "retention" in job.explicit:
+            yield f"jobs.{name}.retention: has no effect yet, wherever it is set; the ledger keeps everything"
+        if job.heartbeat:
+            yield f"jobs.{name}.heartbeat: has no effect yet; no address is called"

@@ -1,0 +1,45 @@
+"""Which run is meant, and whether its process still lives."""
+
+from typing import Any
+
+from overnight.cli.context import Cli
+from overnight.errors import ConfigError
+from overnight.ledger.runs import latest_run, lease_of, runs_like
+from overnight.liveness import is_dead
+
+LISTED = 3  # candidates named when the beginning of an id fits several
+
+
+def found_run(cli: Cli, name: str) -> Any:
+    """The run of an id, of the beginning of one, or the latest of a job, rehearsals aside. Raises ConfigError."""
+    if not name.startswith("r_") or name in cli.schedule.jobs:
+        row = cli.ledger.reading(latest_run, name)
+    else:
+        rows = cli.ledger.reading(runs_like, name, LISTED + 1)
+        if len(rows) > 1:
+            raise ConfigError(f"{name} is the beginning of several runs; say which: {_candidates(rows)}")
+        row = rows[0] if rows else None
+    if row is None:
+        raise ConfigError(f"there is no run {name!r}; `overnight runs` lists them")
+    return row
+
+
+def _candidates(rows: Any) -> str:
+    named = ", ".join(f"{row['id']} ({row['job']} {row['slot']})" for row in rows[:LISTED])
+    return named + (", …" if len(rows) > LISTED else "")
+
+
+def has_died(cli: Cli, run: Any) -> bool:
+    """Whether the ledger says `running` of a process that is gone."""
+    if run["status"] != "running":
+        return False
+    held = cli.ledger.reading(lease_of, run["job"], run["slot"])
+    if held is None or held["run_id"] != run["id"] or held["until"] is None:
+        return True
+    names = ("job", "slot", "host", "pid", "until")
+    return is_dead(cli.root, now=cli.clock.now(), **{name: held[name] for name in names})
+
+
+def status_of(cli: Cli, run: Any) -> str:
+    """The run's status as people should see it: `died` for one whose process is gone."""
+    return "died" if has_died(cli, run) else str(run["status"])

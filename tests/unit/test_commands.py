@@ -1,0 +1,313 @@
+"""Commands as a person types them, on the ledger of a small project."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import insert, update
+
+from overnight.cli import COMMANDS, _guarded, common_first
+from overnight.cli.serve import worst
+from overnight.clock import SystemClock
+from overnight.ledger import Ledger
+from overnight.ledger.items import Recorded, plan, record
+from overnight.ledger.runs import close_run, open_run
+from overnight.ledger.tables import effect, item, lease, occurrence, run, slot
+from overnight.liveness import HOST
+from overnight.outcome import Outcome, Scope
+from overnight.scaffold import write_project
+from tests.slots import opening, rows
+
+ROOT = Path(__file__).parents[2]
+NOW = datetime.now(UTC)
+DAY = "2026-11-20"
+SCHEDULE = """version: 1
+timezone: Asia/Tokyo
+jobs:
+  greet: {cron: "0 8 * * *"}
+"""
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    (tmp_path / "schedule.yaml").write_text(SCHEDULE)
+    ledger = Ledger.open("sqlite:///var/overnight.db", root=tmp_path, clock=SystemClock())
+    yield ledger
+    ledger.close()
+
+
+@pytest.fixture
+def overnight(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Command:
+    def call(*words: str) -> tuple[int, str, str]:
+        code = _guarded(common_first(["--config", str(tmp_path), *words]))
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return call
+
+
+def begin(
+    ledger: Ledger, *outcomes: Outcome, slot: str = DAY, at: datetime = NOW, pid: int | None = None, **more: Any
+) -> Scope:
+    """Open a run on this machine, by default of a process that is gone, and keep these outcomes of it."""
+    wanted = opening(slot=slot, host=HOST, pid=pid or _gone(), **more)
+    scope = ledger.writing(lambda connection: open_run(connection, wanted, at, locked=True))
+    ledger.writing(lambda c: plan(c, scope, [(n, out.key, "{}") for n, out in enumerate(outcomes)]))
+    ledger.writing(lambda c: record(c, [Recorded(scope, "pending", out, at) for out in outcomes]) if outcomes else None)
+    return scope
+
+
+def end(ledger: Ledger, scope: Scope) -> str:
+    ledger.writing(lambda connection: close_run(connection, scope, "ok", None, NOW))
+    return scope.run_id
+
+
+def _gone() -> int:
+    """Return the id of a process that has ended."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def unknown_mail(ledger: Ledger, scope: Scope, key: str, state: str = "unknown") -> None:
+    values = {
+        "id": f"{key:0>64}", "job": scope.job, "slot": scope.slot, "key": key, "kind": "mail", "name": "daily",
+        "target": "s_1", "ref": f"<{key}@example.org>", "state": state, "run_id": scope.run_id, "intent_at": NOW,
+    }  # fmt: skip
+    ledger.writing(lambda connection: connection.execute(insert(effect).values(**values)))
+
+
+def test_a_run_whose_process_is_gone_is_shown_as_died_with_what_to_do(ledger: Ledger, overnight: Command) -> None:
+    dead = begin(ledger).run_id
+    for words in (("runs",), ("show", dead)):
+        code, out, _ = overnight(*words)
+        assert code == 0
+        assert re.search(r"\bdied\b", out)
+        assert "running" not in out
+        assert f"overnight resume {dead}" in out
+    [document] = json.loads(overnight("runs", "--json")[1])
+    assert (document["status"], document["alive"]) == ("running", False)
+    assert json.loads(overnight("show", dead, "--json")[1])["run"]["alive"] is False
+
+
+def test_a_run_whose_process_lives_is_shown_as_running(ledger: Ledger, overnight: Command) -> None:
+    begin(ledger, pid=os.getpid())
+    assert "running" in overnight("runs")[1]
+    assert "alive" not in json.loads(overnight("--json", "runs")[1])[0]
+
+
+def test_runs_tell_when_they_started_in_the_zone_of_the_project(ledger: Ledger, overnight: Command) -> None:
+    end(ledger, begin(ledger, at=datetime(2026, 11, 20, 20, 30, tzinfo=UTC)))
+    head, line = overnight("runs")[1].splitlines()
+    assert line[head.index("STARTED") :].startswith("2026-11-21 05:30")
+
+
+def test_an_unknown_status_is_refused(ledger: Ledger, overnight: Command) -> None:
+    code, _, err = overnight("runs", "--status", "okay")
+    assert code == 2
+    assert "interrupted" in err
+
+
+def test_the_latest_run_of_a_job_is_not_its_rehearsal(ledger: Ledger, overnight: Command) -> None:
+    real = end(ledger, begin(ledger, at=NOW - timedelta(hours=1)))
+    rehearsal = end(ledger, begin(ledger, slot=f"{DAY}~abc", rehearsal=True))
+    assert json.loads(overnight("show", "greet", "--json")[1])["run"]["id"] == real
+    assert json.loads(overnight("show", rehearsal, "--json")[1])["run"]["id"] == rehearsal
+
+
+def test_the_beginning_of_several_ids_is_refused_and_three_are_named(ledger: Ledger, overnight: Command) -> None:
+    ids = [end(ledger, begin(ledger, run_id=f"r_2026{n}")) for n in range(4)]
+    code, _, err = overnight("show", "r_2026")
+    assert code == 2
+    assert [run_id in err for run_id in ids].count(True) == 3
+    assert overnight("show", "r_20262")[0] == 0
+
+
+def test_next_tells_of_the_last_run_that_did_something_what_its_slot_has_come_to(
+    ledger: Ledger, overnight: Command
+) -> None:
+    at = datetime(2026, 11, 20, 20, 30, tzinfo=UTC)
+    failed = Outcome("b", "failed", error_class="bug", error_code="x", error="x")
+    end(ledger, begin(ledger, Outcome("a", "ok"), failed, at=at))
+    end(ledger, begin(ledger, at=at + timedelta(hours=1)))
+    end(ledger, begin(ledger, slot=f"{DAY}~abc", rehearsal=True))
+    assert "Sat 11-21 05:30 JST ok, 1 of 2 ok" in overnight("next")[1]
+
+
+def test_an_error_names_its_code_once(ledger: Ledger, overnight: Command) -> None:
+    bug = Outcome("a", "failed", error_class="bug", error_code="TypeError", error="TypeError: no len()")
+    bounce = Outcome("b", "failed", error_class="permanent", error_code="smtp_5xx", error="no such box")
+    end(ledger, begin(ledger, bug, bounce))
+    out = overnight("show", "greet")[1]
+    assert "a  TypeError: no len()" in out
+    assert "b  smtp_5xx: no such box" in out
+
+
+@pytest.mark.parametrize(
+    ("answer", "effect_state", "state", "counts"),
+    [("sent", "done", "ok", (2, 0)), ("unsent", "failed", "retry", (1, 1))],
+)
+def test_an_unknown_mail_is_settled_by_hand(
+    ledger: Ledger, overnight: Command, answer: str, effect_state: str, state: str, counts: tuple[int, int]
+) -> None:
+    scope = begin(ledger, Outcome("a", "unknown", reason="lost", error_code="smtp_unknown"), Outcome("b", "ok"))
+    unknown_mail(ledger, scope, "a")
+    end(ledger, scope)
+    assert f"overnight settle {scope.run_id} KEY sent|unsent" in overnight("show", "greet")[1]
+    code, out, _ = overnight("settle", scope.run_id, "a", answer)
+    assert code == 0
+    assert "<a@example.org>" in out
+    [settled] = rows(ledger, effect)
+    [moved] = rows(ledger, item, key="a")
+    [counted] = rows(ledger, slot)
+    assert (settled["state"], moved["state"], moved["error_code"]) == (effect_state, state, None)
+    assert (counted["ok"], counted["retry"], counted["unknown"]) == (*counts, 0)
+    if answer == "unsent":
+        assert moved["next_at"] <= SystemClock().now() < moved["expires_at"]
+    assert overnight("settle", scope.run_id, "a", answer)[0] == 2, "nothing is unknown any more"
+
+
+def test_an_item_whose_turn_is_still_to_come_stays_pending_when_its_mail_is_settled(
+    ledger: Ledger, overnight: Command
+) -> None:
+    scope = begin(ledger)
+    ledger.writing(lambda connection: plan(connection, scope, [(0, "a", "{}")]))
+    unknown_mail(ledger, scope, "a", "intent")
+    assert overnight("settle", scope.run_id, "a", "sent")[0] == 0
+    assert [row["state"] for row in rows(ledger, effect)] == ["done"]
+    assert [row["state"] for row in rows(ledger, item)] == ["pending"]
+    assert overnight("settle", scope.run_id, "nobody", "sent")[0] == 2
+
+
+def test_nothing_is_settled_while_the_slot_is_being_run(ledger: Ledger, overnight: Command) -> None:
+    scope = begin(ledger, Outcome("a", "unknown", reason="lost"), pid=os.getpid())
+    unknown_mail(ledger, scope, "a")
+    code, _, err = overnight("settle", scope.run_id, "a", "sent")
+    assert code == 4
+    assert "is running" in err
+    assert [row["state"] for row in rows(ledger, effect)] == ["unknown"]
+
+
+def test_cancelling_a_dead_run_marks_it_interrupted_and_lets_go_of_the_slot(ledger: Ledger, overnight: Command) -> None:
+    scope = begin(ledger)
+    values = {"id": "o_1", "job": "greet", "slot": DAY, "scheduled_for": NOW, "state": "claimed", "noted_at": NOW}
+    ledger.writing(lambda connection: connection.execute(insert(occurrence).values(**values)))
+    code, out, _ = overnight("cancel", scope.run_id)
+    assert code == 0
+    assert f"overnight resume {scope.run_id}" in out
+    assert [row["status"] for row in rows(ledger, run)] == ["interrupted"]
+    assert [row["until"] for row in rows(ledger, lease)] == [None]
+    assert [row["state"] for row in rows(ledger, occurrence)] == ["ran"], "no scheduler takes it up again"
+    assert overnight("cancel", scope.run_id)[0] == 4, "it is over"
+
+
+HOLDING = """
+import sys, time
+from pathlib import Path
+from overnight.liveness import slot_lock
+with slot_lock(Path(sys.argv[1]), "greet", sys.argv[2]):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_cancelling_a_run_asks_its_process_to_end(ledger: Ledger, overnight: Command, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", HOLDING, str(tmp_path), DAY]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        scope = begin(ledger, pid=process.pid)
+        code, out, _ = overnight("cancel", "greet")
+        assert process.wait(10) == -15
+    assert code == 0
+    assert f"asked process {process.pid} to end" in out
+    assert scope.run_id in out
+
+
+def test_a_run_on_another_machine_is_cancelled_there(ledger: Ledger, overnight: Command) -> None:
+    scope = begin(ledger)
+    later = NOW + timedelta(minutes=5)
+    ledger.writing(lambda connection: connection.execute(update(lease).values(host="there", until=later)))
+    code, _, err = overnight("cancel", scope.run_id)
+    assert code == 4
+    assert "runs on there" in err
+
+
+def test_the_worst_of_several_exit_codes_is_told() -> None:
+    assert worst([]) == worst([0, 0]) == 0
+    assert worst([0, 3]) == 3
+    assert worst([3, 4]) == 4
+    assert worst([4, 130]) == 130
+    assert worst([130, 1, 4]) == 1
+    assert worst([-9, 130]) == 1, "a killed run has failed"
+
+
+def test_serve_on_a_foreign_address_is_refused_before_it_says_anything(ledger: Ledger, overnight: Command) -> None:
+    code, out, err = overnight("serve", "--host", "0.0.0.0")  # noqa: S104  it is refused
+    assert (code, out) == (4, "")
+    assert "serving" not in err
+
+
+def test_the_flags_of_every_command_may_stand_behind_it() -> None:
+    assert common_first(["runs", "-n", "3", "--json"]) == ["--json", "runs", "-n", "3"]
+    assert common_first(["show", "-q", "x", "--", "-v"]) == ["-q", "show", "x", "--", "-v"]
+    assert common_first(["report", "--csv", "runs"]) == ["report", "--csv", "runs"]
+
+
+def test_every_command_that_is_mentioned_exists() -> None:
+    files = [ROOT / "README.md"]
+    for folder in ("src", "docs", "templates", "deploy"):
+        files += [file for file in (ROOT / folder).rglob("*") if file.suffix in (".py", ".md", ".j2", ".yaml", ".sh")]
+    told = r"(?:`|: |; |· |\| |^ {2,})overnight (?:-[^\s`]+ )*([a-z][a-z-]+)"  # in prose, the word after it is a verb
+    named = {
+        (word, file.name) for file in files for word in re.findall(told, file.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+    assert {word for word, _ in named} >= {"cancel", "settle", "retry", "resume", "run"}
+    assert {(word, where) for word, where in named if word not in COMMANDS} == set()
+
+
+def call(root: Path, *words: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "overnight", "--config", str(root), *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, stdin=subprocess.DEVNULL)
+
+
+def test_slips_in_the_slot_and_the_keys_of_run_are_told(tmp_path: Path) -> None:
+    write_project(tmp_path / "site")
+    site = tmp_path / "site"
+    far = (NOW + timedelta(days=40)).date().isoformat()
+    said = call(site, "run", "hello", "--slot", far)
+    assert said.returncode == 2, said.stderr
+    assert "is that the date meant?" in said.stderr
+    said = call(site, "run", "hello", "--slot", f"{DAY}~abc")
+    assert said.returncode == 2
+    assert "rehearsal" in said.stderr
+    assert call(site, "run", "hello", "--slot", far, "--dry-run").returncode == 0
+    said = call(site, "run", "hello", "--slot", DAY, "--only", "nobody", "--json")
+    assert said.returncode == 2
+    assert f"hello {DAY} has no item nobody" in json.loads(said.stdout)["error"]["message"]
+
+
+def test_a_preview_of_a_day_already_mailed_shows_its_mail_and_advises_no_retry(tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    write_project(site)
+    schedule = site / "schedule.yaml"  # with room for the two editions' questions in one minute
+    schedule.write_text(schedule.read_text().replace("output_tokens: 8k/min", "output_tokens: 80k/min"))
+    assert call(site, "subscribers", "import", str(site / "content" / "subscribers.csv")).returncode == 3
+    assert call(site, "run", "daily_email", "--date", "2026-11-22", "--yes").returncode == 0
+    said = call(site, "preview", "daily_email", "--date", "2026-11-22")
+    assert said.returncode == 0, said.stderr
+    assert "2 ok" in said.stdout
+    assert "Look at" in said.stdout
+    assert "overnight retry" not in said.stdout
+    said = call(site, "preview", "daily_email", "--date", "2016-11-22")
+    assert "nothing to show: no news for that day" in said.stdout, said.stdout + said.stderr
+    assert "Look at" not in said.stdout
