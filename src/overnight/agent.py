@@ -142,7 +142,8 @@ class Agent:
     """Asks models for the items of a run.
 
     `fallbacks` counts by role how often a fallback stood in, `notices` says once per role and error why, `warnings`
-    that a budget is nearly spent: material for alerts, one per run. `on_fallback(scope, role, error)` is told each time.
+    that a budget is nearly spent: material for one alert each per run. `on_fallback(scope, role, error)` is told each
+    time.
     """
 
     ledger: Ledger

@@ -79,7 +79,7 @@ def of_run(
     model_notices: Sequence[str],
     budget_notices: Sequence[str] = (),
 ) -> list[Alarm]:
-    """What a run has to tell: bugs, why it stopped, what its job warned of, fallbacks, and a budget running out. Pure."""
+    """What a run has to tell: bugs, why it stopped, what its job warned of, fallbacks, budgets running out. Pure."""
     where = f"{scope.job} {scope.slot} ({scope.run_id})"
     found: list[Alarm] = []
     if stopped is not None:

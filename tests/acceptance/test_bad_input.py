@@ -264,15 +264,16 @@ def test_people_are_not_mailed_without_being_asked_first(site: Project) -> None:
     assert site.runs_recorded() == 0
 
 
-def test_a_role_that_the_schedule_does_not_have_stops_the_run(project: Project, fake_model: ModelBooks) -> None:
+def test_a_role_that_the_schedule_does_not_have_fails_that_task_only(project: Project, fake_model: ModelBooks) -> None:
     project.env |= fake_model.env
     project.schedule("  analyst: {", "  analist: {")
     (project.root / "content" / "tasks.jsonl").write_text(
         '{"role": "analyst", "title": "Look", "body": "At this."}\n', encoding="utf-8"
     )
     document = project.json("run", "nightly_agents", "--date", "2026-11-22", code=1)
-    assert "no role 'analyst': did you mean 'analist'?" in document["reason"]
-    assert project.json("show", "nightly_agents")["slot"]["pending"] == 1
+    assert document["items"]["failed"] == 1
+    [failed] = project.json("show", "nightly_agents")["items"]
+    assert failed["error_code"] == "no_role"
     assert fake_model.bill() == []
 
 

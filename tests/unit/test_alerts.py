@@ -83,7 +83,7 @@ async def test_what_is_over_is_told_once_and_may_begin_anew(ledger: Ledger, post
     await tell.raise_all([BUG])
     for _ in range(2):
         clock.move(60)
-        await tell.settle_run("greet", [])
+        await tell.settle_run("greet", [], worked=1, pending=0)
     assert post.changes == ["new", "over"]
     assert ledger.reading(firing) == []
     await tell.raise_all([BUG])
@@ -109,14 +109,31 @@ async def test_a_run_settles_its_own_job_and_leaves_standing_rules_alone(ledger:
     await tell.raise_all(
         [BUG, Alarm("bug", "other", "-"), Alarm("missed", "greet", "-"), Alarm("success_rate", "greet", "-")]
     )
-    await tell.settle_run("greet", [Alarm("stopped", "greet", "401")])
+    await tell.settle_run("greet", [Alarm("stopped", "greet", "401")], worked=1, pending=0)
     assert {row["key"] for row in ledger.reading(firing)} == {
         "bug:other",
-        "missed:greet",
         "success_rate:greet",
         "stopped:greet",
     }
     assert ("ops@example.org", "over", "greet: over since the last run; it was: 3 items met a bug") in post.sent
+
+
+async def test_only_a_run_that_worked_ends_an_alert_and_a_stop_only_when_nothing_is_left(
+    ledger: Ledger, post: Postbox
+) -> None:
+    tell = alerter(ledger, post)
+    await tell.raise_all([BUG, Alarm("stopped", "greet", "401")])
+    left = []
+    for worked, pending in ((0, 0), (1, 5), (1, 0)):
+        await tell.settle_run("greet", [], worked=worked, pending=pending)
+        left.append({row["rule"] for row in ledger.reading(firing)})
+    assert left == [{"bug", "stopped"}, {"stopped"}, set()]
+
+
+def test_a_budget_that_runs_out_is_an_alert_of_its_own() -> None:
+    [alarm] = of_run(SCOPE, [], None, {"budget": ["no budget for 2 items"]}, [], ["nearly spent"])
+    assert alarm.key == "budget:greet"
+    assert alarm.message.endswith("no budget for 2 items; nearly spent")
 
 
 async def test_a_channel_that_fails_raises_no_alert_of_its_own_and_the_others_are_told(

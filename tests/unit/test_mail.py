@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from email import message_from_bytes
 from email.policy import default
@@ -230,13 +231,15 @@ async def test_a_lost_reply_is_noted_as_unknown(office: Office) -> None:
     assert office.states() == ["unknown"]
 
 
-async def test_the_rate_limit_is_asked_before_each_mail_that_goes_out(office: Office) -> None:
+async def test_each_mail_that_goes_out_waits_its_turn(office: Office) -> None:
     asked: list[int] = []
 
-    async def pace() -> None:
+    @asynccontextmanager
+    async def turn() -> AsyncIterator[None]:
         asked.append(len(office.mails()))
+        yield
 
-    mailer = office.mailer(pace=pace)
+    mailer = office.mailer(turn=turn)
     for id_ in ("s_1", "s_2", "s_2"):
         await mailer.send(replace(SCOPE, key=id_), replace(JANE, id=id_), "daily", {"title": "x"})
     assert asked == [0, 1]

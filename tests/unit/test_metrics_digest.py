@@ -1,16 +1,20 @@
 """The mail to the operators."""
 
 import dataclasses
+import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from jobs.metrics_digest import Digest, metrics_digest, told
+from jobs.metrics_digest import Digest, last_until, metrics_digest, told
+from overnight.ledger.items import Recorded, plan, record
+from overnight.ledger.runs import keep_once
 from overnight.mail.templates import Templates
 from overnight.metrics import ErrorFigure, Figures, JobFigures
-from overnight.outcome import STATES
+from overnight.outcome import STATES, Outcome
+from tests.slots import ManualClock, begin, open_ledger, run_in
 
 UNTIL = datetime(2026, 11, 22, 7, 0, tzinfo=UTC)
 PERIOD = "Sat 21 Nov 08:00 to Sun 22 Nov 08:00"
@@ -118,4 +122,23 @@ def test_the_items_of_the_job_are_the_operators() -> None:
 
     assert metrics_digest.items is not None
     assert list(metrics_digest.items(Stub())) == ["ops@example.org", "boss@example.org"]  # type: ignore[arg-type]
-    assert metrics_digest.key("ops@example.org") == "ops@example.org"
+    Stub.params = {"to": "ops@example.org"}  # type: ignore[dict-item]
+    assert list(metrics_digest.items(Stub())) == ["ops@example.org"]  # type: ignore[arg-type]
+    key = metrics_digest.key("ops@example.org")
+    assert key.startswith("o_")
+    assert "ops" not in key
+
+
+async def test_a_digest_begins_where_the_last_one_that_was_sent_ended(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path, ManualClock(UNTIL))
+    for days, state in ((3, "ok"), (2, "ok"), (1, "failed")):
+        at = UNTIL - timedelta(days=days)
+        scope = begin(ledger, "metrics_digest", f"{at:%Y-%m-%d}", scheduled_for=at)
+        value = json.dumps({"until": (at + timedelta(minutes=7)).isoformat()})
+        ledger.writing(lambda c, s=scope, v=value: keep_once(c, s, "digest", v, [], UNTIL))  # type: ignore[misc]
+        ledger.writing(lambda c, s=scope: plan(c, s, [(1, "o_1", '"ops"')]))  # type: ignore[misc]
+        entry = Recorded(dataclasses.replace(scope, key="o_1"), "pending", Outcome("o_1", state), UNTIL)  # type: ignore[arg-type]
+        ledger.writing(lambda c, e=entry: record(c, [e]))  # type: ignore[misc]
+    today = run_in(ledger, begin(ledger, "metrics_digest", "2026-11-22"), tmp_path, scheduled_for=UNTIL)
+    assert await last_until(today) == UNTIL - timedelta(days=2) + timedelta(minutes=7)
+    ledger.close()

@@ -259,7 +259,10 @@ def test_a_noted_occurrence_cannot_be_claimed_nor_a_claimed_one_noted(ledger: Le
 def test_overlap_skip_leaves_a_row_that_says_why(ledger: Ledger) -> None:
     first = claiming(ledger, "2026-11-22")
     assert first is not None
-    assert claiming(ledger, "2026-11-23", "skip") is None
+    refused = claiming(ledger, "2026-11-23", "skip")
+    assert refused is not None
+    assert refused.run_id == ""
+    assert "was still going on" in refused.skipped
     assert states(ledger)["2026-11-23"] == (
         "skipped",
         f"overlap: {first.run_id} of 2026-11-22 was still going on",

@@ -176,12 +176,20 @@ BAD = {
         GOOD + "  next: { every: 1h, after: goood }\n",
         "4:29: error: jobs.next.after: there is no job 'goood'; did you mean 'good'?",
     ),
+    "an hourly job after a daily one": (
+        GOOD + "  next: { every: 1h, after: good }\n",
+        "4:29: error: jobs.next.after: waits for a job's run of the same day, and 'next' has several a day",
+    ),
+    "a daily job after one of every ten minutes": (
+        HEAD + '  often: { cron: "*/10 * * * *" }\n  next: { at: "08:00", after: often }\n',
+        "4:31: error: jobs.next.after: waits for a job's run of the same day, and 'often' has several a day",
+    ),
     "a job after itself": (
-        HEAD + "  good: { every: 1h, after: good }\n",
+        HEAD + "  good: { every: 1d, after: good }\n",
         "3:29: error: jobs.good.after: jobs wait for each other: good -> good",
     ),
     "a ring of jobs": (
-        HEAD + "  a: { every: 1h, after: c }\n  b: { every: 1h, after: a }\n  c: { every: 1h, after: b }\n",
+        HEAD + "  a: { every: 1d, after: c }\n  b: { every: 1d, after: a }\n  c: { every: 1d, after: b }\n",
         "3:26: error: jobs.a.after: jobs wait for each other: a -> c -> b -> a",
     ),
     "unknown channel": (

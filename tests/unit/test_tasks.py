@@ -98,6 +98,16 @@ def test_a_wrong_line_is_named_and_does_not_keep_the_others_waiting(here: Asking
     assert (again.added, again.known, len(again.problems)) == (0, 2, 4)
 
 
+def test_a_line_with_a_role_that_nobody_plays_is_wrong(here: Asking) -> None:
+    file = here.root / "tasks.jsonl"
+    file.write_text('{"role": "analist", "title": "a"}\n{"role": "analyst", "title": "b"}\n', encoding="utf-8")
+    found = import_file(here.ledger, file, NOW, ["analyst"])
+    assert (found.added, found.problems) == (
+        1,
+        ("tasks.jsonl:1: role: schedule.yaml has no role 'analist'; it has analyst",),
+    )
+
+
 def test_text_of_any_language_and_length_comes_through(here: Asking) -> None:
     body = "Ω line\u2028separator \x00 " + "x" * 100_000
     adding(here.ledger, NewTask(role="analyst", title="päivä", body=body))

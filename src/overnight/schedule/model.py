@@ -241,11 +241,7 @@ class Schedule(Strict):
 
 def _without_effect(schedule: Schedule) -> Iterator[str]:
     """Say of each setting in the file that nothing reads yet what happens without it."""
-    for name, role in schedule.roles.items():
-        if role.tools:
-            yield f"roles.{name}.tools: tools are not offered to the model yet; the role works without them"
-        if role.max_turns > 1:
-            yield f"roles.{name}.max_turns: has no effect yet; each question has one turn, and one repair"
+    yield from _roles_without_effect(schedule)
     for rule in ("daily_cost", "p95_duration"):
         if rule in schedule.alerts.model_fields_set:
             yield f"alerts.{rule}: has no effect yet; the figure stands in the mail of metrics_digest"
@@ -258,3 +254,11 @@ def _without_effect(schedule: Schedule) -> Iterator[str]:
             yield f"jobs.{name}.retention: has no effect yet, wherever it is set; the ledger keeps everything"
         if job.heartbeat:
             yield f"jobs.{name}.heartbeat: has no effect yet; no address is called"
+
+
+def _roles_without_effect(schedule: Schedule) -> Iterator[str]:
+    for name, role in schedule.roles.items():
+        if role.tools:
+            yield f"roles.{name}.tools: tools are not offered to the model yet; the role works without them"
+        if role.max_turns > 1:
+            yield f"roles.{name}.max_turns: has no effect yet; each question has one turn, and one repair"
