@@ -87,7 +87,8 @@ def open_ports(
     rehearsal: bool = False,
 ) -> Ports:
     """The ports of a run of one job. A rehearsal mails into a folder of its own and asks no model."""
-    dependencies = Dependencies(_rates(schedule), clock, ledger)
+    # A rehearsal reaches nobody, so it waits for nobody.
+    dependencies = Dependencies({}, clock) if rehearsal else Dependencies(_rates(schedule), clock, ledger)
     post = _mailer(root, schedule, ledger, clock, dependencies, on_unknown=settings.on_unknown, rehearsal=rehearsal)
     agent = Agent(
         ledger=ledger,

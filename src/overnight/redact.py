@@ -33,7 +33,7 @@ _BEGINNINGS = tuple(
     sntryu_ sntrys_ glc_ glsa_ dt0c01. dt0s01. hcaik_ hvs. hvb. hvr. dp.pt. dp.st. dp.ct. dp.sa. ops_ey
     AGE-SECRET-KEY- tskey- fm1_ fm2_ fo1_ nfp_ sbp_ sb_secret_ pscale_tkn_ pscale_pw_ pscale_oauth_ ntn_ lin_api_
     lin_oauth_ figd_ PMAK- tfp_ CFPAT- sgp_ squ_ sqp_ sqa_ bkua_ CCIPAT_ CCIPRJ_ sk.ey sha256~ sm_aat_ sm_pat_
-    sm_sat_ bedrock-api-key- cmVmdGtu ZXlK rdme_ pnu_ $2a$ $2b$ $2y$ $1$ $5$ $6$ $y$
+    sm_sat_ bedrock-api-key- cmVmdGtu ZXlK rdme_ pnu_ $2a$ $2b$ $2y$ $1$ $5$ $6$ $y$ LTAI AQVN
     """.split()  # noqa: SIM905  a list to add to, not one string on each line
 )
 _BODY = r"(?=[a-z_.:~/+$-]{0,40}+[A-Z\d])(?:[\w-]|[.~+/=:$]{1,3}(?=[\w-])){16,}+={0,2}"
@@ -69,7 +69,7 @@ _SHAPES = (
     (("LS0tLS1CRUdJTi",), r"LS0tLS1CRUdJTi(?!BDRVJU|BQVUJM)[\w+/=]{16,}+"),
     (
         ("hook",),
-        r"(?<=hook)((?:s|b|s?\.[\w.-]{1,60})(?:/(?:hooks|\w{5,10}b2|catch|services|workflows)){0,3}+/)[\w./@-]{12,}+",
+        r"(?<=hook)((?:s|b|s?\.[\w.-]{1,60})(?:/(?:webhookb2|services|workflows)){0,3}+/)[\w./@-]{12,}+",
     ),
     (("/api/webhooks/",), r"(?<=/api/webhooks/)\d{1,32}+/[\w-]{16,}+"),
     (("BEGIN ",), r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY[A-Z ]{0,8}-----(?s:.*?)(?:-----END [A-Z ]{0,48}-----|\Z)"),
