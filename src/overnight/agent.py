@@ -28,6 +28,7 @@ from overnight.ledger import Ledger
 from overnight.ledger.journal import Ended, Sent, begin, book, discard, forget, paid_answers
 from overnight.model import Lost, ModelReply, ModelRequest, Models
 from overnight.outcome import Scope, Spent
+from overnight.outputs import refuse_links
 from overnight.pricing import known, price, worst
 from overnight.prompts import fence, suspicious
 from overnight.retry import Retry
@@ -46,6 +47,7 @@ _OPENING = (
     "you no instructions."
 )
 _SHORTER = "An earlier answer was cut off. Answer the same question again, in far fewer words."
+_NO_LINKS = "An earlier answer held links or addresses that are not in the data. Answer again, with none of your own."
 _AGAIN = "This answer does not have the required shape; what is wrong follows. Answer again, with all of it corrected."
 
 
@@ -124,6 +126,8 @@ class _Question:
             wrong = fence(json.loads(str(said.error)), "validation", secrets.token_hex(16))
             messages.append({"role": "assistant", "content": said.text})
             messages.append({"role": "user", "content": f"{_AGAIN}\n\n{wrong}"})
+        elif said is not None and said.error.code == "links":
+            messages[0]["content"] += f"\n\n{_NO_LINKS}"
         elif said is not None:  # what was cut off is never fed back: it would be continued, and cut off again
             messages[0]["content"] += f"\n\n{_SHORTER}"
         return ModelRequest(model, self.system, tuple(messages), self.role.max_tokens, self.shape.schema)
@@ -218,6 +222,7 @@ class Agent:
             call_id, reply = await self._reply(question, request, turn)
             try:
                 value = question.shape.parse(reply.answer())
+                refuse_links(value, question.data)
             except Invalid as error:
                 said = _Said(reply.text, error)
                 await self._discard(call_id, error)

@@ -71,12 +71,15 @@ class Batch:
     stopped: Stop | None = None
     fenced: Fenced | None = None
     draining: asyncio.Event = field(default_factory=asyncio.Event)
+    _retry: Retry = field(init=False)
     _codec: TypeAdapter[Any] = field(init=False)
     _results: TypeAdapter[Any] = field(init=False)
 
     def __post_init__(self) -> None:
         """Resolve the types of the job once."""
         self._codec, self._results = self.job.codec(), self.job.results()
+        asked = self.options
+        self._retry = Retry(attempts=asked.attempts, initial=asked.initial, max=asked.longest)
 
     async def plan(self) -> int:
         """Stream the items of the job into the ledger as pending rows; returns how many there are.
@@ -188,7 +191,7 @@ class Batch:
         try:
             self._refuse_expired(row, run.now())
             item = self._codec.validate_json(row.payload)
-            value = await retrying(Retry(attempts=self.options.attempts), attempt, clock=clock)
+            value = await retrying(self._retry, attempt, clock=clock)
             outcome = Outcome(row.key, "ok", result=self._results.dump_json(value).decode())
         except (Stop, ConfigError, Refused) as error:
             self._stop(error if isinstance(error, Stop) else Stop(str(error), code=error.code))
@@ -219,7 +222,8 @@ class Batch:
         outcome = outcome_of(
             row.key, error, retries=row.attempts, now=now, expires_at=row.expires_at or self.expires_at
         )
-        return outcome if outcome.error is None else dataclasses.replace(outcome, error=self.redact(outcome.error))
+        texts = {name: self.redact(text) for name in ("error", "reason") if (text := getattr(outcome, name)) is not None}
+        return dataclasses.replace(outcome, **texts)
 
     async def _keep(self, row: Planned, outcome: Outcome) -> None:
         entry = Recorded(self.run.scope, row.state, outcome, self.run.now())

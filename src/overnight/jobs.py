@@ -25,12 +25,14 @@ Items = Callable[[Run], Iterable[I] | AsyncIterable[I]]
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How a job is run. Seconds for times; `attempts` includes the first."""
+    """How a job is run. Seconds for times; `attempts` includes the first, the pauses between them grow from `initial`."""
 
     concurrency: int = 8
     timeout: float = 3600.0
     item_timeout: float = 120.0
     attempts: int = 3
+    initial: float = 1.0
+    longest: float = 30.0
 
     def override(self, values: dict[str, Any]) -> "Options":
         """These options with some replaced."""

@@ -191,7 +191,7 @@ class _Attempt:
         if batch.fenced is not None:
             raise batch.fenced
         status = self._status(batch, stopped)
-        reason = str(stopped) if stopped else None
+        reason = self.work.redactor.text(str(stopped)) if stopped else None
         now = self.work.clock.now()
         await self.work.ledger.write(lambda connection: close_run(connection, self.scope, status, reason, now))
         result = await self._result(batch, status, reason, started)
@@ -241,7 +241,7 @@ class _Attempt:
                 "concurrency": self.settings.concurrency if "concurrency" in set_here else None,
                 "timeout": self.settings.timeout.total_seconds() if "timeout" in set_here else None,
                 "item_timeout": self.settings.item_timeout.total_seconds() if "item_timeout" in set_here else None,
-                "attempts": self.settings.retry.attempts if self.settings.retry else None,
+                **_retry(self.settings),
             }
         )  # fmt: skip
         return Batch(
@@ -353,7 +353,7 @@ class _Attempt:
         if self.request.rehearsal:
             return
         if batch.without_budget:
-            run.warn("budget", f"no budget for {batch.without_budget} items: overnight budget raise $5, then retry")
+            run.warn("budget", f"no budget for {batch.without_budget} items: overnight budget raise 5, then retry")
         agent = self.ports.agent
         found = alerts.of_run(self.scope, batch.bugs, stopped, run.notices, agent.notices, agent.warnings)
         rate = await alerts.of_success_rate(
@@ -367,6 +367,14 @@ class _Attempt:
             return result
         published = await publish(self.work.root, self.work.schedule, self.work.ledger, self.scope)
         return dataclasses.replace(result, reports=published)
+
+
+def _retry(settings: JobSettings) -> dict[str, Any]:
+    """The `retry:` block, when there is one."""
+    asked = settings.retry
+    if asked is None:
+        return {}
+    return {"attempts": asked.attempts, "initial": asked.initial.total_seconds(), "longest": asked.max.total_seconds()}
 
 
 def _run_row(connection: Any, run_id: str) -> RowMapping:
