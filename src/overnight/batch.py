@@ -222,8 +222,8 @@ class Batch:
         outcome = outcome_of(
             row.key, error, retries=row.attempts, now=now, expires_at=row.expires_at or self.expires_at
         )
-        texts = {name: self.redact(text) for name in ("error", "reason") if (text := getattr(outcome, name)) is not None}
-        return dataclasses.replace(outcome, **texts)
+        error_text, reason = (None if text is None else self.redact(text) for text in (outcome.error, outcome.reason))
+        return dataclasses.replace(outcome, error=error_text, reason=reason)
 
     async def _keep(self, row: Planned, outcome: Outcome) -> None:
         entry = Recorded(self.run.scope, row.state, outcome, self.run.now())

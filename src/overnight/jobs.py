@@ -25,7 +25,7 @@ Items = Callable[[Run], Iterable[I] | AsyncIterable[I]]
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How a job is run. Seconds for times; `attempts` includes the first, the pauses between them grow from `initial`."""
+    """How a job is run. Seconds for times; `attempts` includes the first; pauses grow from `initial`."""
 
     concurrency: int = 8
     timeout: float = 3600.0
