@@ -1,7 +1,7 @@
 """The `overnight` command. Each subcommand is imported when it is called: `--help` costs no database library.
 
 Exit codes: 0 ok, also when there was nothing to do · 1 failed or stopped · 2 wrong usage or schedule.yaml · 3 partial ·
-4 refused (budget, overlap, pause, lock, not confirmed) · 130 interrupted.
+4 refused (pause, lock, not confirmed) · 130 interrupted.
 """
 
 import importlib
