@@ -9,7 +9,8 @@ import asyncio
 import dataclasses
 import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol, Self
 from urllib.parse import urlsplit
@@ -95,17 +96,17 @@ class Models(Protocol):
         ...
 
 
-@dataclass(slots=True)
-class _Fuse:
-    blown: bool = False
+_forbidden: list[str] = []  # an entry for each `forbid_real` in force; a list because they nest
 
 
-_fuse = _Fuse()
-
-
-def forbid_real() -> None:
-    """From now on this process talks to models on loopback only: tests must not cost money."""
-    _fuse.blown = True
+@contextmanager
+def forbid_real() -> Iterator[None]:
+    """Until the block ends this process talks to models on loopback only: tests must not cost money."""
+    _forbidden.append("here")
+    try:
+        yield
+    finally:
+        _forbidden.pop()
 
 
 class Model:
@@ -164,7 +165,7 @@ class Model:
         return self._client
 
     def _check(self) -> None:
-        if _fuse.blown and urlsplit(self._url).hostname not in LOOPBACK:
+        if _forbidden and urlsplit(self._url).hostname not in LOOPBACK:
             raise Stop(f"a test would have asked the real model at {self._url}; script the answers", code="real_model")
         if not self._key:
             raise Stop(

@@ -168,8 +168,7 @@ def bench(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Bench]:
     root = request.config.rootpath
     project.attach(root)
     (tmp_path / "templates").symlink_to(root / "templates")
-    model.forbid_real()
-    with mail.forbid_real():
+    with model.forbid_real(), mail.forbid_real():
         yield Bench(tmp_path)
 
 

@@ -56,9 +56,10 @@ def overnight(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Command:
 
 
 def begin(
-    ledger: Ledger, *outcomes: Outcome, slot: str = DAY, at: datetime = NOW, pid: int | None = None, **more: Any
+    ledger: Ledger, *outcomes: Outcome, slot: str = DAY, at: datetime | None = None, pid: int | None = None, **more: Any
 ) -> Scope:
     """Open a run on this machine, by default of a process that is gone, and keep these outcomes of it."""
+    at = at or datetime.now(UTC)  # not that of the import, which is minutes ago in a long session: leases run out
     wanted = opening(slot=slot, host=HOST, pid=pid or _gone(), **more)
     scope = ledger.writing(lambda connection: open_run(connection, wanted, at, locked=True))
     ledger.writing(lambda c: plan(c, scope, [(n, out.key, "{}") for n, out in enumerate(outcomes)]))
@@ -235,7 +236,7 @@ def test_cancelling_a_run_asks_its_process_to_end(ledger: Ledger, overnight: Com
 
 def test_a_run_on_another_machine_is_cancelled_there(ledger: Ledger, overnight: Command) -> None:
     scope = begin(ledger)
-    later = NOW + timedelta(minutes=5)
+    later = datetime.now(UTC) + timedelta(minutes=5)
     ledger.writing(lambda connection: connection.execute(update(lease).values(host="there", until=later)))
     code, _, err = overnight("cancel", scope.run_id)
     assert code == 4

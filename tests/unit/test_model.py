@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from overnight import model as model_module
 from overnight.errors import Invalid, OvernightError, Permanent, Stop, Transient
 from overnight.model import Lost, Model, ModelRequest, forbid_real
 from overnight.pricing import Usage
@@ -227,13 +226,12 @@ async def test_a_key_pasted_with_quotes_and_newline_works_and_a_broken_one_is_no
     assert KEY not in str(caught.value)
 
 
-async def test_the_fuse_lets_only_loopback_through(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(model_module, "_fuse", model_module._Fuse())
-    forbid_real()
-    with pytest.raises(Stop, match="a test would have asked the real model"):
-        await Model.open({"ANTHROPIC_API_KEY": KEY}).create(REQUEST)
-    async with served(replying()) as (model, _):
-        assert (await model.create(REQUEST)).answer()
+async def test_the_fuse_lets_only_loopback_through() -> None:
+    with forbid_real():
+        with pytest.raises(Stop, match="a test would have asked the real model"):
+            await Model.open({"ANTHROPIC_API_KEY": KEY}).create(REQUEST)
+        async with served(replying()) as (model, _):
+            assert (await model.create(REQUEST)).answer()
 
 
 def test_the_input_bound_holds_for_every_script() -> None:
