@@ -271,13 +271,18 @@ async def tick(work: Workplace) -> list[int]:
     return await dispatcher.settle()
 
 
+def require_loopback(host: str) -> None:
+    """Refuse every other address: the page has no login yet. Raises Refused."""
+    if host not in ("127.0.0.1", "localhost", "::1"):
+        raise Refused(f"--host {host}: the page has no login yet, so it binds to this machine only")
+
+
 async def serve(work: Workplace, host: str, port: int) -> None:
     """Look whenever the clock rings and every minute, until SIGTERM; then runs in flight finish within `drain`."""
     from overnight.scheduler import AlarmClock  # noqa: PLC0415  its home is the only importer
     from overnight.web import serving  # noqa: PLC0415
 
-    if host not in ("127.0.0.1", "localhost", "::1"):
-        raise Refused(f"--host {host}: the page has no login yet, so it binds to this machine only")
+    require_loopback(host)
     dispatcher, wake, stop = Dispatcher(work), asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 import click
 
 from overnight.cli.context import Cli, pass_cli
-from overnight.errors import Refused
+from overnight.service import require_loopback
 from overnight.service import serve as serve_forever
 from overnight.service import tick as look_once
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 WORST_FIRST = (1, 130, 4, 3, 0)
 
 
@@ -20,8 +19,7 @@ WORST_FIRST = (1, 130, 4, 3, 0)
 @pass_cli
 def serve(cli: Cli, host: str, port: int) -> None:
     """Run what is due, each run in a process of its own, until SIGTERM; `/api/health` tells how it is."""
-    if host not in LOOPBACK:
-        raise Refused(f"--host {host}: the page has no login yet, so it binds to this machine only")
+    require_loopback(host)  # before anything is said
     work = cli.workplace
     cli.say(f"serving {len(cli.schedule.jobs)} jobs of {cli.path}; stop with Ctrl-C")  # the log tells the address
     asyncio.run(serve_forever(work, host, port))
