@@ -1,6 +1,8 @@
 """Who is alive: an OS file lock that dies with its process, and a lease for owners on other machines.
 
-There is no "running" flag that could stick: a run whose lock is free, or whose lease has run out, was interrupted.
+There is no "running" flag that could stick: a run whose lock is free, or whose lease has run out, was interrupted. A
+lease is renewed only while the event loop ticks, so that also a process which is stopped, or blocks its loop for longer
+than the lease, is succeeded; when it wakes, the fence of each transaction refuses what it writes.
 """
 
 import asyncio
@@ -27,16 +29,27 @@ RENEW_EVERY = LEASE.total_seconds() / 4
 
 
 @contextmanager
-def slot_lock(root: Path, job: str, slot: str) -> Iterator[None]:
-    """Hold the slot's file lock for the length of the block. Raises Refused while another process holds it."""
-    descriptor = _open(root, job, slot)
+def slot_lock(root: Path, job: str, slot: str, hung: Callable[[int], bool] = lambda _pid: False) -> Iterator[None]:
+    """Hold the slot's file lock for the length of the block. Raises Refused while another process holds it.
+
+    `hung(pid)` says that the process which holds it has let its lease run out: then it keeps the lock of a file that is
+    no more, and we have that of the new one.
+    """
+    with _one_at_a_time(root):
+        descriptor = _open(root, job, slot)
+        if not _lock(descriptor) and hung(_holder(descriptor)):
+            os.close(descriptor)
+            _path(root, job, slot).unlink()
+            descriptor = _open(root, job, slot)
+        held = _lock(descriptor)
+        if held:
+            os.truncate(descriptor, 0)
+            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        if not held:
             raise Refused(
                 f"{job} {slot} is being run by another process on this machine; wait for it, or `overnight cancel` it"
-            ) from error
+            )
         yield
     finally:
         os.close(descriptor)
@@ -60,13 +73,35 @@ def ask_to_end(root: Path, *, job: str, slot: str, host: str, pid: int) -> None:
 
 
 def _is_free(root: Path, job: str, slot: str) -> bool:
-    descriptor = _open(root, job, slot)
+    with _one_at_a_time(root):  # whoever starts just now must not find the file locked by our question
+        descriptor = _open(root, job, slot)
+        try:
+            return _lock(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         return False
-    else:
-        return True
+    return True
+
+
+def _holder(descriptor: int) -> int:
+    """The process that has locked this file; 0 while it is only about to write its number."""
+    return int(os.pread(descriptor, 20, 0) or 0)
+
+
+@contextmanager
+def _one_at_a_time(root: Path) -> Iterator[None]:
+    """Nobody else takes a lock, or puts a new file in the place of a hung process's."""
+    folder = _folder(root)
+    descriptor = os.open(folder / "turn", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
     finally:
         os.close(descriptor)
 
@@ -83,9 +118,17 @@ def _exists(pid: int) -> bool:
 
 
 def _open(root: Path, job: str, slot: str) -> int:
+    return os.open(_path(root, job, slot), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+
+
+def _path(root: Path, job: str, slot: str) -> Path:
+    return _folder(root) / f"{job}.{slot}.lock"
+
+
+def _folder(root: Path) -> Path:
     folder = root / "var" / "locks"
     folder.mkdir(parents=True, exist_ok=True)
-    return os.open(folder / f"{job}.{slot}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    return folder
 
 
 @asynccontextmanager

@@ -176,7 +176,9 @@ class Dispatcher:
             await self._alarm("missed", job, f"the rest of {job} {slot} is older than max_age: {remedy}")
             return False
         if await self.work.ledger.read(deaths, job, slot) >= GIVE_UP:
-            died = f"{job} {slot} killed its process {GIVE_UP} times in a row and is left alone"
+            died = (
+                f"{job} {slot} killed its process, or blocked it for over a minute, {GIVE_UP} times; it is left alone"
+            )
             await self._alarm("gave_up", job, f"{died}; to see why: {remedy}")
             return False
         return True

@@ -1,7 +1,7 @@
 """The `overnight` command. Each subcommand is imported when it is called: `--help` costs no database library.
 
 Exit codes: 0 ok, also when there was nothing to do · 1 failed or stopped · 2 wrong usage or schedule.yaml · 3 partial ·
-4 refused (pause, lock, not confirmed) · 130 interrupted.
+4 refused (pause, lock, taken over, not confirmed) · 130 interrupted.
 """
 
 import importlib
@@ -13,7 +13,7 @@ import click
 
 from overnight import __version__
 from overnight.cli.context import Cli
-from overnight.errors import ConfigError, OvernightError, Refused
+from overnight.errors import ConfigError, Fenced, OvernightError, Refused
 
 COMMANDS = {
     "alerts": "look:alerts_",
@@ -160,7 +160,7 @@ def _our_bug() -> int:
 
 
 def _told(error: OvernightError, arguments: list[str]) -> int:
-    code = 2 if isinstance(error, ConfigError) else 4 if isinstance(error, Refused) else 1
+    code = 2 if isinstance(error, ConfigError) else 4 if isinstance(error, Refused | Fenced) else 1
     text = Cli.latest_redactor().text(str(error))
     click.echo(text if ": error:" in text else f"error: {text}", err=True)
     if "--json" in arguments:

@@ -1,0 +1,86 @@
+"""A run that is stopped for longer than its lease is succeeded, and writes and sends nothing when it wakes."""
+
+import signal
+import sqlite3
+import subprocess
+from collections import Counter
+from contextlib import closing
+
+import pytest
+
+from tests.acceptance.conftest import PATIENCE, Project, RelayBooks, wait_until
+
+pytestmark = pytest.mark.slow
+
+PEOPLE = [f"reader{number:02}@example.org" for number in range(60)]
+RUN = ("run", "daily_email", "--date", "2026-11-22", "--yes")
+
+
+def stop_in_the_middle(
+    project: Project, count: str = "SELECT count(*) FROM item WHERE state = 'ok'"
+) -> "subprocess.Popen[str]":
+    """Start a run, stop it as a suspended machine would, and let its lease run out."""
+    process = project.start(*RUN)
+    file = project.root / "var" / "overnight.db"
+
+    def done() -> int:
+        with closing(sqlite3.connect(file)) as connection:
+            return int(connection.execute(count).fetchone()[0])
+
+    wait_until(lambda: file.exists() and project.runs_recorded() and done() >= 5, "five mails")
+    process.send_signal(signal.SIGSTOP)
+    assert done() < len(PEOPLE), "it was stopped too late"
+    with closing(sqlite3.connect(file)) as connection, connection:
+        connection.execute("UPDATE lease SET until = '2000-01-01T00:00:00.000Z'")
+    return process
+
+
+def wake(process: "subprocess.Popen[str]") -> int:
+    process.send_signal(signal.SIGCONT)
+    return process.wait(PATIENCE)
+
+
+def test_no_mail_is_doubled_over_smtp_when_a_stopped_run_wakes(project: Project, smtp: RelayBooks) -> None:
+    project.env |= {"MAIL_URL": smtp.url}
+    project.schedule("smtp: { messages: 20/s }", "smtp: { messages: 1000/s }")
+    project.subscribe(*PEOPLE)
+    smtp.rules(delay=0.05)
+
+    process = stop_in_the_middle(project)
+    smtp.rules()
+    project.json(*RUN, code=3)
+    assert wake(process) == 4, "it says that another process has taken over"
+
+    states = {who: item["state"] for who, item in project.states("daily_email").items()}
+    unknown = {who for who, state in states.items() if state == "unknown"}
+    assert set(states.values()) == {"ok", "unknown"}
+    assert len(unknown) <= 4, "no more than connections of the stopped run"
+    got = Counter({who: n for who, n in smtp.recipients().items() if who in PEOPLE})
+    assert max(got.values()) == 1
+    assert set(PEOPLE) - set(got) <= unknown
+    runs = project.json("runs")
+    assert [run["status"] for run in runs][:2] == ["partial", "interrupted"], "the woken one has changed nothing"
+
+
+def test_the_outbox_has_each_mail_once_when_a_stopped_run_wakes(project: Project) -> None:
+    project.subscribe(*PEOPLE)
+    project.schedule("concurrency: 20", "concurrency: 2")
+    process = stop_in_the_middle(project)
+    project.json(*RUN)
+    assert wake(process) in (0, 4)
+
+    assert {item["state"] for item in project.states("daily_email").values()} == {"ok"}
+    got = Counter(str(mail["To"]).rpartition("<")[2].rstrip(">") for mail in project.outbox("daily_email"))
+    assert got == dict.fromkeys(PEOPLE, 1)
+
+
+def test_a_run_that_is_only_slow_is_left_in_peace(project: Project, smtp: RelayBooks) -> None:
+    project.env |= {"MAIL_URL": smtp.url}
+    project.subscribe(*PEOPLE[:3])
+    smtp.rules(delay=1)
+    process = project.start(*RUN)
+    wait_until(smtp.asked, "the first mail")
+    said = project.run(*RUN)
+    assert said.code == 4
+    assert "is being run by another process" in said.err
+    assert process.wait(PATIENCE) == 0
