@@ -21,6 +21,7 @@ from overnight.budget import dollars
 from overnight.deadline import deadline
 from overnight.errors import (
     ConfigError,
+    Downstream,
     Fenced,
     OvernightError,
     Refused,
@@ -205,6 +206,8 @@ class Batch:
         except BaseException as error:  # also what libraries keep out of Exception: the others go on
             if isinstance(error, asyncio.CancelledError) and _is_cancelled():
                 raise
+            if isinstance(error, Downstream) and not await self._undone(run):
+                return None
             outcome = self._failure(row, error)
             if outcome.error_class == "bug":
                 self.errors.append(error)
@@ -212,6 +215,16 @@ class Batch:
         ended = dataclasses.replace(outcome, attempts=attempts, duration_ms=round((clock.monotonic() - started) * 1000))
         _log_end(log, ended, run.asks.spent(run.scope))
         return ended
+
+    async def _undone(self, run: Run) -> bool:
+        """Undo what the item has done; what still stands is told. False when the slot is not ours any more."""
+        try:
+            for failure in await run.steps.undo():
+                run.warn("stuck", self.redact(failure))
+        except Fenced as error:
+            self._lose(error)
+            return False
+        return True
 
     def _refuse_expired(self, row: Planned, now: datetime) -> None:
         if row.state == "retry" and row.expires_at is not None and row.expires_at <= now:

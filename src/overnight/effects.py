@@ -15,11 +15,13 @@ from sqlalchemy import Connection, Row, insert, select, tuple_, update
 from overnight.clock import Clock
 from overnight.errors import Fenced
 from overnight.ledger import Ledger
+from overnight.ledger.items import hold
 from overnight.ledger.tables import effect as table
 from overnight.ledger.tables import lease
 from overnight.outcome import Scope
 
-EffectState = Literal["intent", "done", "failed", "unknown"]
+EffectState = Literal["intent", "done", "failed", "unknown", "undoing", "undone", "stuck"]
+ANEW = ("failed", "undone")  # surely not, or not any more: such an effect begins anew
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,7 @@ class Effects:
     async def begin(self, scope: Scope, kind: str, name: str, target: str, ref: str) -> Effect:
         """Commit the intent, or return the effect that is there already.
 
-        A `failed` one is definite and begins anew (`fresh`). Raises Fenced when another process owns the slot: then
+        One that failed or was undone begins anew (`fresh`). Raises Fenced when another process owns the slot: then
         nothing may go out.
         """
         id_ = effect_id(scope, kind, name, target)
@@ -107,6 +109,18 @@ class Effects:
         """Note that nobody can tell; reports name it until somebody settles it."""
         await self._settle(effect, "unknown", detail)
 
+    async def undoing(self, scope: Scope, effect: Effect) -> None:
+        """Note that it is about to be undone. Raises Fenced when another process owns the slot."""
+        await self._ledger.write(lambda connection: _mark(connection, scope, effect, "undoing"))
+
+    async def undone(self, effect: Effect) -> None:
+        """Note that it was undone; it may be done again."""
+        await self._settle(effect, "undone", None)
+
+    async def stuck(self, scope: Scope, effect: Effect) -> None:
+        """Note that it could not be undone and still stands; its detail stays. Raises Fenced."""
+        await self._ledger.write(lambda connection: _mark(connection, scope, effect, "stuck"))
+
     async def _settle(self, effect: Effect, state: EffectState, detail: str | None) -> None:
         await self._ledger.record(_settle_many, _Result(effect.id, state, detail, self._clock.now()))
 
@@ -118,6 +132,11 @@ def _find(connection: Connection, id_: str) -> Effect | None:
 
 def _effect(row: Row[Any], *, fresh: bool = False) -> Effect:
     return Effect(row.id, row.kind, row.name, row.target, row.ref, row.state, row.detail, fresh)
+
+
+def _mark(connection: Connection, scope: Scope, effect: Effect, state: EffectState) -> None:
+    hold(connection, scope)
+    connection.execute(update(table).where(table.c.id == effect.id).values(state=state))
 
 
 def _check_fences(connection: Connection, intents: Sequence[_Intent]) -> None:
@@ -147,7 +166,7 @@ def _begin_many(connection: Connection, intents: Sequence[_Intent]) -> list[Effe
         if effect is None:
             effect = _fresh(intent)
             new.append(_row(intent))
-        elif effect.state == "failed":
+        elif effect.state in ANEW:
             effect = _again(connection, intent)
         results.append(effect)
         known[intent.id] = Effect(**{**_fields(effect), "fresh": False})  # the next one in this group came second

@@ -7,15 +7,17 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from traceback import extract_tb
-from typing import Any, Protocol, TypeVar, get_type_hints
+from typing import Any, Literal, Protocol, TypeVar, get_type_hints
 from zoneinfo import ZoneInfo
 
 from pydantic import TypeAdapter
 
 from overnight.agent import MISSING, Answer
 from overnight.clock import Clock
+from overnight.compensation import Step, Steps
 from overnight.deadline import deadline, off_the_clock, without_deadline
-from overnight.errors import Fenced, OvernightError, Stop
+from overnight.effects import Effects
+from overnight.errors import Fenced, OvernightError, Skip, Stop
 from overnight.ledger import Ledger
 from overnight.ledger.runs import keep_once, once_value, seen_by_others
 from overnight.outcome import Scope, Spent
@@ -83,9 +85,18 @@ class Run:
     previous: datetime | None = None
     public_url: str = ""
     rehearsal: bool = False
+    on_unknown: Literal["park", "resend", "reconcile"] = "park"
     notices: dict[str, list[str]] = field(default_factory=dict)
     _onces: "Onces" = field(default_factory=lambda: Onces())  # noqa: PLW0108  the class is defined below
     _marks: list[tuple[str, str]] | None = None
+    _steps: Steps | None = None
+
+    @property
+    def steps(self) -> Steps:
+        """What this item has done outside. Raises RuntimeError outside of an item."""
+        if self._steps is None:
+            raise RuntimeError("run.effect belongs into the function of an item, not into `items=` or `once`")
+        return self._steps
 
     @property
     def job(self) -> str:
@@ -133,6 +144,25 @@ class Run:
         value: T = await self._onces.get(compute, self)
         return value
 
+    async def effect(
+        self,
+        name: str,
+        do: Callable[[], Awaitable[T]],
+        *,
+        undo: Callable[[T], Awaitable[object]] | None = None,
+        find: Callable[[], Awaitable[T | None]] | None = None,
+    ) -> T:
+        """Do something outside once for this item, and return what `do()` returned; `name` is unique in the item.
+
+        The value must survive JSON; a later attempt or run gets it without doing it again. When the item ends with
+        Downstream, `undo(value)` is called, for the last effect first. Where a crash leaves it unknown whether it was
+        done, `on_unknown` decides: `park` (the item is `unknown`), `resend`, or `reconcile` by `find()`, which returns
+        the value, or None when it was not done. Raises Unknown; Skip in a rehearsal, which touches nothing outside.
+        """
+        if self.rehearsal:
+            raise Skip(f"a rehearsal does not do {name}")
+        return await self.steps.take(Step(name, do, undo, find))
+
     async def seen(self, source: str) -> set[str]:
         """Keys of `source` that other slots of this job have marked as seen."""
         return await self.ledger.read(seen_by_others, self.job, self.slot, source)
@@ -150,7 +180,9 @@ class Run:
 
     def for_item(self, key: str) -> "Run":
         """This run as the item `key` sees it."""
-        return dataclasses.replace(self, scope=dataclasses.replace(self.scope, key=key))
+        scope = dataclasses.replace(self.scope, key=key)
+        steps = Steps(Effects(self.ledger, self.clock), scope, self.on_unknown)
+        return dataclasses.replace(self, scope=scope, _steps=steps)
 
 
 class Onces:
@@ -177,7 +209,7 @@ async def _compute(name: str, compute: Callable[[Run], Awaitable[T]], run: Run) 
         scope = dataclasses.replace(run.scope, key=f"once:{name}")
         try:
             async with deadline(ONCE):
-                value = await compute(dataclasses.replace(run, scope=scope, _marks=marks))
+                value = await compute(dataclasses.replace(run, scope=scope, _marks=marks, _steps=None))
         except (Stop, Fenced):
             raise
         except TimeoutError as error:

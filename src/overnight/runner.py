@@ -240,6 +240,7 @@ class _Attempt:
             previous=await ledger.read(previous_slot, scope.job, slot["scheduled_for"]),
             public_url=self.work.schedule.public_url,
             rehearsal=self.request.rehearsal,
+            on_unknown=self.settings.on_unknown,
         )
 
     def _batch(self, run: Run) -> Batch:

@@ -72,11 +72,16 @@ def show(cli: Cli, run_id: str, key: str | None, *, all_: bool) -> None:
     if len(shown) < len(items):
         lines.append(f"  … and {len(items) - len(shown)} more: --all")
     lines += [f"  UNKNOWN  {e['key']}  {e['name']} {e['ref']}: may have been sent" for e in effects]
+    stuck = cli.ledger.reading(effects_of, run["job"], run["slot"], ("undoing", "stuck"))
+    lines += [f"  STUCK    {e['key']}  {e['name']} {e['detail']}: could not be undone" for e in stuck]
+    if stuck:
+        lines.append(f"  undo them by hand, then: overnight settle {run['id']} KEY unsent")
     if any(e["state"] == "unknown" for e in effects):
         lines.append(f"  look them up in the relay's log, then: overnight settle {run['id']} KEY sent|unsent")
     told_run = _plain(run) | ({"alive": False} if died else {})
     document = {"run": told_run, "slot": _plain(slot), "items": [_plain(row) for row in items]}
     document |= {"shared_calls": [_plain(c) for c in shared], "unknown_effects": [_plain(e) for e in effects]}
+    document["stuck_effects"] = [_plain(e) for e in stuck]
     cli.emit(document, "\n".join(lines))
 
 

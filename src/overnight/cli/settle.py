@@ -15,6 +15,7 @@ from overnight.liveness import HOST, ask_to_end
 
 Answer = Literal["sent", "unsent"]
 OPEN = ("unknown", "intent")  # states of an effect of which nobody knows what became
+STUCK = ("undoing", "stuck")  # and of one that was to be undone, and may still stand
 TERM = timedelta(days=1)  # how long a mail that was not sent is tried again
 
 
@@ -24,7 +25,10 @@ TERM = timedelta(days=1)  # how long a mail that was not sent is tried again
 @click.argument("answer", type=click.Choice(["sent", "unsent"]))
 @pass_cli
 def settle(cli: Cli, run_id: str, key: str, answer: Answer) -> None:
-    """Say of the item KEY of RUN's slot whether its mail of unknown fate was sent; what was not is sent next time."""
+    """Say of the item KEY of RUN's slot whether its mail of unknown fate was sent; what was not is sent next time.
+
+    The same for other effects, also for one that could not be undone: `sent` says that it stands, `unsent` that not.
+    """
     row, now = found_run(cli, run_id), cli.clock.now()
     last: Any = cli.ledger.reading(latest_run, row["job"], row["slot"])
     if last["status"] == "running" and not has_died(cli, last):
@@ -45,15 +49,18 @@ def settle_item(connection: Connection, of: Any, key: str, answer: Answer, now: 
     found = item_of(connection, of["job"], of["slot"], key)
     if found is None:
         raise ConfigError(f"{of['job']} {of['slot']} has no item {key!r}; `overnight show {of['id']}` lists them")
-    unsettled = [e for e in effects_of(connection, of["job"], of["slot"], OPEN) if e["key"] == key]
+    unsettled = [e for e in effects_of(connection, of["job"], of["slot"], OPEN + STUCK) if e["key"] == key]
     if not unsettled:
         raise ConfigError(f"nothing of {of['job']}/{of['slot']}/{key} is unknown: overnight show {of['id']} {key}")
-    state = "done" if answer == "sent" else "failed"
-    values = {"state": state, "detail": f"settled by hand: {answer}", "done_at": now}
-    connection.execute(update(effect).where(effect.c.id.in_([e["id"] for e in unsettled])).values(**values))
-    if found["state"] != "pending":  # its turn is still to come, and it finds the effect settled
+    for one in unsettled:
+        values: dict[str, Any] = {"state": "done" if answer == "sent" else "failed", "done_at": now}
+        if one["state"] in OPEN:  # what stands keeps its value
+            values["detail"] = f"settled by hand: {answer}" if one["kind"] == "mail" else None
+        connection.execute(update(effect).where(effect.c.id == one["id"]).values(**values))
+    # An item whose turn is still to come finds the effect settled; one that failed downstream stays failed.
+    if found["state"] != "pending" and any(one["state"] in OPEN for one in unsettled):
         _move(connection, found, answer, now)
-    return [e["ref"] for e in unsettled]
+    return [one["ref"] or one["name"] for one in unsettled]
 
 
 def _move(connection: Connection, found: Any, answer: Answer, now: datetime) -> None:

@@ -239,11 +239,11 @@ effect = Table(
     Column("job", String(128), nullable=False),
     Column("slot", String(64), nullable=False),
     Column("key", String(255), nullable=False),
-    Column("kind", String(16), nullable=False),  # mail
-    Column("name", String(128), nullable=False),  # the template
+    Column("kind", String(16), nullable=False),  # mail, step
+    Column("name", String(128), nullable=False),  # the template, or what the job calls its step
     Column("target", String(255), nullable=False),  # opaque: a subscriber's id
     Column("ref", String(255), nullable=False),  # the Message-ID
-    Column("state", String(16), nullable=False),  # intent, done, failed, unknown
+    Column("state", String(16), nullable=False),  # intent, done, failed, unknown, undoing, undone, stuck
     Column("detail", Text),
     Column("run_id", String(40), nullable=False),
     Column("intent_at", Instant, nullable=False),
