@@ -42,7 +42,7 @@ def cost(day: Day) -> DataFrame:
                sum(call.cost_nano) AS cost_usd,
                sum(CASE WHEN item.state = 'failed' THEN call.cost_nano ELSE 0 END) AS cost_wasted_usd,
                max(slot.ok) AS ok,
-               (SELECT cap_nano FROM budget WHERE scope = :counter) AS budget_usd
+               (SELECT cap_nano + extra_nano FROM budget WHERE scope = :counter) AS budget_usd
         FROM call
         LEFT JOIN slot ON slot.job = call.job AND slot.slot = call.slot
         LEFT JOIN item ON item.job = call.job AND item.slot = call.slot AND item.key = call.key

@@ -282,7 +282,6 @@ class Agent:
             question.scope,
             most,
             role=role.name,
-            per_task=role.per_task_nano,
             also=lambda connection, day: begin(connection, sent, day),
             undo=lambda connection: forget(connection, sent),
         )

@@ -4,9 +4,11 @@
 transaction, hence across processes. A call whose outcome nobody knows stays charged at its worst case. The caps bound
 what is authorised: a wrong price list is outside of them.
 
-Counters (rows of `budget`), each with its cap from schedule.yaml when it is first used: `day:<date>`,
-`job:<job>:<date>`, `run:<job>/<slot>`, `task:<role>:<job>/<slot>/<key>`. Dates are the project's wall-clock dates at
-the time of the reservation. An edited cap counts from the next date or slot; `raise_cap` counts at once.
+Counters (rows of `budget`): `day:<date>`, `job:<job>:<date>`, `role:<role>:<date>`, `run:<job>/<slot>`,
+`task:<role>:<job>/<slot>/<key>`. Dates are the project's wall-clock dates at the time of the reservation.
+
+The cap in force is what schedule.yaml says plus what was raised by hand, whichever way the file was edited since the
+counter was first used. A running process keeps the file it was started with; `raise_cap` reaches it at once.
 """
 
 import asyncio
@@ -47,19 +49,28 @@ class BudgetExceeded(Skip):
 
 @dataclass(frozen=True, slots=True)
 class JobCaps:
-    """Caps of one job in nano-USD; None: only the day's cap holds."""
+    """Caps of one job in nano-USD, of a slot and of a budget day; None: no cap of its own."""
 
     per_run: int | None = None
     per_day: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
+class RoleCaps:
+    """Caps of one role in nano-USD, of an item and of a budget day of all jobs together; None: no cap of its own."""
+
+    per_task: int | None = None
+    per_day: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Caps:
-    """The caps of schedule.yaml: nano-USD per budget day, when to warn (a fraction of it), and those of jobs."""
+    """The caps of schedule.yaml: nano-USD per budget day, when to warn (a fraction of it), those of jobs and roles."""
 
     per_day: int = 10 * NANO
     warn_at: Decimal = Decimal("0.8")
     jobs: Mapping[str, JobCaps] = field(default_factory=dict)
+    roles: Mapping[str, RoleCaps] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +87,7 @@ class Reservation:
 class _Denied:
     counter: str
     cap: int
+    extra: int
     settled: int
     hopeless: bool
 
@@ -95,7 +107,6 @@ class Budgets:
         worst: int,
         *,
         role: str = "",
-        per_task: int | None = None,
         also: Booking = _nothing,
         undo: Write[None] = _nothing,
     ) -> Reservation:
@@ -106,7 +117,7 @@ class Budgets:
         without them, Deferred when they do not settle in time.
         """
         day = self._clock.now().astimezone(self._zone).date().isoformat()
-        counters = self._counters(scope, day, role, per_task)
+        counters = self._counters(scope, day, role)
         wanted = Reservation(tuple(counters), worst, day)
         waited, pause = 0.0, FIRST_POLL
         while True:
@@ -133,9 +144,9 @@ class Budgets:
         """Charge `actual` nano-USD and release the reservation. For an unknown outcome `actual` is its worst case."""
         await self._ledger.write(lambda connection: _settle(connection, reservation, actual, also))
 
-    def _counters(self, scope: Scope, day: str, role: str, per_task: int | None) -> dict[str, int]:
-        job = self._caps.jobs.get(scope.job, JobCaps())
-        caps = (self._caps.per_day, job.per_day, job.per_run, per_task)
+    def _counters(self, scope: Scope, day: str, role: str) -> dict[str, int]:
+        job, part = self._caps.jobs.get(scope.job, JobCaps()), self._caps.roles.get(role, RoleCaps())
+        caps = (self._caps.per_day, job.per_day, part.per_day, job.per_run, part.per_task)
         return {name: cap for name, cap in zip(_names(scope, day, role), caps, strict=True) if cap is not None}
 
     def _reserve(
@@ -146,14 +157,16 @@ class Budgets:
             if not _add(connection, counter, cap, wanted.worst):
                 for other in done:  # not by an exception: that would undo the whole group of other callers
                     _take_back(connection, other, wanted.worst)
-                return _why(connection, counter, wanted.worst)
+                return _why(connection, counter, cap, wanted.worst)
             done.append(counter)
         also(connection, wanted.day)
         warned = _warn(connection, day_counter(wanted.day), self._caps.warn_at, self._clock.now())
         return replace(wanted, warned=warned)
 
     def _refuse(self, denied: _Denied, worst: int, waited: float) -> None:
-        where = f"the budget {denied.counter} of {dollars(denied.cap)}, of which {dollars(denied.settled)} are spent"
+        raised = f" ({dollars(denied.extra)} of it raised by hand)" if denied.extra else ""
+        cap = f"{dollars(denied.cap + denied.extra)}{raised}"
+        where = f"the budget {denied.counter} of {cap}, of which {dollars(denied.settled)} are spent"
         if denied.hopeless:
             raise BudgetExceeded(
                 f"a call of up to {dollars(worst)} does not fit into {where}; "
@@ -172,6 +185,11 @@ def day_counter(day: str) -> str:
 def job_counter(job: str, day: str) -> str:
     """Return the counter of a job's budget day."""
     return _bounded(f"job:{job}:{day}")
+
+
+def role_counter(role: str, day: str) -> str:
+    """Return the counter of a role's budget day, in all jobs."""
+    return _bounded(f"role:{role}:{day}")
 
 
 def run_counter(job: str, slot: str) -> str:
@@ -202,14 +220,14 @@ def reap(connection: Connection, now: datetime) -> int:
 
 
 def raise_cap(connection: Connection, counter: str, cap: int, more: int) -> int:
-    """Raise the cap of a counter by `more` nano-USD, at once and for all processes; returns the new cap.
+    """Raise what a counter may hold by `more` nano-USD, at once and for all processes; returns the cap in force.
 
-    `cap` is what schedule.yaml says, for a counter that has not been used yet.
+    `cap` is what schedule.yaml says.
     """
-    changed = update(budget).where(budget.c.scope == counter).values(cap_nano=budget.c.cap_nano + more)
-    if not connection.execute(changed).rowcount:
-        connection.execute(insert(budget).values(scope=counter, cap_nano=cap + more))
-    return int(_row(connection, counter)["cap_nano"])
+    raised = update(budget).where(budget.c.scope == counter).values(extra_nano=budget.c.extra_nano + more)
+    if not connection.execute(raised).rowcount:
+        connection.execute(insert(budget).values(scope=counter, cap_nano=cap, extra_nano=more))
+    return cap + int(_row(connection, counter)["extra_nano"])
 
 
 def dollars(nano: int) -> str:
@@ -220,8 +238,9 @@ def dollars(nano: int) -> str:
 
 def _add(connection: Connection, counter: str, cap: int, worst: int) -> bool:
     b = budget.c
-    fits = b.settled_nano + b.reserved_nano + worst <= b.cap_nano
-    reserve = update(budget).where(b.scope == counter, fits).values(reserved_nano=b.reserved_nano + worst)
+    fits = b.settled_nano + b.reserved_nano + worst <= cap + b.extra_nano
+    reserve = update(budget).where(b.scope == counter, fits)
+    reserve = reserve.values(reserved_nano=b.reserved_nano + worst, cap_nano=cap)
     if connection.execute(reserve).rowcount:
         return True
     if connection.execute(select(b.scope).where(b.scope == counter)).first() is not None:
@@ -235,10 +254,10 @@ def _take_back(connection: Connection, counter: str, worst: int) -> None:
     connection.execute(update(budget).where(budget.c.scope == counter).values(reserved_nano=less))
 
 
-def _why(connection: Connection, counter: str, worst: int) -> _Denied:
+def _why(connection: Connection, counter: str, cap: int, worst: int) -> _Denied:
     row = _row(connection, counter)
-    cap, settled = int(row["cap_nano"]), int(row["settled_nano"])
-    return _Denied(counter, cap, settled, hopeless=settled + worst > cap)
+    extra, settled = int(row["extra_nano"]), int(row["settled_nano"])
+    return _Denied(counter, cap, extra, settled, hopeless=settled + worst > cap + extra)
 
 
 def _row(connection: Connection, counter: str) -> RowMapping:
@@ -249,7 +268,7 @@ def _warn(connection: Connection, counter: str, at: Decimal, now: datetime) -> b
     """Mark the day as warned about when it has come so far; True for exactly one caller per day."""
     b = budget.c
     numerator, denominator = at.as_integer_ratio()
-    reached = (b.settled_nano + b.reserved_nano) * denominator >= b.cap_nano * numerator
+    reached = (b.settled_nano + b.reserved_nano) * denominator >= (b.cap_nano + b.extra_nano) * numerator
     warn = update(budget).where(b.scope == counter, b.warned_at.is_(None), reached).values(warned_at=now)
     return bool(connection.execute(warn).rowcount)
 
@@ -270,9 +289,10 @@ def _give_back(connection: Connection, reservation: Reservation, undo: Write[Non
 
 
 def _names(scope: Scope, day: str, role: str) -> tuple[str, ...]:
-    """The counters that a call may have: of the day, the job's day, the slot, the task."""
+    """The counters that a call may have: of the day, the job's day, the role's day, the slot, the task."""
     task = _bounded(f"task:{role}:{scope.task_id}")
-    return day_counter(day), job_counter(scope.job, day), run_counter(scope.job, scope.slot), task
+    days = day_counter(day), job_counter(scope.job, day), role_counter(role, day)
+    return *days, run_counter(scope.job, scope.slot), task
 
 
 def _bounded(name: str) -> str:

@@ -237,8 +237,9 @@ def _cost(connection: Connection, period: Period) -> tuple[int, int]:
 
 
 def _budget(connection: Connection, counter: str) -> tuple[int, int] | None:
-    """Cap and settled cost of a budget counter."""
-    query = select(budget.c.cap_nano, budget.c.settled_nano).where(budget.c.scope == counter)
+    """Cap in force and settled cost of a budget counter."""
+    cap = (budget.c.cap_nano + budget.c.extra_nano).label("cap_nano")
+    query = select(cap, budget.c.settled_nano).where(budget.c.scope == counter)
     row = connection.execute(query).one_or_none()
     return None if row is None else (row.cap_nano, row.settled_nano)
 

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from overnight.agent import Agent
 from overnight.alerts import Alerter
-from overnight.budget import Budgets, Caps, JobCaps
+from overnight.budget import Budgets, Caps, JobCaps, RoleCaps
 from overnight.clock import Clock
 from overnight.dependency import Dependencies
 from overnight.effects import Effects
@@ -187,7 +187,6 @@ def _roles(schedule: Schedule) -> dict[str, Role]:
             models=tuple(role.model),
             max_tokens=role.max_tokens,
             max_turns=role.max_turns,
-            per_task_nano=role.budget.per_task,
             tools=tuple(role.tools),
         )
         for name, role in schedule.roles.items()
@@ -195,5 +194,6 @@ def _roles(schedule: Schedule) -> dict[str, Role]:
 
 
 def _caps(schedule: Schedule) -> Caps:
-    jobs = {name: JobCaps(per_run=job.budget.per_run) for name, job in schedule.jobs.items()}
-    return Caps(schedule.budget.per_day, schedule.budget.warn_at, jobs)
+    jobs = {name: JobCaps(**vars(job.budget)) for name, job in schedule.jobs.items()}
+    roles = {name: RoleCaps(**vars(role.budget)) for name, role in schedule.roles.items()}
+    return Caps(schedule.budget.per_day, schedule.budget.warn_at, jobs, roles)

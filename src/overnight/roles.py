@@ -13,15 +13,14 @@ from overnight.errors import Stop
 class Role:
     """An agent's part.
 
-    `models` are asked in this order, the next when one fails; `max_tokens` bounds an answer, `per_task_nano` (nano-USD)
-    what one item may spend in this role, `tools` names the tools it may use.
+    `models` are asked in this order, the next when one fails; `max_tokens` bounds an answer, `tools` names the tools it
+    may use.
     """
 
     name: str
     models: tuple[str, ...]
     max_tokens: int = 1_000
     max_turns: int = 1
-    per_task_nano: int | None = None
     tools: tuple[str, ...] = ()
 
 

@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import select
 
 from overnight.agent import Agent, Answer
-from overnight.budget import Budgets, Caps
+from overnight.budget import Budgets, Caps, RoleCaps
 from overnight.dependency import Dependencies
 from overnight.errors import Deferred, Fenced, Invalid, OvernightError, Permanent, Skip, Stop
 from overnight.fake_model import FakeModel, serve
@@ -358,8 +358,8 @@ async def test_a_spent_budget_skips_the_item_without_a_request(tmp_path: Path) -
 
 async def test_the_budget_of_a_role_holds_for_each_task(tmp_path: Path) -> None:
     async with opened(tmp_path) as bench:
+        bench.caps = Caps(roles={"editor": RoleCaps(per_task=NANO // 1000)})
         agent = bench.agent()
-        agent.roles = Roles(tmp_path, {"editor": Role("editor", (HAIKU,), max_tokens=300, per_task_nano=NANO // 1000)})
         assert (await bench.ask(agent)).source == "model"
         with pytest.raises(Skip):
             await bench.ask(agent, data={"text": "long " * 4_000})

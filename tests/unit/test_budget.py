@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from sqlalchemy import select
 
-from overnight.budget import BudgetExceeded, Budgets, Caps, JobCaps, day_counter, dollars, raise_cap
+from overnight.budget import BudgetExceeded, Budgets, Caps, JobCaps, RoleCaps, day_counter, dollars, raise_cap
 from overnight.errors import Deferred, Skip
 from overnight.ledger import Ledger
 from overnight.ledger.tables import budget
@@ -60,12 +60,14 @@ def rows(ledger: Ledger) -> dict[str, tuple[int, int, int]]:
 
 
 async def test_a_call_is_reserved_and_settled_in_all_its_counters_at_once(ledger: Ledger) -> None:
-    caps = Caps(per_day=100, jobs={"daily": JobCaps(per_run=50, per_day=80)})
+    roles = {"editor": RoleCaps(per_task=40, per_day=60)}
+    caps = Caps(per_day=100, jobs={"daily": JobCaps(per_run=50, per_day=80)}, roles=roles)
     budgets = Budgets(ledger, Clock(), PARIS, caps)
-    reservation = await budgets.reserve(SCOPE, 30, role="editor", per_task=40)
+    reservation = await budgets.reserve(SCOPE, 30, role="editor")
     assert rows(ledger) == {
         "day:2026-11-22": (100, 0, 30),
         "job:daily:2026-11-22": (80, 0, 30),
+        "role:editor:2026-11-22": (60, 0, 30),
         "run:daily/2026-11-22": (50, 0, 30),
         "task:editor:daily/2026-11-22/s1": (40, 0, 30),
     }
@@ -158,6 +160,63 @@ async def test_a_raised_budget_counts_at_once(ledger: Ledger) -> None:
     assert ledger.writing(lambda connection: raise_cap(connection, day_counter("2026-11-23"), 100, 50)) == 150
 
 
+def per_day(ledger: Ledger, cap: int) -> Budgets:
+    """The budgets of a process that was started while schedule.yaml said `cap`."""
+    return Budgets(ledger, Clock(), PARIS, Caps(per_day=cap))
+
+
+def raised(ledger: Ledger, cap: int, more: int) -> int:
+    return ledger.writing(lambda connection: raise_cap(connection, day_counter("2026-11-22"), cap, more))
+
+
+async def test_an_edited_cap_counts_for_the_next_process_whichever_way_it_was_edited(ledger: Ledger) -> None:
+    await per_day(ledger, 100).settle(await per_day(ledger, 100).reserve(SCOPE, 100), 90)
+    higher = per_day(ledger, 200)
+    await higher.settle(await higher.reserve(SCOPE, 110), 10)
+    with pytest.raises(BudgetExceeded, match=r"of \$0\.00000015, of which \$0\.0000001 are spent"):
+        await per_day(ledger, 150).reserve(SCOPE, 51)
+    await per_day(ledger, 150).reserve(SCOPE, 50)
+
+
+async def test_what_was_raised_comes_on_top_of_the_cap_as_it_stands_in_the_file(ledger: Ledger) -> None:
+    assert raised(ledger, 100, 30) == 130
+    await per_day(ledger, 100).settle(await per_day(ledger, 100).reserve(SCOPE, 130), 130)
+    assert raised(ledger, 120, 5) == 155, "the file says 120 meanwhile"
+    await per_day(ledger, 120).settle(await per_day(ledger, 120).reserve(SCOPE, 25), 25)
+    with pytest.raises(BudgetExceeded):
+        await per_day(ledger, 120).reserve(SCOPE, 1)
+    assert (await per_day(ledger, 200).reserve(SCOPE, 80)).worst == 80
+
+
+async def test_a_cap_lowered_below_what_is_spent_refuses_at_once_and_says_why(ledger: Ledger) -> None:
+    raised(ledger, 100, 10)
+    await per_day(ledger, 100).settle(await per_day(ledger, 100).reserve(SCOPE, 90), 90)
+    lower = Budgets(ledger, clock := Clock(), PARIS, Caps(per_day=50))
+    said = r"day:2026-11-22 of \$0\.00000006 \(\$0\.00000001 of it raised by hand\), of which \$0\.00000009 are spent"
+    with pytest.raises(BudgetExceeded, match=said):
+        await lower.reserve(SCOPE, 1)
+    assert clock.slept == 0
+
+
+async def test_a_running_process_keeps_the_cap_it_was_started_with_and_hears_of_a_raise(ledger: Ledger) -> None:
+    running, edited = per_day(ledger, 100), per_day(ledger, 50)
+    await edited.settle(await edited.reserve(SCOPE, 50), 50)
+    await running.settle(await running.reserve(SCOPE, 50), 50)
+    with pytest.raises(BudgetExceeded):
+        await running.reserve(SCOPE, 10)
+    raised(ledger, 50, 10)
+    await running.reserve(SCOPE, 10)
+
+
+async def test_the_budget_of_a_role_counts_all_its_jobs(ledger: Ledger) -> None:
+    budgets = Budgets(ledger, Clock(), PARIS, Caps(roles={"editor": RoleCaps(per_day=100)}))
+    await budgets.settle(await budgets.reserve(SCOPE, 60, role="editor"), 60)
+    elsewhere = Scope("weekly", "2026-11-22", "s1", "r_2")
+    with pytest.raises(BudgetExceeded, match="role:editor:2026-11-22"):
+        await budgets.reserve(elsewhere, 60, role="editor")
+    await budgets.reserve(elsewhere, 60, role="analyst")
+
+
 async def test_rows_of_the_caller_share_the_transaction(ledger: Ledger) -> None:
     budgets = Budgets(ledger, Clock(), PARIS, Caps(per_day=100))
 
@@ -170,9 +229,9 @@ async def test_rows_of_the_caller_share_the_transaction(ledger: Ledger) -> None:
 
 
 async def test_a_very_long_key_still_has_a_budget_of_its_own(ledger: Ledger) -> None:
-    budgets = Budgets(ledger, Clock(), PARIS, Caps(per_day=100))
+    budgets = Budgets(ledger, Clock(), PARIS, Caps(per_day=100, roles={"editor": RoleCaps(per_task=10)}))
     for last in "ab":
-        await budgets.reserve(Scope("daily", "2026-11-22", "k" * 300 + last, "r_1"), 10, role="editor", per_task=10)
+        await budgets.reserve(Scope("daily", "2026-11-22", "k" * 300 + last, "r_1"), 10, role="editor")
     tasks = [name for name in rows(ledger) if name.startswith("task:")]
     assert len(tasks) == 2
     assert max(map(len, tasks)) <= 255

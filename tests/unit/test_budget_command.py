@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 from sqlalchemy import insert, select, update
 
-from overnight.budget import Budgets, Caps, JobCaps, Reservation, reap
+from overnight.budget import Budgets, Caps, JobCaps, Reservation, RoleCaps, reap
 from overnight.cli.budget import budget
 from overnight.cli.context import Cli
 from overnight.clock import SystemClock
@@ -34,6 +34,10 @@ budget: {per_day: $10}
 jobs:
   mail: {every: 1d, budget: {per_run: $1}}
   free: {every: 1d}
+  news: {every: 1d, budget: {per_run: $1, per_day: $2}}
+roles:
+  editor: {model: [claude-haiku-5-5], budget: {per_task: $1}}
+  judge: {model: [claude-haiku-5-5], budget: {per_day: $3}}
 """
 
 
@@ -72,10 +76,11 @@ def opened(ledger: Ledger, job: str = "mail", slot: str = DAY) -> Scope:
 
 async def reserved(ledger: Ledger, scope: Scope, worst: int, name: str = "c_1") -> tuple[Sent, Reservation]:
     """Reserve and journal one call, as an agent does before it is sent."""
-    budgets = Budgets(ledger, SystemClock(), ZoneInfo("UTC"), Caps(10 * NANO, jobs={"mail": JobCaps(per_run=NANO)}))
+    caps = Caps(10 * NANO, jobs={"mail": JobCaps(per_run=NANO)}, roles={"editor": RoleCaps(per_task=NANO)})
+    budgets = Budgets(ledger, SystemClock(), ZoneInfo("UTC"), caps)
     sent = Sent(name, scope, "h", "editor", "m", worst, NOW)
     return sent, await budgets.reserve(
-        scope, worst, role="editor", per_task=NANO, also=lambda connection, day: begin(connection, sent, day)
+        scope, worst, role="editor", also=lambda connection, day: begin(connection, sent, day)
     )
 
 
@@ -91,12 +96,24 @@ def reaped(ledger: Ledger, now: datetime = NOW) -> int:
 
 def test_a_day_without_a_call_shows_the_whole_budget(project: Path) -> None:
     document = json.loads(told(project, as_json=True))
-    assert document["counters"] == [
-        {
-            "counter": f"day:{document['day']}", "cap": "10.00", "settled": "0.00", "reserved": "0.00",
-            "left": "10.00", "warned": False,
-        }
-    ]  # fmt: skip
+    assert document["counters"][0] == {
+        "counter": f"day:{document['day']}", "cap": "10.00", "raised": "0.00", "settled": "0.00", "reserved": "0.00",
+        "left": "10.00", "warned": False,
+    }  # fmt: skip
+
+
+def test_every_cap_of_the_file_that_is_in_force_today_is_shown(project: Path) -> None:
+    document = json.loads(told(project, as_json=True))
+    caps = {each["counter"]: each["cap"] for each in document["counters"]}
+    assert caps == {f"day:{DAY}": "10.00", f"job:news:{DAY}": "2.00", f"role:judge:{DAY}": "3.00"}
+
+
+def test_what_is_shown_follows_the_file_and_the_raises(project: Path, ledger: Ledger) -> None:
+    told(project, "raise", "5")
+    (project / "schedule.yaml").write_text(SCHEDULE.replace("per_day: $10", "per_day: $4"))
+    shown = json.loads(told(project, as_json=True))["counters"][0]
+    assert (shown["cap"], shown["raised"], shown["left"]) == ("9.00", "5.00", "9.00")
+    assert rows(ledger) == {f"day:{DAY}": (0, 0)}
 
 
 async def test_what_is_spent_reserved_and_left_is_shown_for_the_day_and_its_slots(
@@ -104,7 +121,7 @@ async def test_what_is_spent_reserved_and_left_is_shown_for_the_day_and_its_slot
 ) -> None:
     await reserved(ledger, opened(ledger), NANO // 4)
     text = told(project)
-    assert [line.split()[:5] for line in text.splitlines()[1:3]] == [
+    assert [line.split()[:5] for line in text.splitlines() if "0.25" in line] == [
         [f"day:{DAY}", "$10.00", "$0.00", "$0.25", "$9.75"],
         [f"run:mail/{DAY}", "$1.00", "$0.00", "$0.25", "$0.75"],
     ]
@@ -127,6 +144,16 @@ def test_the_slot_of_now_is_raised_before_its_run(project: Path) -> None:
     assert "may now cost $3.00" in told(project, "raise", "2", "--job", "mail")
 
 
+def test_all_that_bounds_a_job_today_is_raised(project: Path) -> None:
+    document = json.loads(told(project, "raise", "2", "--job", "news", as_json=True))
+    assert sorted(document["caps"].values()) == ["3.00", "4.00"]
+    assert document["caps"][f"job:news:{DAY}"] == "4.00"
+
+
+def test_the_day_of_a_role_is_raised(project: Path) -> None:
+    assert f"role:judge:{DAY} may now cost $3.50" in told(project, "raise", "0.50", "--role", "judge")
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -141,6 +168,9 @@ def test_the_slot_of_now_is_raised_before_its_run(project: Path) -> None:
         (["9999999"], "is not between"),
         (["5", "--job", "nobody"], "no job 'nobody'"),
         (["5", "--job", "free"], "has no budget of its own"),
+        (["5", "--role", "nobody"], "no role 'nobody'"),
+        (["5", "--role", "editor"], "per_task is raised there"),
+        (["5", "--role", "judge", "--job", "mail"], "they are two budgets"),
     ],
 )
 def test_what_is_no_raise_changes_nothing(project: Path, ledger: Ledger, words: list[str], message: str) -> None:
@@ -210,7 +240,7 @@ async def test_others_need_not_wait_for_the_dead(ledger: Ledger) -> None:
     await reserved(ledger, opened(ledger), NANO)
     survivor = opened(ledger)
     reaped(ledger)
-    ledger.writing(lambda connection: connection.execute(update(counters).values(cap_nano=counters.c.cap_nano * 2)))
+    ledger.writing(lambda connection: connection.execute(update(counters).values(extra_nano=NANO)))
     await reserved(ledger, survivor, NANO, "c_2")
 
 

@@ -1,12 +1,12 @@
 """`overnight budget`: what may still be spent today, and more of it."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
 
 import click
-from sqlalchemy import Connection, RowMapping, or_, select
+from sqlalchemy import Connection, RowMapping, select
 
-from overnight.budget import day_counter, dollars, job_counter, raise_cap, run_counter
+from overnight.budget import day_counter, dollars, job_counter, raise_cap, role_counter, run_counter
 from overnight.cli.context import Cli, pass_cli
 from overnight.errors import ConfigError
 from overnight.ledger.tables import budget as counters
@@ -14,6 +14,7 @@ from overnight.ledger.tables import run
 from overnight.schedule.values import money
 
 LARGEST = 1_000_000 * 1_000_000_000  # nano-USD; the sums of a day stay within a 64-bit column
+UNUSED = {"extra_nano": 0, "settled_nano": 0, "reserved_nano": 0, "warned_at": None}  # a counter without a row
 
 
 @click.group("budget", invoke_without_command=True)
@@ -26,15 +27,18 @@ def budget(ctx: click.Context) -> None:
 
 @budget.command("raise")
 @click.argument("amount", metavar="AMOUNT")
-@click.option("--job", help="Raise what this job's slot of today may cost, instead of the whole day's budget.")
+@click.option("--job", help="Raise what this job may cost today and in its slots of today, not the whole day's budget.")
+@click.option("--role", help="Raise what this role may cost today, not the whole day's budget.")
 @pass_cli
-def raise_(cli: Cli, amount: str, job: str | None) -> None:
+def raise_(cli: Cli, amount: str, job: str | None, role: str | None) -> None:
     """Let today cost AMOUNT more, at once, also for runs that are under way. From tomorrow the file counts again.
 
     AMOUNT is 5, 0.50 or '$5' (in quotes, or the shell reads a variable).
     """
     more = _amount(amount)
-    raised = _raised_day(cli, more) if job is None else _raised_job(cli, job, more)
+    if job is not None and role is not None:
+        raise ConfigError("raise either --job or --role; they are two budgets")
+    raised = cli.ledger.writing(lambda connection: _raised(connection, _wanted(cli, connection, job, role), more))
     lines = [f"{name} may now cost {dollars(cap)}" for name, cap in raised.items()]
     document = {"raised_usd": dollars(more)[1:], "caps": {name: dollars(cap)[1:] for name, cap in raised.items()}}
     cli.emit(document, "\n".join(lines))
@@ -50,29 +54,46 @@ def _amount(text: str) -> int:
     return more
 
 
-def _raised_day(cli: Cli, more: int) -> dict[str, int]:
-    name, cap = day_counter(_today(cli)), cli.schedule.budget.per_day
-    return {name: cli.ledger.writing(lambda connection: raise_cap(connection, name, cap, more))}
+def _raised(connection: Connection, caps: Mapping[str, int], more: int) -> dict[str, int]:
+    return {counter: raise_cap(connection, counter, cap, more) for counter, cap in caps.items()}
 
 
-def _raised_job(cli: Cli, job: str, more: int) -> dict[str, int]:
-    """Raise every counter that bounds the job today: those of the slots it has run, or else of the slot of now."""
+def _wanted(cli: Cli, connection: Connection, job: str | None, role: str | None) -> dict[str, int]:
+    """The counters to raise, with their caps."""
+    if job is not None:
+        return _of_job(cli, connection, job)
+    if role is not None:
+        return _of_role(cli, role)
+    return {day_counter(_today(cli)): cli.schedule.budget.per_day}
+
+
+def _of_job(cli: Cli, connection: Connection, job: str) -> dict[str, int]:
+    """Every counter that bounds the job today: its day, and the slots it has run, or else the slot of now."""
     if job not in cli.schedule.jobs:
         raise ConfigError(f"schedule.yaml has no job {job!r}; it has {', '.join(cli.schedule.jobs)}")
-    cap = cli.schedule.jobs[job].budget.per_run
-    if cap is None:
-        raise ConfigError(
-            f"{job} has no budget of its own in schedule.yaml, only the day's bounds it: `overnight budget raise` "
-            "without --job"
-        )
-    slot = cli.schedule.jobs[job].trigger().slot(cli.clock.now().replace(second=0, microsecond=0))
-    today = _today(cli)
+    settings, today = cli.schedule.jobs[job], _today(cli)
+    minute = cli.clock.now().replace(second=0, microsecond=0)
+    slots = _slots(connection, job, today) or [settings.trigger().slot(minute)]
+    caps = {job_counter(job, today): settings.budget.per_day}
+    caps |= {run_counter(job, slot): settings.budget.per_run for slot in slots}
+    return _capped(caps) or _refuse(f"{job} has no budget of its own in schedule.yaml", "--job")
 
-    def write(connection: Connection) -> dict[str, int]:
-        slots = _slots(connection, job, today) or [slot]
-        return {name: raise_cap(connection, name, cap, more) for name in (run_counter(job, each) for each in slots)}
 
-    return cli.ledger.writing(write)
+def _of_role(cli: Cli, role: str) -> dict[str, int]:
+    if role not in cli.schedule.roles:
+        raise ConfigError(f"schedule.yaml has no role {role!r}; it has {', '.join(cli.schedule.roles) or 'none'}")
+    cap = cli.schedule.roles[role].budget.per_day
+    return _capped({role_counter(role, _today(cli)): cap}) or _refuse(
+        f"{role} has no per_day of its own in schedule.yaml (per_task is raised there)", "--role"
+    )
+
+
+def _capped(caps: Mapping[str, int | None]) -> dict[str, int]:
+    return {counter: cap for counter, cap in caps.items() if cap is not None}
+
+
+def _refuse(what: str, option: str) -> NoReturn:
+    raise ConfigError(f"{what}; `overnight budget raise` without {option} raises what bounds it, the day's")
 
 
 def _slots(connection: Connection, job: str, day: str) -> Sequence[str]:
@@ -82,9 +103,9 @@ def _slots(connection: Connection, job: str, day: str) -> Sequence[str]:
 
 def _show(cli: Cli) -> None:
     day = _today(cli)
-    rows = [_shown(row) for row in cli.ledger.reading(_of_day, day)]
-    if not any(row["counter"] == day_counter(day) for row in rows):
-        rows.insert(0, _unused(day_counter(day), cli.schedule.budget.per_day))
+    caps = cli.ledger.reading(lambda connection: _in_force(cli, connection, day))
+    known: dict[str, Mapping[Any, Any]] = {row["scope"]: row for row in cli.ledger.reading(_rows, list(caps))}
+    rows = [_shown(counter, cap, known.get(counter, UNUSED)) for counter, cap in caps.items()]
     width = max(len(row["counter"]) for row in rows)
     lines = [f"{'BUDGET':<{width}}{'CAP':>14}{'SPENT':>14}{'RESERVED':>14}{'LEFT':>14}"]
     lines += [_line(row, width) for row in rows]
@@ -92,19 +113,30 @@ def _show(cli: Cli) -> None:
     cli.emit({"day": day, "counters": rows}, "\n".join(lines))
 
 
-def _of_day(connection: Connection, day: str) -> Sequence[RowMapping]:
-    """The counters of the day: its own, those of jobs, and those of the slots that have run or are running in it."""
-    slots = connection.execute(select(run.c.job, run.c.slot).where(run.c.day == day).distinct()).all()
-    runs = [run_counter(job, slot) for job, slot in slots]
-    jobs = [job_counter(job, day) for job in {job for job, _ in slots}]
-    of_day = or_(counters.c.scope == day_counter(day), counters.c.scope.in_([*jobs, *runs]))
-    return connection.execute(select(counters).where(of_day).order_by(counters.c.scope)).mappings().all()
+def _in_force(cli: Cli, connection: Connection, day: str) -> dict[str, int]:
+    """The counters of today with the caps of schedule.yaml: the day's, of jobs, of roles, of the slots run in it.
+
+    Those of single items (`per_task`) are too many to show.
+    """
+    jobs, roles = cli.schedule.jobs, cli.schedule.roles
+    caps: dict[str, int | None] = {day_counter(day): cli.schedule.budget.per_day}
+    caps |= {job_counter(name, day): job.budget.per_day for name, job in jobs.items()}
+    caps |= {role_counter(name, day): role.budget.per_day for name, role in roles.items()}
+    for name, job in jobs.items():
+        caps |= {run_counter(name, slot): job.budget.per_run for slot in _slots(connection, name, day)}
+    return _capped(caps)
 
 
-def _shown(row: RowMapping) -> dict[str, Any]:
-    cap, settled, reserved = (int(row[name]) for name in ("cap_nano", "settled_nano", "reserved_nano"))
-    money = {"cap": cap, "settled": settled, "reserved": reserved, "left": max(0, cap - settled - reserved)}
-    return {"counter": row["scope"], **{name: dollars(nano)[1:] for name, nano in money.items()}} | {
+def _rows(connection: Connection, names: Sequence[str]) -> Sequence[RowMapping]:
+    return connection.execute(select(counters).where(counters.c.scope.in_(names))).mappings().all()
+
+
+def _shown(counter: str, cap: int, row: Mapping[Any, Any]) -> dict[str, Any]:
+    extra, settled, reserved = (int(row[name]) for name in ("extra_nano", "settled_nano", "reserved_nano"))
+    cap += extra
+    left = max(0, cap - settled - reserved)
+    money = {"cap": cap, "raised": extra, "settled": settled, "reserved": reserved, "left": left}
+    return {"counter": counter, **{name: dollars(nano)[1:] for name, nano in money.items()}} | {
         "warned": row["warned_at"] is not None
     }
 
@@ -112,11 +144,6 @@ def _shown(row: RowMapping) -> dict[str, Any]:
 def _line(row: dict[str, Any], width: int) -> str:
     amounts = "".join(f"{'$' + row[name]:>14}" for name in ("cap", "settled", "reserved", "left"))
     return f"{row['counter']:<{width}}{amounts}" + ("   warned" if row["warned"] else "")
-
-
-def _unused(counter: str, cap: int) -> dict[str, Any]:
-    whole = dollars(cap)[1:]
-    return {"counter": counter, "cap": whole, "settled": "0.00", "reserved": "0.00", "left": whole, "warned": False}
 
 
 def _today(cli: Cli) -> str:

@@ -280,12 +280,14 @@ task = Table(
     Column("done_at", Instant),
 )
 
-# settled + reserved never exceeds the cap: checked in the one statement that reserves.
+# settled + reserved never exceeds the cap in force, which is checked in the one statement that reserves: what
+# schedule.yaml says (`cap_nano`: when the last reservation was made) plus `extra_nano`, which was raised by hand.
 budget = Table(
     "budget",
     metadata,
     Column("scope", String(255), primary_key=True),
     Column("cap_nano", BigInteger, nullable=False),
+    _count("extra_nano"),
     _count("settled_nano"),
     _count("reserved_nano"),
     Column("warned_at", Instant),

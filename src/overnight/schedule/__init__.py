@@ -1,7 +1,7 @@
 """schedule.yaml: what runs when, read into typed settings."""
 
 from overnight.schedule.editor import json_schema
-from overnight.schedule.job import Defaults, JobSettings, Retry, RunBudget
+from overnight.schedule.job import Defaults, JobBudget, JobSettings, Retry
 from overnight.schedule.loading import load, loads
 from overnight.schedule.model import (
     Alerts,
@@ -13,10 +13,10 @@ from overnight.schedule.model import (
     Mail,
     Missed,
     Reports,
+    RoleBudget,
     RoleSettings,
     Schedule,
     SuccessRate,
-    TaskBudget,
 )
 from overnight.schedule.problem import Problem, ScheduleErrors
 from overnight.schedule.values import Rate
@@ -29,6 +29,7 @@ __all__ = [
     "DailyCost",
     "Defaults",
     "Duration95",
+    "JobBudget",
     "JobSettings",
     "Limit",
     "Mail",
@@ -37,12 +38,11 @@ __all__ = [
     "Rate",
     "Reports",
     "Retry",
+    "RoleBudget",
     "RoleSettings",
-    "RunBudget",
     "Schedule",
     "ScheduleErrors",
     "SuccessRate",
-    "TaskBudget",
     "Watch",
     "json_schema",
     "load",

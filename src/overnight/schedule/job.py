@@ -44,10 +44,11 @@ class Retry(Strict):
     max: Duration = timedelta(seconds=30)
 
 
-class RunBudget(Strict):
-    """What one slot of a job may cost."""
+class JobBudget(Strict):
+    """What one slot of a job may cost, and all its slots on a wall-clock day."""
 
     per_run: Money | None = None
+    per_day: Money | None = None
 
 
 class Defaults(Strict):
@@ -62,7 +63,7 @@ class Defaults(Strict):
     on_unknown: Literal["park", "resend", "reconcile"] = "park"
     retention: Length = timedelta(days=90)
     retry: Retry | None = None
-    budget: RunBudget = RunBudget()
+    budget: JobBudget = JobBudget()
 
 
 class JobSettings(Defaults):

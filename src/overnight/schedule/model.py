@@ -118,10 +118,11 @@ class Limit(Strict):
     messages: RateValue | None = None
 
 
-class TaskBudget(Strict):
-    """What one task of a role may cost."""
+class RoleBudget(Strict):
+    """What one item may cost in a role, and the role on a wall-clock day in all jobs together."""
 
     per_task: Money | None = None
+    per_day: Money | None = None
 
 
 class RoleSettings(Strict):
@@ -130,7 +131,7 @@ class RoleSettings(Strict):
     model: Models
     max_tokens: Count = 1024
     max_turns: Count = 1
-    budget: TaskBudget = TaskBudget()
+    budget: RoleBudget = RoleBudget()
     tools: dict[str, Annotated[dict[str, Any], BeforeValidator(lambda value: {} if value is None else value)]] = Field(
         default_factory=dict
     )
