@@ -8,7 +8,6 @@ crash in between leaves it standing, so that money which may have been spent is 
 
 import hashlib
 import json
-import secrets
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -21,7 +20,7 @@ from pydantic_core import to_jsonable_python
 
 from overnight import logs
 from overnight.budget import BudgetExceeded, Budgets, Reservation, dollars
-from overnight.clock import Clock
+from overnight.clock import Clock, token
 from overnight.dependency import Dependency
 from overnight.errors import Deferred, Fenced, Invalid, OvernightError, Skip, Stop, Transient
 from overnight.ledger import Ledger
@@ -120,10 +119,10 @@ class _Question:
 
     def request(self, model: str, said: "_Said | None") -> ModelRequest:
         """Return the request to a model; `said` is its first answer, which was not valid."""
-        first = f"{_OPENING}\n\n{fence(self.data, 'data', secrets.token_hex(16))}"
+        first = f"{_OPENING}\n\n{fence(self.data, 'data', token(16))}"
         messages = [{"role": "user", "content": first}]
         if said is not None and said.error.code == "schema":
-            wrong = fence(json.loads(str(said.error)), "validation", secrets.token_hex(16))
+            wrong = fence(json.loads(str(said.error)), "validation", token(16))
             messages.append({"role": "assistant", "content": said.text})
             messages.append({"role": "user", "content": f"{_AGAIN}\n\n{wrong}"})
         elif said is not None and said.error.code == "links":
@@ -277,7 +276,7 @@ class Agent:
     async def _reserve(self, question: _Question, request: ModelRequest, digest: str) -> tuple[Sent, Reservation]:
         now, role = self.clock.now(), question.role
         most = worst(request.model, request.input_bound, request.max_tokens, at=now)
-        sent = Sent(f"c_{secrets.token_hex(12)}", question.scope, digest, role.name, request.model, most, now)
+        sent = Sent(f"c_{token(12)}", question.scope, digest, role.name, request.model, most, now)
         reservation = await self.budgets.reserve(
             question.scope,
             most,

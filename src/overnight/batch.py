@@ -6,13 +6,11 @@ and a run that is resumed or retried takes the very same way as a fresh one.
 
 import asyncio
 import dataclasses
-import threading
 from collections import Counter
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import islice
-from queue import SimpleQueue
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -37,6 +35,7 @@ from overnight.outcome import Outcome, Spent
 from overnight.retry import Retry
 from overnight.retry import call as retrying
 from overnight.run import Run
+from overnight.threads import OwnThread
 
 CHUNK = 500  # rows a plan transaction and a page
 BACKOFF = (300.0, 900.0, 3600.0)  # seconds until a deferred item is taken up again, by how often it has been
@@ -322,7 +321,7 @@ def _log_end(log: Any, outcome: Outcome, spent: Spent | None) -> None:
 
 
 async def _chunked(items: Iterable[Any] | AsyncIterable[Any]) -> AsyncIterator[list[Any]]:
-    """Lists of up to CHUNK items. A plain iterable is read in one thread of its own: database cursors insist on it."""
+    """Lists of up to CHUNK items. A plain iterable may hang in its own thread: that does not hold up the process."""
     if isinstance(items, AsyncIterable):
         chunk: list[Any] = []
         async for item in items:
@@ -333,42 +332,9 @@ async def _chunked(items: Iterable[Any] | AsyncIterable[Any]) -> AsyncIterator[l
         if chunk:
             yield chunk
         return
-    thread = _Reader(iter(items))
+    iterator, thread, loop = iter(items), OwnThread("items"), asyncio.get_running_loop()
     try:
-        while chunk := await thread.next():
+        while chunk := await loop.run_in_executor(thread, lambda: list(islice(iterator, CHUNK))):
             yield chunk
     finally:
-        thread.wanted.put(None)
-
-
-class _Reader:
-    """Reads an iterator in a thread that nobody waits for: an `items=` that hangs must not hold up the process."""
-
-    def __init__(self, iterator: Iterator[Any]) -> None:
-        self.wanted: SimpleQueue[asyncio.Future[list[Any]] | None] = SimpleQueue()
-        self._iterator, self._loop = iterator, asyncio.get_running_loop()
-        threading.Thread(target=self._run, name="items", daemon=True).start()
-
-    async def next(self) -> list[Any]:
-        """The next items; empty at the end. Raises what the iterator raised."""
-        future: asyncio.Future[list[Any]] = self._loop.create_future()
-        self.wanted.put(future)
-        return await future
-
-    def _run(self) -> None:
-        while (future := self.wanted.get()) is not None:
-            try:
-                chunk, error = list(islice(self._iterator, CHUNK)), None
-            except BaseException as raised:  # noqa: BLE001  it belongs to whoever waits
-                chunk, error = [], raised
-            if not self._loop.is_closed():
-                self._loop.call_soon_threadsafe(_hand_over, future, chunk, error)
-
-
-def _hand_over(future: "asyncio.Future[list[Any]]", chunk: list[Any], error: BaseException | None) -> None:
-    if future.done():
-        return
-    if error is not None:
-        future.set_exception(error)
-    else:
-        future.set_result(chunk)
+        thread.shutdown()

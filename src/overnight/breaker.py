@@ -10,7 +10,6 @@ Answers prove life, refusals included: 4xx are successes here, and 429 is the bu
 
 import asyncio
 import re
-import secrets
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -18,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TypeVar
 
-from overnight.clock import Clock
+from overnight.clock import Clock, token
 from overnight.errors import Deferred, Downstream, Invalid, Permanent, Stop, Transient, Unknown
 from overnight.ledger import Ledger
 from overnight.ledger.flow import Circuit, InLedger, InMemory, Rows, Store
@@ -196,7 +195,7 @@ class Breaker:
 
     async def _claimed(self, seen: Circuit) -> Permit | None:
         """Become the one probe: whoever first replaces the state that was `seen` by all."""
-        who = secrets.token_hex(8)
+        who = token(8)
 
         def probing(before: Circuit) -> Circuit:
             until = self._clock.now() + timedelta(seconds=self._policy.probe)

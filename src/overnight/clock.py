@@ -4,10 +4,16 @@ A simulated year runs in seconds because tests hand in a clock of their own.
 """
 
 import asyncio
+import os
 import random
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Protocol
+
+_chance: ContextVar[Callable[[int], bytes]] = ContextVar("chance", default=os.urandom)
 
 
 class Clock(Protocol):
@@ -48,6 +54,21 @@ class SystemClock:
     def random(self) -> float:
         """Uniform in [0, 1)."""
         return random.random()  # noqa: S311  jitter, not cryptography
+
+
+def token(size: int) -> str:
+    """`size` random bytes in hexadecimal, for names that nobody shall guess or give twice."""
+    return _chance.get()(size).hex()
+
+
+@contextmanager
+def chance(source: Callable[[int], bytes]) -> Iterator[None]:
+    """Draw the tokens of this block from `source(size)`: a simulation gives the same names every time."""
+    before = _chance.set(source)
+    try:
+        yield
+    finally:
+        _chance.reset(before)
 
 
 def iso(instant: datetime) -> str:

@@ -13,13 +13,12 @@ not fill up behind them; those of a process that died run out. What requests giv
 
 import asyncio
 import math
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from overnight.clock import Clock
+from overnight.clock import Clock, token
 from overnight.deadline import off_the_clock
 from overnight.errors import Deferred, Permanent
 from overnight.ledger import Ledger
@@ -364,7 +363,7 @@ class Limits:
         self._rates = rates
         self._clock = clock
         self._store = store or (InLedger(ledger) if ledger else InMemory())
-        self._holder = secrets.token_hex(6)
+        self._holder = token(6)
         self._known: dict[str, Limit] = {}
 
     def of(self, dependency: str) -> Limit:

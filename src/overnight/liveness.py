@@ -137,7 +137,7 @@ async def kept_lease(ledger: Ledger, scope: Scope, clock: Clock, lost: Callable[
 
     async def keep() -> None:
         while True:
-            await asyncio.sleep(RENEW_EVERY)  # real time: a lease is between machines, not part of a simulation
+            await asyncio.sleep(RENEW_EVERY)  # noqa: TID251  of the loop that has to tick: a test's clock may jump
             try:
                 await ledger.write(lambda connection: renew(connection, scope, clock.now()))
             except Fenced as error:

@@ -3,7 +3,6 @@
 `due` is pure. `claim` decides with one unique row who runs an occurrence, however many schedulers there are.
 """
 
-import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -11,6 +10,7 @@ from typing import Literal, Protocol
 
 from sqlalchemy import Connection, RowMapping, func, select, update
 
+from overnight.clock import token
 from overnight.ledger.runs import Opening, open_run
 from overnight.ledger.statements import insert_new, put
 from overnight.ledger.tables import entry, lease, occurrence, run, slot
@@ -153,7 +153,7 @@ def claim(
     `replace` the caller cancels the other run, which nobody goes on with then). `died` says of a lease that its owner
     is gone.
     """
-    row, id_ = _row(decision, now), f"o_{uuid.uuid4().hex[:16]}"
+    row, id_ = _row(decision, now), f"o_{token(8)}"
     row["id"] = id_
     busy = running(connection, decision.job, now, died)
     if busy and overlap == "skip":
@@ -236,5 +236,5 @@ def unfinished_on(connection: Connection, job: str, slot: str) -> bool:
 def _row(decision: Decision, now: datetime) -> dict[str, object]:
     return {
         "job": decision.job, "scheduled_for": decision.scheduled_for, "slot": decision.slot, "noted_at": now,
-        "id": f"o_{uuid.uuid4().hex[:16]}", "state": "", "reason": None, "run_id": None,
+        "id": f"o_{token(8)}", "state": "", "reason": None, "run_id": None,
     }  # fmt: skip

@@ -1,7 +1,6 @@
 """The ports of a run, made from the settings: who sends its mail, who asks its models, who tells the operators."""
 
 import os
-import secrets
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from urllib.parse import urlsplit
 from overnight.agent import Agent
 from overnight.alerts import Alerter
 from overnight.budget import Budgets, Caps, JobCaps, RoleCaps
-from overnight.clock import Clock
+from overnight.clock import Clock, token
 from overnight.dependency import Dependencies
 from overnight.effects import Effects
 from overnight.errors import ConfigError, Permanent
@@ -68,7 +67,7 @@ def _create(path: Path) -> None:
     own = path.with_suffix(f".{os.getpid()}")
     descriptor = os.open(own, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w") as file:
-        file.write(secrets.token_hex(32))
+        file.write(token(32))
     try:
         os.link(own, path)
     except FileExistsError:

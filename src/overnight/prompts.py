@@ -36,7 +36,7 @@ def fence(data: Any, source: str, nonce: str) -> str:
     word, or data that JSON cannot hold.
     """
     if not _NONCE.fullmatch(nonce):
-        raise ValueError("a nonce is 32 hexadecimal digits: secrets.token_hex(16)")
+        raise ValueError("a nonce is 32 hexadecimal digits: clock.token(16)")
     if not _SOURCE.fullmatch(source):
         raise ValueError(f"{source!r} cannot name a source: use letters, digits and . : / -")
     literal = json.dumps(json.dumps(data, ensure_ascii=False, allow_nan=False))

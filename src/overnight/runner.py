@@ -5,7 +5,6 @@ import dataclasses
 import hashlib
 import os
 import signal
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ from overnight import __version__, alerts, logs, project
 from overnight.alerts import Alarm
 from overnight.batch import Batch, Picked
 from overnight.budget import dollars, reap
-from overnight.clock import Clock
+from overnight.clock import Clock, token
 from overnight.errors import ConfigError, Fenced, Refused, Stop
 from overnight.jobs import Job, Options
 from overnight.ledger import Ledger
@@ -150,7 +149,7 @@ def _slot(settings: JobSettings, request: Request, now: datetime) -> str:
         except ValueError as error:
             raise ConfigError(f"{request.job}: --slot {slot}: {error}") from error
     if request.rehearsal and REHEARSAL not in slot:
-        slot = f"{slot}{REHEARSAL}{uuid.uuid4().hex[:6]}"
+        slot = f"{slot}{REHEARSAL}{token(3)}"
     return slot
 
 

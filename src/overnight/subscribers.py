@@ -9,7 +9,6 @@ import csv
 import io
 import json
 import re
-import secrets
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -21,7 +20,7 @@ from typing import Any, Literal, Protocol
 from email_validator import EmailNotValidError, ValidatedEmail, validate_email
 from sqlalchemy import Connection, Row, insert, or_, select, update
 
-from overnight.clock import Clock
+from overnight.clock import Clock, token
 from overnight.errors import ConfigError
 from overnight.ledger import Ledger
 from overnight.ledger.tables import subscriber as table
@@ -225,7 +224,7 @@ def _new_row(entry: _Entry, now: datetime) -> dict[str, Any]:
 
 
 def _new_id() -> str:
-    return "s_" + base64.b32encode(secrets.token_bytes(10)).decode().lower()
+    return "s_" + base64.b32encode(bytes.fromhex(token(10))).decode().lower()
 
 
 def _rows(path: Path, result: ImportResult) -> Iterator[_Entry]:

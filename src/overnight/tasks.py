@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import secrets
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -13,7 +12,7 @@ from typing import Any, Protocol
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sqlalchemy import Connection, RowMapping, select, update
 
-from overnight.clock import Clock
+from overnight.clock import Clock, token
 from overnight.errors import ConfigError
 from overnight.ledger import Ledger
 from overnight.ledger.statements import insert_new
@@ -147,7 +146,7 @@ def _parsed(path: Path, roles: Collection[str] | None) -> tuple[list[NewTask], l
 def _row(new: NewTask, source: str, now: datetime) -> dict[str, Any]:
     text = json.dumps([new.role, new.title, new.body], ensure_ascii=False)
     return {
-        "id": f"t_{secrets.token_hex(6)}", "role": new.role, "title": new.title, "body": new.body, "state": "open",
+        "id": f"t_{token(6)}", "role": new.role, "title": new.title, "body": new.body, "state": "open",
         "priority": new.priority, "source": source, "created_at": now,
         "digest": hashlib.sha256(text.encode()).hexdigest(),
     }  # fmt: skip

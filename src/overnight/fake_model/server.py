@@ -4,7 +4,6 @@ import asyncio
 import ipaddress
 import json
 import signal
-import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, closing
@@ -13,7 +12,7 @@ from typing import Any
 
 from aiohttp import web
 
-from overnight.clock import Clock, SystemClock
+from overnight.clock import Clock, SystemClock, token
 from overnight.errors import ConfigError
 from overnight.fake_model import messages
 from overnight.fake_model.answers import Unsatisfiable
@@ -78,7 +77,7 @@ class FakeModel:
 
     @web.middleware
     async def _envelope(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        request[_ID] = f"req_{uuid.uuid4().hex[:24]}"
+        request[_ID] = f"req_{token(12)}"
         own = request.path.startswith("/_fake/")
         try:
             response: web.StreamResponse = await (handler if own else _authenticated(handler))(request)

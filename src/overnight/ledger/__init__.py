@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from overnight.clock import Clock, SystemClock
 from overnight.errors import ConfigError
 from overnight.ledger.tables import SCHEMA_VERSION, meta, metadata
-from overnight.ledger.writer import Many, Write, Writer
+from overnight.ledger.writer import Inline, Many, Write, Writer
 
 __all__ = ["Ledger", "Write"]
 
@@ -33,14 +33,15 @@ class Ledger:
     """An open ledger. `read` and `write` take a function of a SQLAlchemy connection."""
 
     engine: Engine
-    writer: Writer
+    writer: Writer | Inline
     clock: Clock
 
     @classmethod
-    def open(cls, url: str, *, root: Path | None = None, clock: Clock | None = None) -> Self:
+    def open(cls, url: str, *, root: Path | None = None, clock: Clock | None = None, inline: bool = False) -> Self:
         """Open or create the ledger at `url` (`sqlite:///var/overnight.db` is relative to `root`).
 
         Raises ConfigError when the file cannot be opened or written, is damaged, or was made by a newer version.
+        `inline`: commits happen in the event loop, for simulations.
         """
         where = _resolve(url, root or Path.cwd())
         engine = create_engine(where)
@@ -54,7 +55,7 @@ class Ledger:
                 f"cannot open the ledger {_shown(where)}: {cause}; "
                 "check that the file and its folder are writable and no disk is full"
             ) from error
-        return cls(engine, Writer(engine), clock or SystemClock())
+        return cls(engine, (Inline if inline else Writer)(engine), clock or SystemClock())
 
     def reading(self, query: Callable[..., T], *arguments: Any) -> T:
         """Run `query(connection, *arguments)` in this thread, for short reads."""

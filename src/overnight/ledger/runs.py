@@ -1,6 +1,5 @@
 """Queries about runs: open one, keep its lease, close it, find those that died."""
 
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -8,6 +7,7 @@ from itertools import takewhile
 
 from sqlalchemy import Connection, RowMapping, func, insert, select, update
 
+from overnight.clock import token
 from overnight.errors import Refused
 from overnight.ledger.items import hold
 from overnight.ledger.statements import insert_new, put
@@ -46,7 +46,7 @@ class Opening:
 
 def new_run_id(now: datetime) -> str:
     """`r_` + time + chance: sorts by start."""
-    return f"r_{now:%Y%m%d%H%M%S}{uuid.uuid4().hex[:8]}"
+    return f"r_{now:%Y%m%d%H%M%S}{token(4)}"
 
 
 def open_run(connection: Connection, opening: Opening, now: datetime, *, locked: bool) -> Scope:

@@ -73,7 +73,7 @@ class Writer:
             while open_:
                 group, open_ = self._gather()
                 if group:
-                    self._commit(connection, group)
+                    _commit(connection, group)
                     _release(group)
 
     def _gather(self) -> tuple[list[_Op], bool]:
@@ -86,21 +86,60 @@ class Writer:
             op = self._queue.get()
         return group, False
 
-    def _commit(self, connection: Connection, group: list[_Op]) -> None:
-        begun = False
-        try:
-            with connection.begin():
-                begun = True
-                for many, ops in _by_function(group).items():
-                    for op, result in zip(ops, many(connection, [op.argument for op in ops]), strict=True):
-                        op.result = result
-        except BaseException as error:  # noqa: BLE001  whatever it is belongs to the callers, never to this thread
-            if begun and len(group) > 1:
-                for op in group:  # one bad row must not fail its neighbours
-                    self._commit(connection, [op])
-                return
-            for op in group:  # a file that is locked is so for all of them: one wait is enough
-                op.error = error
+
+@dataclass(slots=True)
+class Inline:
+    """Commits in the event loop itself, once per turn: without a thread nothing is left to chance, for simulations."""
+
+    engine: Engine
+    _group: list[_Op] = field(default_factory=list)
+
+    async def write(self, write: Write[T]) -> T:
+        """Run `write(connection)` in the transaction of this turn."""
+        result: T = await self.submit(_each, write)
+        return result
+
+    def submit(self, many: Many, argument: Any) -> asyncio.Future[Any]:
+        """Queue one argument for `many(connection, arguments)`."""
+        loop = asyncio.get_running_loop()
+        op = _Op(many, argument, loop, loop.create_future())
+        self._group.append(op)
+        if len(self._group) == 1:
+            self.wake(loop)
+        return op.done
+
+    def wake(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Have the group committed at the end of this turn."""
+        loop.call_soon(self.commit)
+
+    def commit(self) -> None:
+        """Commit what is queued, and tell."""
+        group, self._group = self._group, []
+        with self.engine.connect() as connection:
+            _commit(connection, group)
+        _resolve(group)
+
+    def close(self) -> None:
+        """Commit what is queued."""
+        if self._group:
+            self.commit()
+
+
+def _commit(connection: Connection, group: list[_Op]) -> None:
+    begun = False
+    try:
+        with connection.begin():
+            begun = True
+            for many, ops in _by_function(group).items():
+                for op, result in zip(ops, many(connection, [op.argument for op in ops]), strict=True):
+                    op.result = result
+    except BaseException as error:  # noqa: BLE001  whatever it is belongs to the callers, never to who commits
+        if begun and len(group) > 1:
+            for op in group:  # one bad row must not fail its neighbours
+                _commit(connection, [op])
+            return
+        for op in group:  # a file that is locked is so for all of them: one wait is enough
+            op.error = error
 
 
 def _by_function(group: list[_Op]) -> dict[Many, list[_Op]]:

@@ -12,7 +12,6 @@ A file name is a Message-ID and is created exclusively, so a message is delivere
 import asyncio
 import os
 import re
-import secrets
 from dataclasses import dataclass, field
 from email import policy
 from email.parser import BytesParser
@@ -20,6 +19,7 @@ from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
+from overnight.clock import token
 from overnight.errors import Permanent, Stop
 from overnight.mail.transport import Intent, Letter
 
@@ -113,7 +113,7 @@ def safe_name(name: str) -> str:
 
 
 def _temporary(path: Path, data: bytes) -> Path:
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    temporary = path.with_name(f".{token(8)}.tmp")
     with temporary.open("xb") as file:
         file.write(data)
         file.flush()
@@ -137,7 +137,7 @@ def _create(path: Path, data: bytes) -> None:
 
 def _replace(path: Path, data: bytes) -> None:
     """Swap in a file that can be made again at any time: no sync, just never half of it."""
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    temporary = path.with_name(f".{token(8)}.tmp")
     temporary.write_bytes(data)
     temporary.replace(path)
 

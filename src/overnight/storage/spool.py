@@ -12,14 +12,15 @@ import fcntl
 import json
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from overnight.errors import OvernightError
 from overnight.storage.folder import sync_folder, write_durably
 from overnight.storage.store import Store, checked, digest
+from overnight.threads import OwnThread
 
 ORDER = ".order"
 
@@ -80,14 +81,15 @@ class Spool:
         """
         if not self.waiting():
             return Drained(0, 0)
-        progress = _Progress()
+        progress, thread = _Progress(), OwnThread("spool")
         try:
             async with asyncio.timeout(deadline):
-                await _in_a_thread_of_its_own(self._upload_all, progress)
+                await asyncio.get_running_loop().run_in_executor(thread, self._upload_all, progress)
         except TimeoutError:
             progress.error = progress.error or f"{self.store.describe()} took longer than {deadline:g} s"
         finally:
             progress.stop.set()
+            thread.shutdown()
         return Drained(progress.uploaded, len(self.waiting()), progress.error)
 
     def _last(self) -> int:
@@ -129,28 +131,6 @@ class Spool:
 def waiting(folder: Path) -> list[Path]:
     """The publications in a spool's folder, oldest first."""
     return sorted(path for path in folder.iterdir() if path.name.isdecimal()) if folder.is_dir() else []
-
-
-async def _in_a_thread_of_its_own(work: Callable[[_Progress], None], progress: _Progress) -> None:
-    """Wait for `work(progress)`. The pool of `asyncio.to_thread` would be waited for when the loop ends."""
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[None] = loop.create_future()
-
-    def finish(error: BaseException | None) -> None:
-        if not done.done():
-            done.set_result(None) if error is None else done.set_exception(error)
-
-    def run() -> None:
-        error: BaseException | None = None
-        try:
-            work(progress)
-        except BaseException as raised:  # noqa: BLE001  it belongs to the one who waits
-            error = raised
-        with suppress(RuntimeError):  # the loop has ended meanwhile
-            loop.call_soon_threadsafe(finish, error)
-
-    threading.Thread(target=run, name="spool", daemon=True).start()
-    await done
 
 
 @contextmanager
