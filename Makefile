@@ -14,7 +14,7 @@ demo: .venv/.runtime  ## a night in a minute: sham subscribers, sham model, no a
 	@$(BIN)/overnight demo
 
 test: .venv/.dev  ## unit, conformance and acceptance tests
-	@$(BIN)/pytest -q
+	@$(BIN)/pytest -q -n 3 --dist worksteal
 
 check: .venv/.dev  ## style, types, imports and sizes
 	@$(BIN)/ruff check .
