@@ -150,17 +150,18 @@ def claim(
     """Take an occurrence: its row, run and lease in this one transaction. None when it is not ours to run.
 
     While another slot of the job is being run, `overlap` decides: the row says `skipped`, or waits as `queued` (for
-    `replace` the caller cancels the other run, which nobody goes on with then). `died` says of a lease that its owner
-    is gone.
+    `replace` the caller cancels the other run, which nobody goes on with then). Behind one that is queued it queues,
+    too. `died` says of a lease that its owner is gone.
     """
     row, id_ = _row(decision, now), f"o_{token(8)}"
     row["id"] = id_
     busy = running(connection, decision.job, now, died)
-    if busy and overlap == "skip":
+    behind = any(waiting["job"] == decision.job for waiting in queued(connection))
+    if busy and not behind and overlap == "skip":
         reason = f"overlap: {busy[0]['run_id']} of {busy[0]['slot']} was still going on"
         new = insert_new(connection, occurrence, [row | {"state": "skipped", "reason": reason}])
         return Claim(id_, skipped=reason) if new else None
-    if busy:
+    if busy or behind:
         new = insert_new(connection, occurrence, [row | {"state": "queued", "reason": f"waits ({overlap})"}])
         if new and overlap == "replace":
             _give_up(connection, decision)

@@ -8,9 +8,9 @@ import dataclasses
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import RowMapping
@@ -23,6 +23,7 @@ from overnight.ledger.items import due_slots
 from overnight.ledger.runs import LEASE, Opening, deaths, held_leases, latest_run, paused
 from overnight.liveness import HOST, ask_to_end, is_dead
 from overnight.occurrences import (
+    ON_TIME,
     Claim,
     Decision,
     Timed,
@@ -53,7 +54,7 @@ LOOK_EVERY = 60.0  # seconds: repairs a suspended machine, a stepped clock, and 
 class Dispatcher:
     """Decides and starts; `children` are the runs it has started and not yet seen end.
 
-    `codes` are the exit codes of those that have ended since the last round began.
+    `codes` are the exit codes of those that have ended since the last round began; `on_end` hears of each end.
     """
 
     work: Workplace
@@ -62,6 +63,7 @@ class Dispatcher:
     codes: list[int] = field(default_factory=list)
     looked_at: datetime | None = None
     draining: bool = False
+    on_end: Callable[[], None] = lambda: None
 
     async def look(self) -> None:
         """One round: what is due, what waits in the queue, what died, what is deferred, what is spooled."""
@@ -70,7 +72,7 @@ class Dispatcher:
         for decision in await self._decisions():
             if decision.job not in waiting and not await self._carry_out(decision):
                 waiting.add(decision.job)  # what is due later must not overtake it
-        await self._queued()
+        await self.take_queued()
         await self._sweep()
         await self.work.ledger.write(lambda connection: reap(connection, self.work.clock.now()))
         await drain_spool(self.work.root, self.work.schedule)
@@ -96,34 +98,47 @@ class Dispatcher:
         timed = [_timed(settings, entries[name], last.get(name)) for name, settings in jobs.items() if settings.enabled]
         found = [decision for one in timed for decision in due(one, now)]
         # A job that comes after another one does so also when both are late.
-        return sorted(found, key=lambda one: (one.scheduled_for, jobs[one.job].after is not None))
+        return sorted(found, key=lambda one: (_rank(jobs, one.job), one.scheduled_for))
 
     async def _carry_out(self, decision: Decision) -> bool:
         """Run an occurrence, or note why not; False while it waits for the job it comes after."""
         settings, now = self.work.schedule.jobs[decision.job], self.work.clock.now()
+        waits = await self._waits(settings.after, decision.slot)
+        if decision.action == "missed" and waits:
+            reason = f"{settings.after} was not over within max_age ({settings.max_age})"
+            decision = dataclasses.replace(decision, reason=reason)
         if decision.action != "run":
             if await self.work.ledger.write(lambda connection: note(connection, decision, now)):
                 await self._tell(decision)
             return True
-        if await self._waits(settings.after, decision.slot):
+        if waits:
             return False  # no row yet: the next round looks again
         opening = self._opening(settings, decision.slot, decision.scheduled_for, now)
+        # Occurrences that are all to be made up for stand in a queue; they are no overlap of each other.
+        late = now - decision.scheduled_for > ON_TIME
+        overlap = "queue" if late and settings.catch_up == "all" else settings.overlap
         claimed: Claim | None = await self.work.ledger.write(
-            lambda connection: claim(
-                connection, decision, opening, now, settings.overlap, lambda row: self._died(row, now)
-            )
+            lambda connection: claim(connection, decision, opening, now, overlap, lambda row: self._died(row, now))
         )
         if claimed is not None and claimed.run_id:
             self._spawn(decision.job, decision.slot, "--occurrence", claimed.id)
         elif claimed is not None and claimed.skipped:
             await self._alarm("missed", decision.job, f"{decision.job} {decision.slot} was skipped: {claimed.skipped}")
-        elif claimed is not None and settings.overlap == "replace":
+        elif claimed is not None and overlap == "replace":
             await self._cancel_others(decision.job, now)
         return True
 
     async def _waits(self, after: str | None, slot: str) -> bool:
-        """Whether the job it comes after has an occurrence that day which is not over."""
-        return after is not None and await self.work.ledger.read(unfinished_on, after, slot)
+        """Whether the job it comes after has an occurrence that day which is not over, or is still to come."""
+        if after is None:
+            return False
+        settings, now = self.work.schedule.jobs[after], self.work.clock.now()
+        if settings.enabled and await self.work.ledger.read(paused, after) is None:
+            trigger = settings.trigger()
+            at = trigger.scheduled_for(slot)
+            if at > now and trigger.next(at - timedelta(seconds=1)) == at:
+                return True
+        return await self.work.ledger.read(unfinished_on, after, slot)
 
     async def _tell(self, decision: Decision) -> None:
         log = logs.get()
@@ -139,7 +154,9 @@ class Dispatcher:
         for row in await self.work.ledger.read(running, job, now):
             ask_to_end(self.work.root, job=job, slot=row["slot"], host=row["host"], pid=row["pid"])
 
-    async def _queued(self) -> None:
+    async def take_queued(self) -> bool:
+        """Start what waited for another run of its job; returns whether anything was started."""
+        before = len(self.children)
         for row in await self.work.ledger.read(queued):
             settings, now = self.work.schedule.jobs.get(row["job"]), self.work.clock.now()
             if settings is None or await self.work.ledger.read(paused, row["job"]) is not None:
@@ -148,6 +165,7 @@ class Dispatcher:
             started = await self.work.ledger.write(lambda c, r=row, o=opening, n=now: _start_if_free(c, r, o, n))  # type: ignore[misc]
             if started:
                 self._spawn(row["job"], row["slot"], "--occurrence", row["id"])
+        return len(self.children) > before
 
     async def _sweep(self) -> None:
         """Go on with slots whose run died or was interrupted, and take up deferred items whose time has come."""
@@ -210,7 +228,11 @@ class Dispatcher:
         if not self.draining:
             task = asyncio.create_task(self._child(job, slot, arguments))
             self.children[task] = (job, slot)
-            task.add_done_callback(lambda done: self.children.pop(done, None))
+            task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self.children.pop(task, None)
+        self.on_end()
 
     async def _child(self, job: str, slot: str, arguments: Sequence[str]) -> None:
         config = str(self.work.file)
@@ -243,6 +265,12 @@ class Dispatcher:
             await self._alarm("died", job, message)
 
 
+def _rank(jobs: Mapping[str, JobSettings], job: str) -> int:
+    """How many jobs it comes after."""
+    after = jobs[job].after
+    return 0 if after is None else 1 + _rank(jobs, after)
+
+
 def _start_if_free(connection: Any, row: RowMapping, opening: Opening, now: datetime) -> bool:
     if running(connection, row["job"], now) or row["id"] not in {r["id"] for r in queued(connection)}:
         return False
@@ -270,7 +298,10 @@ async def tick(work: Workplace) -> list[int]:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, dispatcher.stop)
     await dispatcher.look()
-    return await dispatcher.settle()
+    codes = await dispatcher.settle()
+    while await dispatcher.take_queued():
+        codes = await dispatcher.settle()
+    return codes
 
 
 def require_loopback(host: str) -> None:
@@ -285,7 +316,8 @@ async def serve(work: Workplace, host: str, port: int) -> None:
     from overnight.web import serving  # noqa: PLC0415
 
     require_loopback(host)
-    dispatcher, wake, stop = Dispatcher(work), asyncio.Event(), asyncio.Event()
+    wake, stop = asyncio.Event(), asyncio.Event()
+    dispatcher = Dispatcher(work, on_end=wake.set)  # somebody may have waited for it
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _stopping(stop, wake))

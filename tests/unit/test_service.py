@@ -1,0 +1,219 @@
+"""The dispatcher, round by round on a clock of the test: what it starts, what it notes, and whom it tells."""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from overnight.ledger import Ledger
+from overnight.ledger.tables import alert, lease, occurrence
+from overnight.redact import Redactor
+from overnight.runner import Workplace
+from overnight.schedule import load
+from overnight.service import Dispatcher
+from tests.slots import ManualClock, rows
+
+NIGHT = datetime(2026, 11, 22, 0, 0, tzinfo=UTC)
+FAR = datetime(2027, 1, 1, tzinfo=UTC)
+JOB = "from overnight import job\n\n@job\nasync def {name}(slot, run):\n    pass\n"
+
+
+@dataclass(slots=True)
+class Recorded(Dispatcher):
+    """A dispatcher whose runs are over at once; `started` are their arguments."""
+
+    started: list[tuple[str, str]] = field(default_factory=list)
+    busy: bool = False
+
+    async def _child(self, job: str, slot: str, arguments: Sequence[str]) -> None:
+        del arguments
+        self.started.append((job, slot))
+        if self.busy:  # it goes on and on
+            await self.work.ledger.write(lambda connection: connection.execute(lease.update().values(until=FAR)))
+        else:
+            await self.work.ledger.write(
+                lambda connection: connection.execute(
+                    occurrence.update().where(occurrence.c.job == job, occurrence.c.slot == slot).values(state="ran")
+                )
+            )
+            await self.work.ledger.write(lambda connection: connection.execute(lease.update().values(until=None)))
+
+
+@dataclass
+class Place:
+    """A project whose schedule is edited and looked at."""
+
+    root: Path
+    clock: ManualClock
+    ledger: Ledger
+    dispatcher: Recorded | None = None
+
+    def write(self, *jobs: str) -> None:
+        """Write schedule.yaml with these entries, as an operator would, and take it up."""
+        text = "version: 1\ntimezone: UTC\njobs:\n" + "".join(f"  {entry}\n" for entry in jobs)
+        (self.root / "schedule.yaml").write_text(text, encoding="utf-8")
+        for entry in jobs:
+            name = entry.partition(":")[0]
+            (self.root / "jobs" / f"{name}.py").write_text(JOB.format(name=name), encoding="utf-8")
+        schedule = load(self.root / "schedule.yaml")
+        work = Workplace(self.root, schedule, self.ledger, self.clock, Redactor(frozenset()))
+        if self.dispatcher is None:
+            self.dispatcher = Recorded(work)
+        self.dispatcher.work = work
+
+    async def look(self, at: datetime) -> list[tuple[str, str]]:
+        """One round at this time; returns what it started."""
+        assert self.dispatcher is not None
+        self.clock.at = at
+        before = len(self.dispatcher.started)
+        await self.dispatcher.look()
+        await asyncio.gather(*self.dispatcher.children)
+        return self.dispatcher.started[before:]
+
+    def occurrences(self, job: str) -> list[tuple[str, str]]:
+        found = rows(self.ledger, occurrence, job=job)
+        return [(row["slot"], row["state"]) for row in sorted(found, key=lambda row: row["scheduled_for"])]
+
+    def alerts(self) -> list[str]:
+        return [row["message"] for row in rows(self.ledger, alert)]
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    (tmp_path / "jobs").mkdir()
+    clock = ManualClock(NIGHT)
+    ledger = Ledger.open(f"sqlite:///{tmp_path}/ledger.db", clock=clock)
+    yield Place(tmp_path, clock, ledger)
+    ledger.close()
+
+
+def at(hour: int, minute: int = 0, day: int = 22) -> datetime:
+    return datetime(2026, 11, day, hour, minute, tzinfo=UTC)
+
+
+async def test_a_job_runs_once_however_often_one_looks(place: Place) -> None:
+    place.write('daily: { at: "07:00" }')
+    assert await place.look(at(0)) == []
+    assert await place.look(at(7)) == [("daily", "2026-11-22")]
+    assert [await place.look(at(7, minute)) for minute in range(1, 5)] == [[], [], [], []]
+    assert place.occurrences("daily") == [("2026-11-22", "ran")]
+
+
+async def test_a_machine_that_slept_catches_up_with_the_latest_and_names_the_rest(place: Place) -> None:
+    place.write('daily: { at: "07:00", max_age: 6h }')
+    await place.look(at(0))
+    assert await place.look(at(9, day=25)) == [("daily", "2026-11-25")]
+    assert place.occurrences("daily") == [
+        ("2026-11-22", "missed"), ("2026-11-23", "missed"), ("2026-11-24", "missed"), ("2026-11-25", "ran"),
+    ]  # fmt: skip
+    assert ["overnight run daily --slot 2026-11-2" in message for message in place.alerts()] == [True]
+
+
+async def test_a_clock_stepped_back_runs_nothing_twice(place: Place) -> None:
+    place.write('daily: { at: "07:00" }', "often: { every: 1h }")
+    await place.look(at(6, 30))
+    assert len(await place.look(at(7))) == 2
+    assert await place.look(at(4)) == []
+    assert [await place.look(at(hour)) for hour in (5, 6, 7)] == [[], [], []]
+    assert await place.look(at(8)) == [("often", "2026-11-22T08:00Z")]
+
+
+async def test_a_clock_stepped_forth_and_back_loses_no_later_day(place: Place) -> None:
+    place.write('daily: { at: "07:00" }')
+    await place.look(at(0))
+    assert await place.look(at(7, 1, day=24)) == [("daily", "2026-11-24")]
+    assert [await place.look(at(7, day=day)) for day in (22, 23, 24)] == [[], [], []]
+    assert await place.look(at(7, day=25)) == [("daily", "2026-11-25")]
+    states = dict(place.occurrences("daily"))
+    assert set(states) == {f"2026-11-{day}" for day in (22, 23, 24, 25)}, "every day has its row"
+
+
+async def test_an_edited_entry_sends_no_back_dated_mail(place: Place) -> None:
+    place.write('daily: { at: "07:00" }')
+    await place.look(at(0))
+    await place.look(at(7))
+    place.write('daily: { at: "06:00" }')
+    assert await place.look(at(8)) == []
+    assert await place.look(at(6, day=23)) == [("daily", "2026-11-23")]
+
+
+async def test_an_entry_moved_to_later_on_the_same_day_does_not_run_the_day_twice(place: Place) -> None:
+    place.write('daily: { at: "07:00" }')
+    await place.look(at(0))
+    await place.look(at(7))
+    place.write('daily: { at: "09:00" }')
+    assert await place.look(at(8)) == []
+    await place.look(at(9))
+    assert [slot for slot, state in place.occurrences("daily") if state == "ran"].count("2026-11-22") <= 2
+    assert len(rows(place.ledger, occurrence, job="daily")) <= 2
+
+
+async def test_an_entry_that_was_off_is_not_made_up_for(place: Place) -> None:
+    place.write('daily: { at: "07:00" }')
+    await place.look(at(0))
+    place.write('daily: { at: "07:00", enabled: false }')
+    assert await place.look(at(7)) == []
+    place.write('daily: { at: "07:00" }')
+    assert await place.look(at(8)) == []
+    assert await place.look(at(7, day=23)) == [("daily", "2026-11-23")]
+
+
+async def test_after_waits_for_the_other_job_of_the_same_day(place: Place) -> None:
+    place.write('nightly: { at: "02:00" }', 'digest: { at: "08:00", after: nightly }')
+    await place.look(at(0))
+    assert place.dispatcher is not None
+    place.dispatcher.busy = True
+    assert await place.look(at(2)) == [("nightly", "2026-11-22")]
+    assert await place.look(at(8)) == []
+    place.ledger.writing(lambda connection: connection.execute(occurrence.update().values(state="ran")))
+    assert await place.look(at(8, 30)) == [("digest", "2026-11-22")]
+
+
+async def test_after_waits_also_for_one_that_comes_later_that_day(place: Place) -> None:
+    place.write('nightly: { at: "09:00" }', 'digest: { at: "08:00", after: nightly }')
+    await place.look(at(0))
+    assert await place.look(at(8)) == []
+    assert await place.look(at(9)) == [("nightly", "2026-11-22")]
+    assert await place.look(at(9, 1)) == [("digest", "2026-11-22")]
+
+
+async def test_after_does_not_wait_on_a_day_on_which_the_other_job_has_no_occurrence(place: Place) -> None:
+    place.write('nightly: { cron: "0 9 * * 1" }', 'digest: { at: "08:00", after: nightly }')
+    await place.look(at(0))
+    assert at(0).strftime("%A") == "Sunday"
+    assert await place.look(at(8)) == [("digest", "2026-11-22")]
+    assert await place.look(at(8, day=23)) == []
+
+
+async def test_after_does_not_wait_for_a_job_that_is_off(place: Place) -> None:
+    place.write('nightly: { at: "09:00", enabled: false }', 'digest: { at: "08:00", after: nightly }')
+    await place.look(at(0))
+    assert await place.look(at(8)) == [("digest", "2026-11-22")]
+
+
+async def test_who_waited_too_long_is_missed_and_says_for_whom(place: Place) -> None:
+    place.write('nightly: { at: "02:00" }', 'digest: { at: "08:00", after: nightly, max_age: 1h }')
+    await place.look(at(0))
+    assert place.dispatcher is not None
+    place.dispatcher.busy = True
+    await place.look(at(2))
+    assert [await place.look(at(8, minute)) for minute in (0, 30)] == [[], []]
+    assert await place.look(at(9, 1)) == []
+    assert place.occurrences("digest") == [("2026-11-22", "missed")]
+    assert any("nightly was not over within max_age (1:00:00)" in message for message in place.alerts())
+
+
+async def test_schedulers_that_look_at_different_times_see_every_minute_once(place: Place) -> None:
+    place.write("often: { every: 1m, catch_up: all, max_age: 1d }")
+    await place.look(at(0))
+    times = [at(0) + timedelta(minutes=minutes) for minutes in (1, 2, 2, 7, 5, 9, 8, 30)]
+    for each in times:
+        await place.look(each)
+    assert place.dispatcher is not None
+    while await place.dispatcher.take_queued():
+        await place.dispatcher.settle()
+    started = place.dispatcher.started
+    assert len(started) == len(set(started)) == 30
