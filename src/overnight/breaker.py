@@ -25,7 +25,7 @@ from overnight.ledger.flow import Circuit, InLedger, InMemory, Rows, Store
 T = TypeVar("T")
 
 FRESH = 1.0  # seconds for which the ledger's word on the circuit is taken as true
-_ALIVE = re.compile(r"http_4(?:09|29)|ramp_limit_exceeded|smtp_4(?!21)\d\d|rate_limit")
+_ALIVE = re.compile(r"(?:http|s3)_4(?:09|29)|s3_mismatch|ramp_limit_exceeded|smtp_4(?!21)\d\d|rate_limit")
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,10 +245,10 @@ class Breakers:
         self._policy = policy or Policy()
         self._known: dict[str, Breaker] = {}
 
-    def of(self, dependency: str) -> Breaker:
-        """Return the breaker of `dependency`; the same object for all callers."""
+    def of(self, dependency: str, policy: Policy | None = None) -> Breaker:
+        """Return the breaker of `dependency`; the same object, with the `policy` of the first, for all callers."""
         if dependency not in self._known:
-            self._known[dependency] = Breaker(dependency, self._clock, self._store, self._policy)
+            self._known[dependency] = Breaker(dependency, self._clock, self._store, policy or self._policy)
         return self._known[dependency]
 
 

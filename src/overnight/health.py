@@ -12,6 +12,7 @@ from sqlalchemy import update
 from overnight.alerts import firing
 from overnight.clock import Clock, iso
 from overnight.ledger import Ledger
+from overnight.ledger.flow import Held, held
 from overnight.ledger.tables import meta
 
 Status = Literal["healthy", "degraded", "unhealthy"]
@@ -30,7 +31,11 @@ async def health(
     looked_at: Callable[[], datetime | None],
     problem: Callable[[], str | None],
 ) -> dict[str, Any]:
-    """`{status, timestamp, checks}`; the status is the worst of the checks. Takes about two seconds at most."""
+    """`{status, timestamp, checks, dependencies}`; the status is the worst of the checks. Takes two seconds at most.
+
+    `dependencies` are those that no run asks now: `{name, state, until}`, named by their hosts.
+    """
+    left_alone: list[Held] = []
 
     async def heartbeat() -> tuple[Status, str]:
         last = looked_at()
@@ -54,6 +59,12 @@ async def health(
         rows = await ledger.read(firing)
         return ("degraded" if rows else "healthy"), ", ".join(row["key"] for row in rows) or "none"
 
+    async def others() -> tuple[Status, str]:
+        left_alone.extend(await ledger.read(held, clock.now()))
+        told = ", ".join(f"{one.name} {one.state} until {iso(one.until)}" for one in left_alone)
+        down = any(one.state != "paused" for one in left_alone)  # to be asked for patience is nothing unusual
+        return ("degraded" if down else "healthy"), told or "none is left alone"
+
     async def schedule() -> tuple[Status, str]:
         broken = problem()
         return ("degraded" if broken else "healthy"), broken or "in force"
@@ -64,6 +75,7 @@ async def health(
         "ledger": writable,
         "disk": disk,
         "alerts": alarms,
+        "dependencies": others,
     }
     told = dict(zip(checks, await asyncio.gather(*(_patiently(check) for check in checks.values())), strict=True))
     worst = max((status for status, _ in told.values()), key=RANK.__getitem__)
@@ -71,6 +83,7 @@ async def health(
         "status": worst,
         "timestamp": iso(clock.now()),
         "checks": {name: {"status": status, "output": output} for name, (status, output) in told.items()},
+        "dependencies": [{"name": one.name, "state": one.state, "until": iso(one.until)} for one in left_alone],
     }
 
 

@@ -86,7 +86,7 @@ def open_ports(
     rehearsal: bool = False,
 ) -> Ports:
     """The ports of a run of one job. A rehearsal mails into a folder of its own and asks no model."""
-    # A rehearsal reaches nobody, so it waits for nobody.
+    # What a rehearsal meets counts for nobody else, and no limit is spent on it.
     dependencies = Dependencies({}, clock) if rehearsal else Dependencies(_rates(schedule), clock, ledger)
     post = _mailer(root, schedule, ledger, clock, dependencies, on_unknown=settings.on_unknown, rehearsal=rehearsal)
     agent = Agent(
@@ -98,6 +98,16 @@ def open_ports(
         clock=clock,
     )
     return Ports(post, agent, _alerter(schedule, ledger, clock, post), dependencies)
+
+
+@asynccontextmanager
+async def open_dependencies(schedule: Schedule, ledger: Ledger, clock: Clock) -> AsyncIterator[Dependencies]:
+    """The other sides for work that belongs to no run, shared with all runs of the ledger."""
+    dependencies = Dependencies(_rates(schedule), clock, ledger)
+    try:
+        yield dependencies
+    finally:
+        await dependencies.close()
 
 
 @asynccontextmanager

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from overnight import logs, project
+from overnight.dependency import Dependencies
 from overnight.ledger import Ledger
 from overnight.outcome import Scope
 from overnight.report import affected_days
@@ -11,12 +12,15 @@ from overnight.schedule import Schedule
 from overnight.storage import Drained, Spool, open_store, waiting
 
 
-def spool_of(root: Path, schedule: Schedule) -> Spool:
+def spool_of(root: Path, schedule: Schedule, dependencies: Dependencies) -> Spool:
     """The project's spool, on its way to `reports.to`."""
-    return Spool(root / schedule.reports.spool, open_store(schedule.reports.to, root, schedule.environ))
+    store = open_store(schedule.reports.to, root, schedule.environ, dependencies)
+    return Spool(root / schedule.reports.spool, store)
 
 
-async def publish(root: Path, schedule: Schedule, ledger: Ledger, scope: Scope) -> tuple[str, ...]:
+async def publish(
+    root: Path, schedule: Schedule, ledger: Ledger, scope: Scope, dependencies: Dependencies
+) -> tuple[str, ...]:
     """Make the reports of the days that a slot appears in; returns where to look.
 
     Never raises for a report or a store: what a run has come to does not depend on its reports.
@@ -24,7 +28,8 @@ async def publish(root: Path, schedule: Schedule, ledger: Ledger, scope: Scope) 
     try:
         reports = project.load_reports()
         days = await ledger.read(affected_days, scope.job, scope.slot)
-        done = await publish_days(reports, days, ledger, schedule.timezone, spool_of(root, schedule))
+        spool = spool_of(root, schedule, dependencies)
+        done = await publish_days(reports, days, ledger, schedule.timezone, spool)
     except Exception as error:  # noqa: BLE001  broken report code, an unreadable spool: told, and the run stands
         logs.get().error("reports could not be made", exc_info=error)
         return ()
@@ -32,11 +37,11 @@ async def publish(root: Path, schedule: Schedule, ledger: Ledger, scope: Scope) 
     return (where,) if done.keys else ()
 
 
-async def drain_spool(root: Path, schedule: Schedule) -> Drained:
+async def drain_spool(root: Path, schedule: Schedule, dependencies: Dependencies) -> Drained:
     """Upload what waits; a store that is down stays a line in the log."""
     if not waiting(root / schedule.reports.spool):
         return Drained(0, 0)
-    drained = await spool_of(root, schedule).drain()
+    drained = await spool_of(root, schedule, dependencies).drain()
     log = logs.get()
     if drained.error:
         log.warning("reports wait in the spool", left=drained.left, error=drained.error)

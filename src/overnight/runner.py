@@ -114,7 +114,8 @@ async def run_slot(work: Workplace, request: Request) -> Result:
                 request.confirm(ports.mailer.place)
             scope = await work.ledger.write(lambda connection: open_run(connection, opening, now, locked=True))
             await work.ledger.write(lambda connection: reap(connection, now))
-            return await _Attempt(work, request, settings, job, scope, ports).go()
+            with ports.dependencies.in_use():
+                return await _Attempt(work, request, settings, job, scope, ports).go()
         finally:
             await ports.close()
 
@@ -373,7 +374,8 @@ class _Attempt:
     async def _reported(self, result: Result) -> Result:
         if self.request.rehearsal:
             return result
-        published = await publish(self.work.root, self.work.schedule, self.work.ledger, self.scope)
+        dependencies = self.ports.dependencies
+        published = await publish(self.work.root, self.work.schedule, self.work.ledger, self.scope, dependencies)
         return dataclasses.replace(result, reports=published)
 
 

@@ -38,7 +38,7 @@ from overnight.occurrences import (
     start,
     unfinished_on,
 )
-from overnight.ports import operator_alerts
+from overnight.ports import open_dependencies, operator_alerts
 from overnight.publishing import drain_spool
 from overnight.runner import REHEARSAL, Workplace
 from overnight.schedule import JobSettings, Schedule, Watch
@@ -75,7 +75,8 @@ class Dispatcher:
         await self.take_queued()
         await self._sweep()
         await self.work.ledger.write(lambda connection: reap(connection, self.work.clock.now()))
-        await drain_spool(self.work.root, self.work.schedule)
+        async with open_dependencies(self.work.schedule, self.work.ledger, self.work.clock) as dependencies:
+            await drain_spool(self.work.root, self.work.schedule, dependencies)
         self.looked_at = self.work.clock.now()
 
     async def settle(self) -> list[int]:

@@ -2,11 +2,11 @@
 
 import asyncio
 import json
+import os
 import shutil
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -18,9 +18,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from overnight.dependency import Dependencies
 from overnight.errors import ConfigError, OvernightError, Permanent, Transient
 from overnight.storage import Folder, Spool, Store, open_store
 from overnight.storage.s3 import S3
+from tests.slots import ManualClock
 
 pytestmark = pytest.mark.slow
 
@@ -54,6 +56,16 @@ def make_bucket(environ: dict[str, str]) -> None:
     )
     client.create_bucket(Bucket=BUCKET)
     client.close()
+
+
+def alone() -> Dependencies:
+    """Other sides that share nothing with another process, asked again without waiting."""
+    return Dependencies({}, ManualClock())
+
+
+def bucket_of(url: str, environ: dict[str, str]) -> S3:
+    """A bucket that no earlier test has tried in vain."""
+    return S3(url, environ, alone())
 
 
 @contextmanager
@@ -105,10 +117,10 @@ def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     """Each store, opened as schedule.yaml opens it."""
     folder = tmp_path_factory.mktemp("store")
     if request.param == "folder":
-        yield open_store("reports", folder, {})
+        yield open_store("reports", folder, {}, alone())
         return
     with moto() if request.param == "moto" else rclone(folder) as environ:
-        yield open_store(f"s3://{BUCKET}/night/reports", folder, environ)
+        yield open_store(f"s3://{BUCKET}/night/reports", folder, environ, alone())
 
 
 @pytest.fixture
@@ -126,57 +138,53 @@ def put_requests(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return sent
 
 
-def test_what_was_put_is_got_back(store: Store) -> None:
-    store.put(KEY, b"a,b\n1,2\n")
-    assert store.get(KEY) == b"a,b\n1,2\n"
+async def test_what_was_put_is_got_back(store: Store) -> None:
+    await store.put(KEY, b"a,b\n1,2\n")
+    assert await store.get(KEY) == b"a,b\n1,2\n"
 
 
-def test_an_empty_file_is_a_file(store: Store) -> None:
-    store.put("empty.csv", b"")
-    assert store.get("empty.csv") == b""
+async def test_an_empty_file_is_a_file(store: Store) -> None:
+    await store.put("empty.csv", b"")
+    assert await store.get("empty.csv") == b""
 
 
-def test_a_missing_key_is_none(store: Store) -> None:
-    assert store.get("report=cost/never.csv") is None
+async def test_a_missing_key_is_none(store: Store) -> None:
+    assert await store.get("report=cost/never.csv") is None
 
 
-def test_a_second_put_replaces_the_first(store: Store) -> None:
-    store.put("latest/cost.csv", b"old\n")
-    store.put("latest/cost.csv", b"new\n")
-    assert store.get("latest/cost.csv") == b"new\n"
+async def test_a_second_put_replaces_the_first(store: Store) -> None:
+    await store.put("latest/cost.csv", b"old\n")
+    await store.put("latest/cost.csv", b"new\n")
+    assert await store.get("latest/cost.csv") == b"new\n"
 
 
 @settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(content=st.binary(max_size=5000))
-def test_any_bytes_come_back_unchanged(store: Store, content: bytes) -> None:
-    store.put("any.csv", content)
-    assert store.get("any.csv") == content
+async def test_any_bytes_come_back_unchanged(store: Store, content: bytes) -> None:
+    await store.put("any.csv", content)
+    assert await store.get("any.csv") == content
 
 
 @pytest.mark.parametrize(
     "key", ["../outside.csv", "a/../../b", "/etc/x", "a//b", "", "a/./b", "a\\b", "a\nb", "x" * 1100, "a/"]
 )
-def test_no_key_leaves_the_prefix(store: Store, key: str) -> None:
+async def test_no_key_leaves_the_prefix(store: Store, key: str) -> None:
     with pytest.raises(Permanent, match="cannot be the key"):
-        store.put(key, b"")
+        await store.put(key, b"")
 
 
-def test_a_key_with_spaces_signs_and_accents_is_kept(store: Store) -> None:
+async def test_a_key_with_spaces_signs_and_accents_is_kept(store: Store) -> None:
     key = "report=été & co/date=2026-11-22/a+b %20=ü.csv"
-    store.put(key, b"x\n")
-    assert store.get(key) == b"x\n"
+    await store.put(key, b"x\n")
+    assert await store.get(key) == b"x\n"
 
 
-def test_writers_at_the_same_time_leave_one_whole_file_in_a_folder(tmp_path: Path) -> None:
+async def test_writers_at_the_same_time_leave_one_whole_file_in_a_folder(tmp_path: Path) -> None:
     store = Folder(tmp_path)
     contents = [str(n).encode() * 40_000 for n in range(4)]
-    threads = [threading.Thread(target=store.put, args=("contested.csv", content)) for content in contents]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert store.get("contested.csv") in contents
-    assert [path.name for path in tmp_path.iterdir()] == ["contested.csv"]
+    await asyncio.gather(*(store.put("contested.csv", content) for content in contents))
+    assert await store.get("contested.csv") in contents
+    assert os.listdir(tmp_path) == ["contested.csv"]
 
 
 async def test_a_spool_leaves_the_same_bytes_in_every_store(store: Store, tmp_path: Path) -> None:
@@ -185,55 +193,55 @@ async def test_a_spool_leaves_the_same_bytes_in_every_store(store: Store, tmp_pa
     spool.add([("r/one.csv", b"2\n"), ("r/manifest.json", b"{ }")])
     drained = await spool.drain()
     assert (drained.uploaded, drained.left, drained.error) == (2, 0, None)
-    assert (store.get("r/one.csv"), store.get("r/manifest.json")) == (b"2\n", b"{ }")
+    assert (await store.get("r/one.csv"), await store.get("r/manifest.json")) == (b"2\n", b"{ }")
 
 
-def test_the_same_bytes_are_not_sent_twice(bucket: dict[str, str], put_requests: list[str]) -> None:
+async def test_the_same_bytes_are_not_sent_twice(bucket: dict[str, str], put_requests: list[str]) -> None:
     for _ in range(3):  # a new process each time: nothing is remembered but in the bucket
-        S3(f"s3://{BUCKET}/same", bucket).put(KEY, b"same\n")
+        await bucket_of(f"s3://{BUCKET}/same", bucket).put(KEY, b"same\n")
     assert len(put_requests) == 1
 
 
-def test_a_bucket_that_is_not_there_needs_a_person(bucket: dict[str, str]) -> None:
+async def test_a_bucket_that_is_not_there_needs_a_person(bucket: dict[str, str]) -> None:
     with pytest.raises(Permanent) as caught:
-        S3("s3://no-such-bucket/x", bucket).put(KEY, b"x")
+        await bucket_of("s3://no-such-bucket/x", bucket).put(KEY, b"x")
     assert caught.value.code == "s3_404"
 
 
-def test_a_wrong_secret_needs_a_person_and_is_not_told(tmp_path: Path) -> None:
+async def test_a_wrong_secret_needs_a_person_and_is_not_told(tmp_path: Path) -> None:
     with rclone(tmp_path) as environ, pytest.raises(Permanent) as caught:
-        S3(f"s3://{BUCKET}/x", environ | {"AWS_SECRET_ACCESS_KEY": "wrong-secret"}).put(KEY, b"x")
+        await bucket_of(f"s3://{BUCKET}/x", environ | {"AWS_SECRET_ACCESS_KEY": "wrong-secret"}).put(KEY, b"x")
     assert caught.value.code == "s3_403"
     assert "wrong-secret" not in str(caught.value)
 
 
-def test_a_server_that_is_down_is_worth_another_try() -> None:
+async def test_a_server_that_is_down_is_worth_another_try() -> None:
     environ = PAIR | {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{free_port()}"}
     with pytest.raises(Transient) as caught:
-        S3(f"s3://{BUCKET}", environ).put(KEY, b"x")
+        await bucket_of(f"s3://{BUCKET}", environ).put(KEY, b"x")
     assert caught.value.code == "s3_unreachable"
 
 
 async def test_reports_made_while_the_bucket_is_down_arrive_unchanged_when_it_is_back(tmp_path: Path) -> None:
     port = free_port()
     environ = PAIR | {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}"}
-    spool = Spool(tmp_path / "spool", S3(f"s3://{BUCKET}/p", environ))
+    spool = Spool(tmp_path / "spool", bucket_of(f"s3://{BUCKET}/p", environ))
     spool.add([(KEY, b"night\n"), ("manifest.json", b"{}")])
     down = await spool.drain()
     assert (down.uploaded, down.left) == (0, 1)
     assert down.error is not None
 
     with moto() as healed:
-        later = Spool(tmp_path / "spool", S3(f"s3://{BUCKET}/p", healed))
+        later = Spool(tmp_path / "spool", bucket_of(f"s3://{BUCKET}/p", healed))
         up = await later.drain()
         assert (up.uploaded, up.left, up.error) == (1, 0, None)
-        assert later.store.get(KEY) == b"night\n"
+        assert await later.store.get(KEY) == b"night\n"
     assert later.waiting() == []
 
 
-def test_an_endpoint_that_is_no_url_needs_a_person() -> None:
+async def test_an_endpoint_that_is_no_url_needs_a_person() -> None:
     with pytest.raises(Permanent) as caught:
-        S3(f"s3://{BUCKET}", PAIR | {"AWS_ENDPOINT_URL": "not a url"}).put(KEY, b"x")
+        await bucket_of(f"s3://{BUCKET}", PAIR | {"AWS_ENDPOINT_URL": "not a url"}).put(KEY, b"x")
     assert caught.value.code == "s3_setup"
 
 
@@ -247,7 +255,7 @@ class Silent:
 
 async def test_a_bucket_that_hangs_holds_nobody_beyond_the_deadline(tmp_path: Path) -> None:
     silent = Silent()
-    spool = Spool(tmp_path, S3(f"s3://{BUCKET}", silent.environ, connect_timeout=0.2, read_timeout=0.2))
+    spool = Spool(tmp_path, S3(f"s3://{BUCKET}", silent.environ, alone(), connect_timeout=0.2, read_timeout=0.2))
     spool.add([(KEY, b"x")])
     drained = await spool.drain(deadline=0.05)
     assert drained.left == 1
@@ -256,10 +264,9 @@ async def test_a_bucket_that_hangs_holds_nobody_beyond_the_deadline(tmp_path: Pa
     again = await spool.drain()
     assert (again.left, again.error) == (1, "another process is uploading")
     silent.socket.close()
-    for thread in threading.enumerate():  # the one that was left behind gives up
-        if thread.name == "spool":
-            await asyncio.to_thread(thread.join)
-    assert "cannot be reached" in str((await spool.drain()).error)
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    await asyncio.gather(*others)  # the one that was left behind gives up, after three attempts
+    assert "not asked for" in str((await spool.drain()).error)
     assert len(spool.waiting()) == 1
 
 
@@ -281,7 +288,8 @@ def test_a_process_killed_while_spooling_and_uploading_loses_nothing(tmp_path: P
         out = Folder(tmp_path / "out")
         drained = asyncio.run(Spool(tmp_path / "spool", out).drain())
         assert (drained.left, drained.error) == (0, None)
-        assert all(out.get(f"{n}.csv") == b"x" * 1000 and out.get(f"{n}.json") for n in range(1, promised + 1))
+        assert [asyncio.run(out.get(f"{n}.csv")) for n in range(1, promised + 1)] == [b"x" * 1000] * promised
+        assert [asyncio.run(out.get(f"{n}.json")) for n in range(1, promised + 1)] == [b"{}"] * promised
 
 
 def test_two_processes_drain_one_spool_without_harm(tmp_path: Path) -> None:
@@ -296,7 +304,7 @@ def test_two_processes_drain_one_spool_without_harm(tmp_path: Path) -> None:
     )
     processes = [subprocess.Popen([sys.executable, "-c", program, str(tmp_path)]) for _ in range(2)]
     assert [process.wait() for process in processes] == [0, 0]
-    assert out.get("latest.csv") == b"29"
+    assert asyncio.run(out.get("latest.csv")) == b"29"
     assert spool.waiting() == []
 
 
@@ -310,7 +318,7 @@ async def test_a_damaged_publication_is_named_and_the_others_go_out(tmp_path: Pa
     assert (drained.uploaded, drained.left) == (1, 1)
     assert drained.error is not None
     assert str(broken) in drained.error
-    assert (out.get("one.csv"), out.get("two.csv")) == (None, b"two")
+    assert (await out.get("one.csv"), await out.get("two.csv")) == (None, b"two")
 
 
 def test_the_order_of_a_publication_is_kept_on_disk(tmp_path: Path) -> None:
@@ -318,16 +326,16 @@ def test_the_order_of_a_publication_is_kept_on_disk(tmp_path: Path) -> None:
     assert [key for key, _ in json.loads((place / ".order").read_text())] == ["z.csv", "a/manifest.json"]
 
 
-def test_a_folder_nobody_may_write_to_needs_a_person(tmp_path: Path) -> None:
+async def test_a_folder_nobody_may_write_to_needs_a_person(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OvernightError, match="cannot use the folder"):
-        Folder(tmp_path / "file").put(KEY, b"x")
+        await Folder(tmp_path / "file").put(KEY, b"x")
 
 
 @pytest.mark.parametrize("url", ["s3://", "ftp://host/reports"])
 def test_a_destination_we_do_not_know_is_an_error_of_the_file(url: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError):
-        open_store(url, tmp_path, {})
+        open_store(url, tmp_path, {}, alone())
 
 
 class Picky(S3):
@@ -348,9 +356,9 @@ def refuse_checksums(request: Any, **_: Any) -> Any:
     return None
 
 
-def test_a_server_that_refuses_checksums_is_written_to_without_them(bucket: dict[str, str]) -> None:
-    store = Picky(f"s3://{BUCKET}/picky", bucket)
-    store.put("one.csv", b"1")
-    store.put("two.csv", b"2")
-    assert (store.get("one.csv"), store.get("two.csv")) == (b"1", b"2")
+async def test_a_server_that_refuses_checksums_is_written_to_without_them(bucket: dict[str, str]) -> None:
+    store = Picky(f"s3://{BUCKET}/picky", bucket, alone())
+    await store.put("one.csv", b"1")
+    await store.put("two.csv", b"2")
+    assert (await store.get("one.csv"), await store.get("two.csv")) == (b"1", b"2")
     assert store._checksums == "when_required"

@@ -17,6 +17,7 @@ from overnight import health as health_module
 from overnight.alerts import Alarm, note
 from overnight.health import PATIENCE, health
 from overnight.ledger import Ledger
+from overnight.ledger.flow import Circuit, LedgerRows
 from overnight.runner import Workplace
 from overnight.web import serving
 from tests.slots import NOW, ManualClock, open_ledger
@@ -33,7 +34,7 @@ async def told(
     ledger: Ledger, root: Path, looked_at: datetime | None = NOW, problem: str | None = None
 ) -> tuple[str, dict[str, Any]]:
     report = await health(ledger, ledger.clock, root, lambda: looked_at, lambda: problem)
-    assert set(report) == {"status", "timestamp", "checks"}
+    assert set(report) == {"status", "timestamp", "checks", "dependencies"}
     assert report["timestamp"] == "2026-11-22T07:00:00.000Z"
     return report["status"], report["checks"]
 
@@ -42,7 +43,7 @@ async def test_all_is_well(ledger: Ledger, tmp_path: Path) -> None:
     status, checks = await told(ledger, tmp_path)
     assert status == "healthy"
     assert {name: check["status"] for name, check in checks.items()} == dict.fromkeys(
-        ["scheduler", "schedule", "ledger", "disk", "alerts"], "healthy"
+        ["scheduler", "schedule", "ledger", "disk", "alerts", "dependencies"], "healthy"
     )
 
 
@@ -66,6 +67,32 @@ async def test_an_alert_is_a_degradation(ledger: Ledger, tmp_path: Path) -> None
     ledger.writing(lambda connection: note(connection, alarm, NOW, timedelta(hours=24)))
     status, checks = await told(ledger, tmp_path)
     assert (status, checks["alerts"]["output"]) == ("degraded", "bug:greet")
+
+
+async def test_a_dependency_that_is_left_alone_is_named_with_its_time(ledger: Ledger, tmp_path: Path) -> None:
+    until = NOW + timedelta(minutes=2)
+
+    def happen(rows: LedgerRows) -> None:
+        rows.put_circuit("s3:minio.example.org:9000", Circuit("open", 1, 1, until))
+        rows.put_circuit("feed:news.example.org", Circuit("open", 1, 1, NOW))  # may be tried again
+        rows.put_circuit("anthropic", Circuit("closed", 2))
+        rows.put_pause("smtp:relay.example.org:587", until)
+
+    ledger.writing(lambda connection: happen(LedgerRows(connection)))
+    report = await health(ledger, ledger.clock, tmp_path, lambda: NOW, lambda: None)
+    at = "2026-11-22T07:02:00.000Z"
+    assert report["dependencies"] == [
+        {"name": "s3:minio.example.org:9000", "state": "open", "until": at},
+        {"name": "smtp:relay.example.org:587", "state": "paused", "until": at},
+    ]
+    assert (report["status"], report["checks"]["dependencies"]["status"]) == ("degraded", "degraded")
+
+
+async def test_a_pause_that_was_asked_for_is_no_degradation(ledger: Ledger, tmp_path: Path) -> None:
+    until = NOW + timedelta(minutes=2)
+    ledger.writing(lambda connection: LedgerRows(connection).put_pause("anthropic", until))
+    status, checks = await told(ledger, tmp_path)
+    assert (status, checks["dependencies"]["output"]) == ("healthy", "anthropic paused until 2026-11-22T07:02:00.000Z")
 
 
 async def test_a_broken_schedule_is_a_degradation_with_its_reason(ledger: Ledger, tmp_path: Path) -> None:

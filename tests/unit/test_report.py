@@ -300,10 +300,10 @@ async def test_a_report_that_raises_is_an_error_of_that_report_only(ledger: Ledg
 class Down:
     """A store that is down."""
 
-    def put(self, key: str, content: bytes) -> None:  # noqa: ARG002
+    async def put(self, key: str, content: bytes) -> None:  # noqa: ARG002
         raise Transient("no route to the bucket")
 
-    def get(self, key: str) -> bytes | None:  # noqa: ARG002
+    async def get(self, key: str) -> bytes | None:  # noqa: ARG002
         return None
 
     def describe(self) -> str:

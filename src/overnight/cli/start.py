@@ -8,8 +8,12 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from overnight.storage import Store
 
 from overnight.cli.context import Cli, pass_cli
 from overnight.errors import OvernightError
@@ -88,6 +92,7 @@ def doctor(cli: Cli) -> int:
         "mail": partial(_mail, cli),
         "reports": partial(_reports, cli),
         "model": partial(_model, cli),
+        "breakers": partial(_breakers, cli),
     }
     rows = [(name, *_checked(check)) for name, check in checks.items()]
     lines = [f"{'ok  ' if good else 'FAIL'}  {name:<14} {text}" for name, good, text in rows]
@@ -138,13 +143,30 @@ def _mail(cli: Cli) -> str:
 
 
 def _reports(cli: Cli) -> str:
+    from overnight.dependency import Dependencies  # noqa: PLC0415
     from overnight.storage import open_store  # noqa: PLC0415
 
-    store = open_store(cli.schedule.reports.to, cli.root, cli.schedule.environ)
-    store.put(".overnight-doctor", b"ok\n")
-    if store.get(".overnight-doctor") != b"ok\n":
+    # Asked whatever the runs have met: who calls the doctor wants to know how it is now.
+    store = open_store(cli.schedule.reports.to, cli.root, cli.schedule.environ, Dependencies({}, cli.clock))
+    if asyncio.run(_echo(store)) != b"ok\n":
         raise OSError(f"{store.describe()} did not give back what was written")
     return f"{store.describe()} can be written and read"
+
+
+def _breakers(cli: Cli) -> str:
+    from overnight.clock import iso  # noqa: PLC0415
+    from overnight.ledger.flow import held  # noqa: PLC0415
+
+    found = cli.ledger.reading(held, cli.clock.now())
+    told = ", ".join(f"{one.name} {one.state} until {iso(one.until)}" for one in found)
+    if any(one.state != "paused" for one in found):
+        raise OSError(f"{told}: too many requests have failed; runs ask again by themselves then")
+    return told or "none is open"
+
+
+async def _echo(store: "Store") -> bytes | None:
+    await store.put(".overnight-doctor", b"ok\n")
+    return await store.get(".overnight-doctor")
 
 
 def _model(cli: Cli) -> str:

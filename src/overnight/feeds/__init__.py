@@ -13,11 +13,12 @@ __all__ = ["Chosen", "Entry", "Feed", "FeedError", "Reading", "choose", "merge",
 PARALLEL = 10  # bodies held in memory at once: 10 x 5 MB
 
 
-async def read(feeds: Sequence[Feed], *, root: Path, deadline: float = 20.0, max_bytes: int = MAX_BYTES) -> Reading:
+async def read(feeds: Sequence[Feed], *, root: Path, deadline: float = 15.0, max_bytes: int = MAX_BYTES) -> Reading:
     """All entries of `feeds`, newest first, and what was wrong with feeds that could not be read.
 
-    `root` is the folder that relative paths start from; `deadline` is seconds for fetching one feed. Raises nothing
-    for a bad feed: it becomes a `FeedError` and the others are read. Of two feeds with one story the first one wins.
+    `root` is the folder that relative paths start from; `deadline` is seconds for one attempt at a feed, of which there
+    are two. Raises nothing for a bad feed: it becomes a `FeedError` and the others are read. Of two feeds with one
+    story the first one wins.
     """
     slots = asyncio.Semaphore(PARALLEL)
     readings = await asyncio.gather(*(_read_one(feed, root, deadline, max_bytes, slots) for feed in feeds))

@@ -6,9 +6,13 @@ from importlib.metadata import version
 
 import aiohttp
 
+from overnight.dependency import dependencies
+from overnight.errors import OvernightError, Transient
 from overnight.feeds.entry import Feed, NotReadable
+from overnight.retry import retry_after
 
 MAX_REDIRECTS = 5
+LATER = (429, 502, 503, 504)
 CHUNK = 65_536
 HEADERS = {
     "User-Agent": f"overnight/{version('overnight')}",
@@ -17,9 +21,11 @@ HEADERS = {
 
 
 async def download(feed: Feed, *, limit: int) -> bytes:
-    """At most `limit` decompressed bytes of the body; raises NotReadable for errors of network and server.
+    """At most `limit` decompressed bytes of the body.
 
-    The deadline is the caller's. Proxy variables and `.netrc` are not read.
+    Raises Transient when the host does not answer, is overloaded or down (429, 502, 503, 504); NotReadable for what is
+    wrong with this feed alone, an error 500 of its page included: other feeds of the host may be well. The deadline is
+    the caller's. Proxy variables and `.netrc` are not read.
     """
     connector = aiohttp.TCPConnector(socket_factory=NoWayInside(feed.name))
     # Each feed has a session of its own, so that no cookie of one site is shown to another.
@@ -32,22 +38,35 @@ async def download(feed: Feed, *, limit: int) -> bytes:
             ) from None
         except (aiohttp.InvalidURL, aiohttp.RedirectClientError, ValueError):
             raise NotReadable(f"{feed.name} is not, or redirects to, a valid http(s) URL", code="invalid_url") from None
-        except (aiohttp.ClientError, OSError) as error:
-            kind = type(error).__name__  # not its text: that can quote the URL with its password
-            raise NotReadable(f"{feed.name} could not be fetched ({kind})", code="unreachable") from None
+        except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientPayloadError) as error:
+            raise NotReadable(_unreachable(feed, error), code="unreachable") from None
+        except (aiohttp.ClientConnectionError, OSError) as error:
+            raise Transient(_unreachable(feed, error), code="unreachable") from None
+        except aiohttp.ClientError as error:
+            raise NotReadable(_unreachable(feed, error), code="unreachable") from None
+
+
+def _unreachable(feed: Feed, error: Exception) -> str:
+    # Its kind, not its text: that can quote the URL with its password.
+    return f"{feed.name} could not be fetched ({type(error).__name__})"
 
 
 async def _get(session: aiohttp.ClientSession, feed: Feed, limit: int) -> bytes:
     # aiohttp gives up at the redirect with this number, hence one more.
     async with session.get(feed.source, headers=HEADERS, max_redirects=MAX_REDIRECTS + 1) as response:
         if response.status != 200:
-            raise NotReadable(
-                f"{feed.name} answered {response.status} {response.reason}", code=f"http_{response.status}"
-            )
+            raise _refused(feed, response)
         body = bytearray()
         while len(body) < limit and (chunk := await response.content.read(CHUNK)):
             body += chunk
         return bytes(body[:limit])
+
+
+def _refused(feed: Feed, response: aiohttp.ClientResponse) -> OvernightError:
+    said, code = f"{feed.name} answered {response.status} {response.reason}", f"http_{response.status}"
+    if response.status not in LATER:
+        return NotReadable(said, code=code)
+    return Transient(said, code=code, after=retry_after(response.headers, dependencies().clock))
 
 
 class NoWayInside:

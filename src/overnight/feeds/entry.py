@@ -33,6 +33,11 @@ class Feed:
         return f"{scheme}://{authority.rpartition('@')[2]}{rest[len(authority) :]}"
 
     @property
+    def host(self) -> str:
+        """Who is asked for a remote source: its host, with the port where one is named."""
+        return self.name.partition("://")[2].partition("/")[0].partition("?")[0].partition("#")[0].lower()
+
+    @property
     def base(self) -> str:
         """What relative links start from when the feed names no site of its own; empty for files."""
         return self.name if self.remote and urlsplit(self.name).hostname else ""

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal, Protocol, TypeVar
 
-from sqlalchemy import Connection, RowMapping, Table, select
+from sqlalchemy import Connection, RowMapping, Table, case, literal, select
 
 from overnight import logs
 from overnight.clock import iso
@@ -283,6 +283,27 @@ class MemoryRows:
     def put_pause(self, dependency: str, until: datetime) -> None:
         """Write a pause."""
         self.pauses[dependency] = until
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A dependency that nobody asks `until` then (UTC): its circuit is `open`, or it has asked for a pause (`paused`).
+
+    `half_open`: one caller is trying it just now.
+    """
+
+    name: str
+    state: Literal["open", "half_open", "paused"]
+    until: datetime
+
+
+def held(connection: Connection, now: datetime) -> list[Held]:
+    """Which dependencies are left alone now, by name. One that may be tried again is not among them."""
+    until = case((breaker.c.state == "open", breaker.c.opened_until), else_=breaker.c.probe_until)
+    circuits = select(breaker.c.name, breaker.c.state, until.label("until")).where(breaker.c.state != "closed")
+    pauses = select(pause.c.dependency.label("name"), literal("paused").label("state"), pause.c.until)
+    rows = [row for query in (circuits, pauses) for row in connection.execute(query).mappings()]
+    return sorted((Held(**row) for row in rows if row["until"] and row["until"] > now), key=lambda one: one.name)
 
 
 def _columns(level: Level) -> dict[str, Any]:

@@ -5,10 +5,12 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from overnight.errors import Permanent, Transient
 from overnight.storage.store import checked
+from overnight.storage.thread import in_thread
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,14 +19,20 @@ class Folder:
 
     path: Path
 
-    def put(self, key: str, content: bytes) -> None:
+    async def put(self, key: str, content: bytes) -> None:
         """Write by temporary file, fsync and rename; no write when the bytes are there already."""
-        if self.get(key) != content:
+        await in_thread(partial(self._put, key, content))
+
+    async def get(self, key: str) -> bytes | None:
+        """Read."""
+        return await in_thread(partial(self._get, key))
+
+    def _put(self, key: str, content: bytes) -> None:
+        if self._get(key) != content:
             with _told(self.path):
                 write_durably(self.path / checked(key), content)
 
-    def get(self, key: str) -> bytes | None:
-        """Read."""
+    def _get(self, key: str) -> bytes | None:
         with _told(self.path):
             try:
                 return (self.path / checked(key)).read_bytes()

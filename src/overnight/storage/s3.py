@@ -1,7 +1,11 @@
-"""A bucket of S3 or of a server that speaks like it (MinIO, Ceph, R2, rclone)."""
+"""A bucket of S3 or of a server that speaks like it (MinIO, Ceph, R2, rclone).
+
+Requests are repeated by us alone: the SDK's own repetitions would be seen by no breaker, no quota and no deadline.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 import boto3
@@ -15,12 +19,14 @@ from botocore.exceptions import (
 )
 from botocore.exceptions import ConnectionError as NotConnected
 
+from overnight.dependency import Dependencies, Dependency
 from overnight.errors import ConfigError, OvernightError, Permanent, Transient
+from overnight.retry import retry_after
 from overnight.storage.store import checked
+from overnight.storage.thread import in_thread
 
 T = TypeVar("T")
 
-ATTEMPTS = 3  # the SDK's own, the first included
 CHECKSUMS_REFUSED = (400, 403, 411, 501)  # what servers answer that do not know the SDK's checksum headers
 UNREACHABLE = (NotConnected, HTTPClientError)  # timeouts are among them
 TORN = (FlexibleChecksumError, IncompleteReadError)  # somebody else wrote while we read
@@ -32,16 +38,18 @@ class S3:
     """Files under `s3://bucket/prefix`.
 
     Credentials, region and `AWS_ENDPOINT_URL` come from `environ`; without keys there, from wherever the SDK finds
-    them (profile, role of the machine). The SDK's default timeouts would hold a dead endpoint for minutes, hence ours
-    (seconds).
+    them (profile, role of the machine). The SDK's default timeouts would hold a dead endpoint for minutes; with ours
+    (seconds) three attempts at one that hangs are over within the 30 s that a run may be held.
     """
 
     url: str
     environ: Mapping[str, str]
+    dependencies: Dependencies
     connect_timeout: float = 5.0
-    read_timeout: float = 20.0
+    read_timeout: float = 8.0
     bucket: str = field(init=False)
     prefix: str = field(init=False)
+    side: Dependency = field(init=False)
     _checksums: str = field(init=False, default="when_supported")
     _client: Any = field(init=False, default=None)
 
@@ -50,44 +58,48 @@ class S3:
         self.prefix = prefix.strip("/")
         if not self.bucket:
             raise ConfigError(f"{self.url!r} names no bucket; write s3://bucket/prefix")
+        self.side = self.dependencies.of(f"s3:{self._host() or self._region()}")
 
-    def put(self, key: str, content: bytes) -> None:
+    async def put(self, key: str, content: bytes) -> None:
         """Write in one request, then read back: no server tested refused a body that did not match its checksum.
 
         Reading first costs a request a file and saves the write when a report has not changed; files are small.
         """
         name = checked(key, self.prefix)
-        if self._read(name) == content:
+        if await self._read(name) == content:
             return
-        self._call(
+        await self._call(
             lambda client: client.put_object(
                 Bucket=self.bucket, Key=name, Body=content, ContentType=_content_type(name)
             )
         )
-        if self._read(name) != content:
+        if await self._read(name) != content:
             raise Transient(f"{self.describe()} gave back other bytes than were written to {key}", code="s3_mismatch")
 
-    def get(self, key: str) -> bytes | None:
+    async def get(self, key: str) -> bytes | None:
         """Read."""
-        return self._read(checked(key, self.prefix))
+        return await self._read(checked(key, self.prefix))
 
     def describe(self) -> str:
         """The bucket, and the endpoint when it is not AWS."""
         endpoint = self._endpoint()
         return f"{self.url} at {endpoint.rpartition('@')[2]}" if endpoint else self.url
 
-    def _read(self, name: str) -> bytes | None:
+    async def _read(self, name: str) -> bytes | None:
         def read(client: Any) -> bytes:
             content: bytes = client.get_object(Bucket=self.bucket, Key=name)["Body"].read()
             return content
 
         try:
-            return self._call(read)
+            return await self._call(read)
         except _Missing:
             return None
 
-    def _call(self, request: Callable[[Any], T]) -> T:
-        """One request; the SDK's errors become ours."""
+    async def _call(self, request: Callable[[Any], T]) -> T:
+        return await self.side.call(partial(in_thread, partial(self._once, request)), requests=1)
+
+    def _once(self, request: Callable[[Any], T]) -> T:
+        """One attempt; the SDK's errors become ours."""
         try:
             try:
                 return request(self._connected())
@@ -124,11 +136,18 @@ class S3:
             return _Missing(code=f"s3_{status}")
         said = f"{self.describe()} answered {status} {code}".rstrip()
         if status in AGAIN or status >= 500:
-            return Transient(said, code=f"s3_{status}")
+            after = retry_after(error.response["ResponseMetadata"].get("HTTPHeaders", {}), self.side.clock)
+            return Transient(said, code=f"s3_{status}", after=after)
         return Permanent(f"{said}; check the bucket, its policy and the AWS_* variables in .env", code=f"s3_{status}")
 
     def _endpoint(self) -> str:
         return self.environ.get("AWS_ENDPOINT_URL_S3") or self.environ.get("AWS_ENDPOINT_URL") or ""
+
+    def _host(self) -> str:
+        return self._endpoint().partition("://")[2].partition("/")[0].rpartition("@")[2]
+
+    def _region(self) -> str:
+        return self.environ.get("AWS_REGION") or self.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
 
     def _connected(self) -> Any:
         if self._client is None:
@@ -141,7 +160,7 @@ class S3:
             aws_access_key_id=self.environ.get("AWS_ACCESS_KEY_ID"),
             aws_secret_access_key=self.environ.get("AWS_SECRET_ACCESS_KEY"),
             aws_session_token=self.environ.get("AWS_SESSION_TOKEN"),
-            region_name=self.environ.get("AWS_REGION") or self.environ.get("AWS_DEFAULT_REGION") or "us-east-1",
+            region_name=self._region(),
         )
         return session.client(
             "s3",
@@ -149,7 +168,7 @@ class S3:
             config=Config(
                 connect_timeout=self.connect_timeout,
                 read_timeout=self.read_timeout,
-                retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
+                retries={"mode": "standard", "total_max_attempts": 1},
                 request_checksum_calculation=self._checksums,
                 response_checksum_validation=self._checksums,
                 s3={"addressing_style": "path" if endpoint else "auto"},

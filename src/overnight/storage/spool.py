@@ -11,16 +11,14 @@ import asyncio
 import fcntl
 import json
 import shutil
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from overnight.errors import OvernightError
 from overnight.storage.folder import sync_folder, write_durably
 from overnight.storage.store import Store, checked, digest
-from overnight.threads import OwnThread
 
 ORDER = ".order"
 
@@ -36,11 +34,11 @@ class Drained:
 
 @dataclass(slots=True)
 class _Progress:
-    """What the uploading thread tells, and how it is told to stop."""
+    """What the uploading task tells, and how it is told to stop."""
 
     uploaded: int = 0
     error: str | None = None
-    stop: threading.Event = field(default_factory=threading.Event)
+    stop: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,56 +74,62 @@ class Spool:
     async def drain(self, deadline: float = 30.0) -> Drained:
         """Upload what waits, for at most `deadline` seconds of real time; a failing store is an `error`, never raised.
 
-        One process drains at a time. An endpoint that hangs is left to a thread that nobody waits for, not even the
-        end of the process; until it gives up, it keeps others from uploading out of order.
+        One process drains at a time. A request that hangs is left to a task that nobody waits for, not even the end of
+        the process; until it gives up, it keeps others from uploading out of order.
         """
         if not self.waiting():
             return Drained(0, 0)
-        progress, thread = _Progress(), OwnThread("spool")
+        progress = _Progress()
+        uploading = asyncio.create_task(self._upload_all(progress))
         try:
-            async with asyncio.timeout(deadline):
-                await asyncio.get_running_loop().run_in_executor(thread, self._upload_all, progress)
-        except TimeoutError:
-            progress.error = progress.error or f"{self.store.describe()} took longer than {deadline:g} s"
+            done, _ = await asyncio.wait({uploading}, timeout=deadline)
         finally:
-            progress.stop.set()
-            thread.shutdown()
+            progress.stop = True
+        if done:
+            uploading.result()  # a bug is told
+        else:
+            progress.error = progress.error or f"{self.store.describe()} took longer than {deadline:g} s"
         return Drained(progress.uploaded, len(self.waiting()), progress.error)
 
     def _last(self) -> int:
         waiting = self.waiting()
         return int(waiting[-1].name) if waiting else 0
 
-    def _upload_all(self, progress: _Progress) -> None:
+    async def _upload_all(self, progress: _Progress) -> None:
         with _locked(self.folder / ".draining", wait=False) as ours:
             if not ours:
                 progress.error = "another process is uploading"
                 return
             for place in self.waiting():
                 try:
-                    self._upload(place, progress.stop)
+                    await self._upload(place, progress)
                 except OvernightError as error:
                     progress.error = str(error)
                     return  # the next ones would meet the same store, and must not overtake this one
                 except (OSError, ValueError) as error:
                     progress.error = f"the publication {place} cannot be read: {error}; its report can be made again"
                     continue
-                if progress.stop.is_set():
+                if progress.stop:
                     return
                 progress.uploaded += 1
 
-    def _upload(self, place: Path, stop: threading.Event) -> None:
-        for key, sha in json.loads((place / ORDER).read_bytes()):
-            if stop.is_set():
+    async def _upload(self, place: Path, progress: _Progress) -> None:
+        for key, sha in json.loads(await asyncio.to_thread((place / ORDER).read_bytes)):
+            if progress.stop:
                 return
-            content = (place / checked(key)).read_bytes()
+            content = await asyncio.to_thread((place / checked(key)).read_bytes)
             if digest(content) != sha:
                 raise ValueError(f"{key} has been changed since it was written")
-            self.store.put(key, content)
-        finished = place.with_name(f".done-{place.name}")
-        shutil.rmtree(finished, ignore_errors=True)
-        place.rename(finished)  # at once, so that no half-removed publication is ever taken for a whole one
-        shutil.rmtree(finished)
+            await self.store.put(key, content)
+        await asyncio.to_thread(_remove, place)
+
+
+def _remove(place: Path) -> None:
+    """At once, so that no half-removed publication is ever taken for a whole one."""
+    finished = place.with_name(f".done-{place.name}")
+    shutil.rmtree(finished, ignore_errors=True)
+    place.rename(finished)
+    shutil.rmtree(finished)
 
 
 def waiting(folder: Path) -> list[Path]:

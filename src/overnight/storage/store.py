@@ -12,18 +12,18 @@ LONGEST_KEY = 1024  # bytes, prefix included: what S3 allows
 class Store(Protocol):
     """Files by key (`report=cost/date=2026-11-22/cost-2026-11-22.csv`).
 
-    The calls block: whoever has an event loop calls them from a thread, as the spool does. They raise Transient when
-    another try may work and Permanent when only a person can help.
+    They raise Transient when another try may work, Deferred when it is too early for one, and Permanent when only a
+    person can help.
     """
 
-    def put(self, key: str, content: bytes) -> None:
+    async def put(self, key: str, content: bytes) -> None:
         """Write the file whole or not at all; returns once it is known to be there.
 
         The same bytes again are not written again.
         """
         ...
 
-    def get(self, key: str) -> bytes | None:
+    async def get(self, key: str) -> bytes | None:
         """The file, None when there is no such key."""
         ...
 
