@@ -80,7 +80,7 @@ class Spool:
         if not self.waiting():
             return Drained(0, 0)
         progress = _Progress()
-        uploading = asyncio.create_task(self._upload_all(progress))
+        uploading = asyncio.create_task(self._upload_all(progress), name="spool")
         try:
             done, _ = await asyncio.wait({uploading}, timeout=deadline)
         finally:
