@@ -21,6 +21,7 @@ from overnight.dependency import Dependencies
 from overnight.errors import ConfigError, OvernightError, Permanent, Transient
 from overnight.storage import Folder, Spool, Store, open_store
 from overnight.storage.s3 import S3
+from tests.bucket import counting_bucket
 from tests.slots import ManualClock
 
 pytestmark = pytest.mark.slow
@@ -271,6 +272,38 @@ async def test_a_bucket_that_hangs_holds_nobody_beyond_the_deadline(tmp_path: Pa
     await asyncio.gather(*left)  # the one that was left behind gives up, after three attempts
     assert "not asked for" in str((await spool.drain()).error)
     assert len(spool.waiting()) == 1
+
+
+async def test_a_server_that_asks_for_less_is_waited_for_and_then_left_alone(tmp_path: Path) -> None:
+    with counting_bucket() as bucket:
+        bucket.failure, bucket.headers = (503, "SlowDown"), {"Retry-After": "20"}
+        clock = ManualClock()
+        store = S3(f"s3://{BUCKET}/p", bucket.environ, Dependencies({}, clock))
+        spool = Spool(tmp_path, store)
+        spool.add([(KEY, b"x")])
+        first = await spool.drain()
+        assert (first.left, len(bucket.asked)) == (1, 3)
+        assert "answered 503 SlowDown" in str(first.error)
+        assert sum(clock.slept) >= 40  # twice what was asked for
+        assert "has failed too often: not asked for" in str((await spool.drain()).error)
+        assert len(bucket.asked) == 3
+        bucket.failure = None
+        clock.move(70)
+        assert (await spool.drain()).left == 0
+    assert bucket.objects == {f"/{BUCKET}/p/{KEY}": b"x"}
+
+
+async def test_an_answer_lost_after_the_upload_costs_the_same_bytes_once_more() -> None:
+    with counting_bucket() as bucket:
+        bucket.lost = 1
+        await bucket_of(f"s3://{BUCKET}/p", bucket.environ).put(KEY, b"x")
+        assert (bucket.written, list(bucket.objects.values())) == ([f"/{BUCKET}/p/{KEY}"] * 2, [b"x"])
+
+
+async def test_a_store_is_named_by_its_host_and_never_by_what_opens_it() -> None:
+    secret = {"AWS_ENDPOINT_URL": "https://ann:s3same@minio.example.org:9000/x", "AWS_REGION": "eu-west-1"}
+    names = [bucket_of("s3://b", environ).side.breaker.name for environ in (secret, PAIR, {})]
+    assert names == ["s3:minio.example.org:9000", "s3:eu-west-1", "s3:us-east-1"]
 
 
 def test_a_process_killed_while_spooling_and_uploading_loses_nothing(tmp_path: Path) -> None:

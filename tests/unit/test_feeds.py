@@ -15,11 +15,14 @@ from aiohttp.test_utils import TestServer
 from hypothesis import given
 from hypothesis import strategies as st
 
+from overnight.dependency import Dependencies
 from overnight.feeds import Entry, Feed, Reading, choose, merge, read
 from overnight.feeds.download import NoWayInside
 from overnight.feeds.entry import Chosen, NotReadable
 from overnight.feeds.parse import parse
 from overnight.feeds.plain import cut, plain
+from tests.bucket import counting_bucket
+from tests.slots import ManualClock
 
 PROJECT = Path(__file__).parents[2]
 SHARED = Path(os.environ.get("OVERNIGHT_SHARED_DATA", PROJECT / "../shared/data"))
@@ -153,6 +156,41 @@ async def test_a_broken_feed_is_an_error_of_that_feed_only(site: str, path: str,
 async def test_a_feed_that_trickles_is_given_up_at_the_deadline(site: str, tmp_path: Path) -> None:
     reading = await read([Feed(f"{site}/trickle")], root=tmp_path, deadline=0.1)
     assert codes(reading) == ["timeout"]
+
+
+async def test_a_host_in_trouble_is_asked_once_more_and_then_left_alone(tmp_path: Path) -> None:
+    with counting_bucket() as host, Dependencies({}, ManualClock()).in_use():
+        host.failure = (503, "")
+        feed = Feed(f"http://127.0.0.1:{host.port}/feed.xml")
+        first, second = [await read([feed], root=tmp_path) for _ in range(2)]
+        assert len(host.asked) == 2
+    assert (codes(first), codes(second)) == (["http_503"], ["breaker_open"])
+    assert f"feed:127.0.0.1:{host.port} has failed too often" in second.errors[0].message
+
+
+@pytest.mark.parametrize("status", [400, 404, 500])
+async def test_an_error_of_one_page_leaves_its_host_in_use(status: int, tmp_path: Path) -> None:
+    with counting_bucket() as host, Dependencies({}, ManualClock()).in_use():
+        host.failure = (status, "")
+        feed = Feed(f"http://127.0.0.1:{host.port}/feed.xml")
+        readings = [await read([feed], root=tmp_path) for _ in range(6)]
+        assert len(host.asked) == 6
+    assert [codes(reading) for reading in readings] == [[f"http_{status}"]] * 6
+
+
+async def test_a_host_that_asks_for_patience_gets_it(tmp_path: Path) -> None:
+    clock = ManualClock()
+    with counting_bucket() as host, Dependencies({}, clock).in_use():
+        host.failure, host.headers = (429, ""), {"Retry-After": "30"}
+        reading = await read([Feed(f"http://127.0.0.1:{host.port}/feed.xml")], root=tmp_path)
+        assert (codes(reading), len(host.asked)) == (["http_429"], 2)
+        assert clock.monotonic() >= 30
+        host.headers = {"Retry-After": "800"}
+        clock.move(31)
+        await read([Feed(f"http://127.0.0.1:{host.port}/feed.xml")], root=tmp_path)
+        assert len(host.asked) == 3
+        later = await read([Feed(f"http://127.0.0.1:{host.port}/other.xml")], root=tmp_path)
+        assert (codes(later), len(host.asked)) == (["rate_limit"], 3)
 
 
 async def test_five_redirects_are_followed(site: str, tmp_path: Path) -> None:
