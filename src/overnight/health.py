@@ -61,9 +61,8 @@ async def health(
 
     async def others() -> tuple[Status, str]:
         left_alone.extend(await ledger.read(held, clock.now()))
-        told = ", ".join(f"{one.name} {one.state} until {iso(one.until)}" for one in left_alone)
-        down = any(one.state != "paused" for one in left_alone)  # to be asked for patience is nothing unusual
-        return ("degraded" if down else "healthy"), told or "none is left alone"
+        down = any(one.down for one in left_alone)
+        return ("degraded" if down else "healthy"), ", ".join(map(str, left_alone)) or "none is left alone"
 
     async def schedule() -> tuple[Status, str]:
         broken = problem()

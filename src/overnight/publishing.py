@@ -3,13 +3,14 @@
 from pathlib import Path
 
 from overnight import logs, project
+from overnight.alerts import Alarm, Alerter
 from overnight.dependency import Dependencies
 from overnight.ledger import Ledger
 from overnight.outcome import Scope
 from overnight.report import affected_days
 from overnight.report import publish as publish_days
 from overnight.schedule import Schedule
-from overnight.storage import Drained, Spool, open_store, waiting
+from overnight.storage import Drained, Spool, open_store
 
 
 def spool_of(root: Path, schedule: Schedule, dependencies: Dependencies) -> Spool:
@@ -19,9 +20,9 @@ def spool_of(root: Path, schedule: Schedule, dependencies: Dependencies) -> Spoo
 
 
 async def publish(
-    root: Path, schedule: Schedule, ledger: Ledger, scope: Scope, dependencies: Dependencies
+    root: Path, schedule: Schedule, ledger: Ledger, scope: Scope, dependencies: Dependencies, alerter: Alerter
 ) -> tuple[str, ...]:
-    """Make the reports of the days that a slot appears in; returns where to look.
+    """Make the reports of the days that a slot appears in; returns where to look. A store that refuses them is alerted.
 
     Never raises for a report or a store: what a run has come to does not depend on its reports.
     """
@@ -30,6 +31,7 @@ async def publish(
         days = await ledger.read(affected_days, scope.job, scope.slot)
         spool = spool_of(root, schedule, dependencies)
         done = await publish_days(reports, days, ledger, schedule.timezone, spool)
+        await alerter.raise_all(alarms_of(done.drained, schedule.reports.spool))
     except Exception as error:  # noqa: BLE001  broken report code, an unreadable spool: told, and the run stands
         logs.get().error("reports could not be made", exc_info=error)
         return ()
@@ -37,14 +39,22 @@ async def publish(
     return (where,) if done.keys else ()
 
 
-async def drain_spool(root: Path, schedule: Schedule, dependencies: Dependencies) -> Drained:
-    """Upload what waits; a store that is down stays a line in the log."""
-    if not waiting(root / schedule.reports.spool):
-        return Drained(0, 0)
+def alarms_of(drained: Drained, spool: str) -> list[Alarm]:
+    """An alert when only a person can help, over once all is uploaded. A store that is down helps itself. Pure."""
+    if drained.refused:
+        left = f"{drained.left} publications of reports wait in {spool}"
+        return [Alarm("reports", spool, f"{left}: {drained.error}")]
+    done = drained.uploaded and not drained.left
+    return [Alarm("reports", spool, "all reports are uploaded", firing=False)] if done else []
+
+
+async def drain_spool(root: Path, schedule: Schedule, dependencies: Dependencies, alerter: Alerter) -> Drained:
+    """Upload what waits; a store that is down stays a line in the log, one that refuses it is alerted."""
     drained = await spool_of(root, schedule, dependencies).drain()
     log = logs.get()
     if drained.error:
         log.warning("reports wait in the spool", left=drained.left, error=drained.error)
     elif drained.uploaded:
         log.info("spooled reports were uploaded", uploaded=drained.uploaded)
+    await alerter.raise_all(alarms_of(drained, schedule.reports.spool))
     return drained

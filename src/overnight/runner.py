@@ -374,8 +374,8 @@ class _Attempt:
     async def _reported(self, result: Result) -> Result:
         if self.request.rehearsal:
             return result
-        dependencies = self.ports.dependencies
-        published = await publish(self.work.root, self.work.schedule, self.work.ledger, self.scope, dependencies)
+        work, ports = self.work, self.ports
+        published = await publish(work.root, work.schedule, work.ledger, self.scope, ports.dependencies, ports.alerter)
         return dataclasses.replace(result, reports=published)
 
 

@@ -42,6 +42,7 @@ from overnight.ports import open_dependencies, operator_alerts
 from overnight.publishing import drain_spool
 from overnight.runner import REHEARSAL, Workplace
 from overnight.schedule import JobSettings, Schedule, Watch
+from overnight.storage import waiting
 from overnight.triggers import Trigger
 
 STDERR = 2
@@ -68,15 +69,14 @@ class Dispatcher:
     async def look(self) -> None:
         """One round: what is due, what waits in the queue, what died, what is deferred, what is spooled."""
         self.codes.clear()
-        waiting: set[str] = set()
+        held_up: set[str] = set()
         for decision in await self._decisions():
-            if decision.job not in waiting and not await self._carry_out(decision):
-                waiting.add(decision.job)  # what is due later must not overtake it
+            if decision.job not in held_up and not await self._carry_out(decision):
+                held_up.add(decision.job)  # what is due later must not overtake it
         await self.take_queued()
         await self._sweep()
         await self.work.ledger.write(lambda connection: reap(connection, self.work.clock.now()))
-        async with open_dependencies(self.work.schedule, self.work.ledger, self.work.clock) as dependencies:
-            await drain_spool(self.work.root, self.work.schedule, dependencies)
+        await self._drain()
         self.looked_at = self.work.clock.now()
 
     async def settle(self) -> list[int]:
@@ -201,6 +201,16 @@ class Dispatcher:
             await self._alarm("gave_up", job, f"{died}; to see why: {remedy}")
             return False
         return True
+
+    async def _drain(self) -> None:
+        work = self.work
+        if not waiting(work.root / work.schedule.reports.spool):
+            return
+        async with (
+            open_dependencies(work.schedule, work.ledger, work.clock) as dependencies,
+            operator_alerts(work.root, work.schedule, work.ledger, work.clock) as alerter,
+        ):
+            await drain_spool(work.root, work.schedule, dependencies, alerter)
 
     async def _alarm(self, rule: str, job: str, message: str) -> None:
         work = self.work

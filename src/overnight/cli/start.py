@@ -154,12 +154,11 @@ def _reports(cli: Cli) -> str:
 
 
 def _breakers(cli: Cli) -> str:
-    from overnight.clock import iso  # noqa: PLC0415
     from overnight.ledger.flow import held  # noqa: PLC0415
 
     found = cli.ledger.reading(held, cli.clock.now())
-    told = ", ".join(f"{one.name} {one.state} until {iso(one.until)}" for one in found)
-    if any(one.state != "paused" for one in found):
+    told = ", ".join(map(str, found))
+    if any(one.down for one in found):
         raise OSError(f"{told}: too many requests have failed; runs ask again by themselves then")
     return told or "none is open"
 

@@ -296,6 +296,14 @@ class Held:
     state: Literal["open", "half_open", "paused"]
     until: datetime
 
+    def __str__(self) -> str:
+        return f"{self.name} {self.state} until {iso(self.until)}"
+
+    @property
+    def down(self) -> bool:
+        """Whether it has failed; to be asked for patience is nothing unusual."""
+        return self.state != "paused"
+
 
 def held(connection: Connection, now: datetime) -> list[Held]:
     """Which dependencies are left alone now, by name. One that may be tried again is not among them."""

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from overnight.errors import OvernightError
+from overnight.errors import OvernightError, Permanent
 from overnight.storage.folder import sync_folder, write_durably
 from overnight.storage.store import Store, checked, digest
 
@@ -25,11 +25,15 @@ ORDER = ".order"
 
 @dataclass(frozen=True, slots=True)
 class Drained:
-    """What a drain has come to, in publications; `error` says why some are left."""
+    """What a drain has come to, in publications; `error` says why some are left.
+
+    `refused`: waiting will not help, somebody has to do something.
+    """
 
     uploaded: int
     left: int
     error: str | None = None
+    refused: bool = False
 
 
 @dataclass(slots=True)
@@ -38,6 +42,7 @@ class _Progress:
 
     uploaded: int = 0
     error: str | None = None
+    refused: bool = False
     stop: bool = False
 
 
@@ -89,7 +94,7 @@ class Spool:
             uploading.result()  # a bug is told
         else:
             progress.error = progress.error or f"{self.store.describe()} took longer than {deadline:g} s"
-        return Drained(progress.uploaded, len(self.waiting()), progress.error)
+        return Drained(progress.uploaded, len(self.waiting()), progress.error, progress.refused)
 
     def _last(self) -> int:
         waiting = self.waiting()
@@ -104,10 +109,11 @@ class Spool:
                 try:
                     await self._upload(place, progress)
                 except OvernightError as error:
-                    progress.error = str(error)
+                    progress.error, progress.refused = str(error), isinstance(error, Permanent)
                     return  # the next ones would meet the same store, and must not overtake this one
                 except (OSError, ValueError) as error:
                     progress.error = f"the publication {place} cannot be read: {error}; its report can be made again"
+                    progress.refused = True
                     continue
                 if progress.stop:
                     return
