@@ -1,5 +1,6 @@
 """Other sides that are asked once a night: repeated a little, then left alone by every process."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,21 @@ async def test_a_process_that_never_failed_itself_leaves_the_side_alone(tmp_path
     assert await Dependencies({}, clock, second).of("s3:other.example.org").call(side) == "answer"
     first.close()
     second.close()
+
+
+async def test_a_rate_for_feeds_holds_for_each_host_by_itself() -> None:
+    @dataclass(frozen=True)
+    class Rate:
+        count: int = 1
+        per: int = 20
+
+    clock = ManualClock()
+    others = Dependencies({"feed": {"requests": Rate()}}, clock)
+    for host in ("news.example.org", "other.example.org"):
+        await others.of(f"feed:{host}").call(Side(), requests=1)
+    assert clock.monotonic() < 1
+    await others.of("feed:news.example.org").call(Side(), requests=1)
+    assert clock.monotonic() >= 20
 
 
 async def test_within_a_run_its_other_sides_are_used_and_outside_of_one_none_is_shared() -> None:
