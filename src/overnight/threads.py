@@ -3,6 +3,7 @@
 A simulation's event loop runs such work at once, so that nothing depends on the moods of a real scheduler.
 """
 
+import asyncio
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from queue import SimpleQueue
@@ -11,6 +12,15 @@ from typing import Any, ParamSpec, TypeVar
 
 T = TypeVar("T")
 P = ParamSpec("P")
+
+
+async def in_own_thread(name: str, work: Callable[[], T]) -> T:
+    """Return what `work()` returns. Who gives up waiting, or a process that ends, leaves it behind."""
+    thread = OwnThread(name)
+    try:
+        return await asyncio.get_running_loop().run_in_executor(thread, work)
+    finally:
+        thread.shutdown()
 
 
 class OwnThread(Executor):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from overnight.errors import Permanent, Transient
 from overnight.storage.store import checked
-from overnight.storage.thread import in_thread
+from overnight.threads import in_own_thread
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +21,11 @@ class Folder:
 
     async def put(self, key: str, content: bytes) -> None:
         """Write by temporary file, fsync and rename; no write when the bytes are there already."""
-        await in_thread(partial(self._put, key, content))
+        await in_own_thread("folder", partial(self._put, key, content))
 
     async def get(self, key: str) -> bytes | None:
         """Read."""
-        return await in_thread(partial(self._get, key))
+        return await in_own_thread("folder", partial(self._get, key))
 
     def _put(self, key: str, content: bytes) -> None:
         if self._get(key) != content:

@@ -23,7 +23,7 @@ from overnight.dependency import Dependencies, Dependency
 from overnight.errors import ConfigError, OvernightError, Permanent, Transient
 from overnight.retry import retry_after
 from overnight.storage.store import checked
-from overnight.storage.thread import in_thread
+from overnight.threads import in_own_thread
 
 T = TypeVar("T")
 
@@ -96,7 +96,7 @@ class S3:
             return None
 
     async def _call(self, request: Callable[[Any], T]) -> T:
-        return await self.side.call(partial(in_thread, partial(self._once, request)), requests=1)
+        return await self.side.call(partial(in_own_thread, "s3", partial(self._once, request)), requests=1)
 
     def _once(self, request: Callable[[Any], T]) -> T:
         """One attempt; the SDK's errors become ours."""
