@@ -71,6 +71,12 @@ _SHAPES = tuple(
     for marks, pattern in (
         ("sk-", rf"{_LEFT}c?sk-[A-Za-z0-9]{{20,}}+"),
         ("npm_ hf_ _org_ r8_ xai- ico-", rf"{_LEFT}(?:npm|hf|api_org|r8|xai|ico)[_-][A-Za-z0-9]{{30,}}+"),
+        ("sk_", rf"{_LEFT}sk_[0-9a-f]{{32,}}+(?!\w)"),
+        ("fw_ rnd_", rf"{_LEFT}(?:fw|rnd)_(?=[a-z]*+[A-Z\d])[A-Za-z0-9]{{24,}}+"),
+        ("EAA", rf"{_LEFT}EAA[A-Za-z0-9]{{60,}}+"),
+        ("/with/key/", r"(/with/key/)[\w-]{16,}+"),
+        ("::add-mask::", r"(::add-mask::)[^\r\n]{4,}+"),
+        ("jdbc:oracle:", r"(jdbc:oracle:[a-z]{1,8}:[^\s/@]{1,64}/)[^\s/@]{1,256}@"),
         ("cio", rf"{_LEFT}cio[A-Za-z0-9]{{32}}(?![A-Za-z0-9])"),
         ("pypi-Ag 1//0 dnkey- tk-us- fio-u-", r"(?<![\w/-])(?:pypi-Ag|1//0|dnkey-|tk-us-|fio-u-)[\w-]{30,}+"),
         ("access- sdk- ApiKey- HRKU-", rf"{_LEFT}(?:access-[a-z]{{3,12}}|sdk|ApiKey|HRKU)-{_UUID}"),
@@ -99,7 +105,7 @@ _SHAPES = tuple(
         ("hook", r"(?<=hook)((?:s|b|s?\.[\w.-]{1,60})(?:/(?:webhookb2|services|workflows)){0,3}+/)[\w./@-]{12,}+"),
         ("/api/webhooks/", r"(?<=/api/webhooks/)\d{1,32}+/[\w-]{16,}+"),
         ("BEGIN ", r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY[A-Z ]{0,8}-----(?s:.*?)(?:-----END [A-Z ]{0,48}-----|\Z)"),
-        ("Private-Lines", r"(?<=Private-Lines:)(?! ?\[)(?s:.*?)(?:Private-MAC|\Z)"),
+        ("Private-Lines", r"(?<=Private-Lines:)(?! ?\[)(?s:.*?)(?:Private-MAC:[\s0-9a-f]{0,80}|\Z)"),
         ('"d"', r"""(?<="d")\s?:\s?"[\w-]{40,}+"""),
     )
 )
@@ -157,7 +163,8 @@ _QUERY = (
     r"""|(?:[a-z]{1,16}+_)?(?:token|secret)|api_?key|password|(?:key|code)=(?=[\w%.-]{20}))=?)[^&\s"'<>#]{4,}+"""
 )
 _HEADER = (
-    r"""(?i)(\b(?:authorization|(?:set-)?cookie)\\?["']?\s{0,4}[:=,]\s{0,4}b?\\?["']?)"""
+    r"""(?i)(\b(?:authorization|(?:set-)?cookie)\\?["']?\s{0,4}[:=,]\s{0,4}+b?\\?["']?)"""
+    r"""(?-i:(?!(?:[a-z]{2,12} ){2}[a-z ]{0,80}+(?:$|[.,;\n])))"""
     r"""(?:digest\b[^\r\n]{0,4096}+|[^"'\\\r\n]{4,}+)"""
 )
 _SMTP = (
@@ -191,6 +198,7 @@ _WORDED = (
     Rule(("mysql", "mariadb", "sshpass", "docker login", "redis-cli"), _sub(_PROGRAM, r"\1[redacted]")),
     Rule(("curl",), _sub(_CURL, r"\1[redacted]")),
     Rule(("pass ",), _sub(r"""(?m)((?:^|[>:'"])\s?PASS )[^\s'"]{4,}+(?=['"\\]?)""", r"\1[redacted]")),
+    Rule(("login ",), _sub(r"(\blogin\s{1,4}\S{1,254}\s{1,4}password\s{1,4})[^\s\"']{4,}+", r"\1[redacted]")),
     Rule(("login ",), _sub(r"""(\bLOGIN "?[^\s"]{1,254}"? ")[^"\r\n]{1,}+""", r"\1[redacted]")),
 )  # fmt: skip
 

@@ -19,42 +19,58 @@ _QUALIFIER = (
 _KEY = rf"{_QUALIFIER}[ _-]?key(?:[_-]?(?:data|b64))?"
 _SENSITIVE_KEY = re.compile(
     r"(?:^|[_.])(?:[a-z]{0,8}passw(?:or)?[dt]s?|pass|pwd|[a-z]{0,8}pw|psk|passphrase|secrets?|token|authorization|auth"
-    rf"|cookies?|credentials?|jwt|bearer|{_KEY}|session(?:_?id)?|sid|dsn"
+    rf"|cookies?|credentials?|jwt|bearer|{_KEY}(?:_base)?|session(?:_?id)?|sid|dsn|mot_de_passe|kennwort|contrase[nñ]a|senha|wachtwoord"
     r"|(?:passw(?:or)?d|secret|token)_(?:hash|value|b64|confirmation|confirm|repeat))$"
 )
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
-
-
-@lru_cache(maxsize=KEYS_REMEMBERED)
-def is_sensitive(key: str) -> bool:
-    """Whether the value under this key is a secret: `smtp_password`, `apiKey`, but not `input_tokens` or `task_id`."""
-    return bool(_SENSITIVE_KEY.search(_CAMEL.sub("_", key).lower().replace("-", "_")))
-
-
-# In running text. Searched in lower case, each way beginning with a fixed letter: ten times faster than ignoring case.
-_NAME = re.compile(
-    r"pass(?:w(?:or)?[dt]|phrase)|pass(?<=[_-]pass)|pass(?<![a-z0-9]pass)|passe(?<=mot[ _]de[ _]passe)|pwd|pw(?<=[a-z_-]pw)"
-    r"|psk|secret|token|credentials?|sess(?:ion)?[_-]?id|session(?<![a-z0-9]session)|sid(?<![a-z0-9]sid)"
-    r"|auth(?<![a-z]auth)(?=\\?[\"']|\s?=)|signature(?:-256)?|key(?:[_-]?(?:data|b64))?"
-    r"|kennwort|contrase(?:n|ñ)a|senha|wachtwoord"
-)
-_STRONG_KEY = re.compile(rf"{_QUALIFIER}[ _-]?$")
 # Names of keys that are no secrets, whatever they look like.
 _PUBLIC_KEY = re.compile(
     r"(?:public|idempotency|cache|primary|foreign|sort|partition|range|item|object|dedup|row|group|unique|natural|lock"
     r"|map|dict|hash|routing|s3|host|order|lookup|context|metric|issue|project|job|run|task|event|config|feature)[ _-]?$"
 )
-_SUFFIX = r"(?:[_-]?(?:confirmation|confirm|repeat|b64|hash|value))?"
+
+
+@lru_cache(maxsize=KEYS_REMEMBERED)
+def is_sensitive(key: str) -> bool:
+    """Whether the value under this key is a secret: `smtp_password`, `apiKey`, but not `input_tokens` or `task_id`."""
+    return bool(_SENSITIVE_KEY.search(_snake(key)))
+
+
+@lru_cache(maxsize=KEYS_REMEMBERED)
+def is_doubtful(key: str) -> bool:
+    """Whether the value decides: `AZURE_OPENAI_KEY` holds a secret, `winning_key` does not."""
+    name = _snake(key)
+    return name.endswith("_key") and not _PUBLIC_KEY.search(name[:-3])
+
+
+def looks_like_key(value: object) -> bool:
+    """Whether a value is an issued key, and neither a word nor made of words."""
+    return isinstance(value, str) and len(value) >= 12 and looks_issued(value) and not _SLUG.search(value)
+
+
+def _snake(key: str) -> str:
+    return _CAMEL.sub("_", key).lower().replace("-", "_")
+
+
+# In running text. Searched in lower case, each way beginning with a fixed letter: ten times faster than ignoring case.
+_NAME = re.compile(
+    r"pass(?:w(?:or)?[dt]|phrase)|passe(?<=mot[ _]de[ _]passe)|pass(?<=[_-]pass)|pass(?<![a-z0-9]pass)|pwd|pw(?<=[a-z_-]pw)"
+    r"|psk|secret|token|credentials?|sess(?:ion)?[_-]?id|session(?<![a-z0-9]session)|sid(?<![a-z0-9]sid)"
+    r"|auth(?<![a-z]auth)(?=\\?[\"']|\s?=)|signature(?:-256)?|key(?:[_-]?(?:data|b64))?"
+    r"|kennwort|contrase(?:n|ñ)a|senha|wachtwoord"
+)
+_STRONG_KEY = re.compile(rf"{_QUALIFIER}[ _-]?$")
+_SUFFIX = r"(?:[_-](?:confirmation|confirm|repeat|base|b64|hash|value))?"
 _QUOTED = r"""(?P<quote>\\?["'])(?P<quoted>(?:[^"'\\\r\n]|\\[^"'\r\n]){4,}+)"""
 _BARE = r"""(?P<bare>(?:[^\s"',;&<>\\]|[,;&]{1,3}(?=[^\s"',;&<>\\])(?![\w.-]{1,32}[=:])|\\(?=[^"'\\nrt])){4,}+)"""
 _VALUE = rf"(?:{_QUOTED}|{_BARE})"
 _ASSIGNED = re.compile(
     rf"""(?i){_SUFFIX}(?P<sign>\\?["']?\s{{0,4}}(?:=>|:=|==?|:)\s{{0,4}}b?(?=["'])|\\?["']?\s{{0,4}}(?:=>|:=|==?|:)\s{{0,4}})(?:sha\d+=)?{_VALUE}"""
 )
-_TAGGED = re.compile(rf"{_SUFFIX}(?P<sign>>){_VALUE}")
-_FLAGGED = re.compile(rf"""{_SUFFIX}(?P<sign>["'],\s|\s{{1,4}}){_VALUE}""")
+_TAGGED = re.compile(rf"(?i){_SUFFIX}(?P<sign>>){_VALUE}")
+_FLAGGED = re.compile(rf"""(?i){_SUFFIX}(?P<sign>["'],\s|\s{{1,4}}){_VALUE}""")
 _PAIRED = re.compile(
-    rf"""{_SUFFIX}(?P<sign>\\?["'],\s?(?:\\?["'](?i:value)\\?["']\s?:\s?)?b?(?=\\?["'])){_QUOTED}"""
+    rf"""(?i){_SUFFIX}(?P<sign>\\?["'],\s?(?:\\?["']value\\?["']\s?:\s?)?b?(?=\\?["'])){_QUOTED}"""
 )
 _TOLD = re.compile(
     r"""(?i)(?P<sign>\s{1,4}(?:(?:is|was|provided|given|used|value|of|set\sto)\b)?[:=]?\s{0,4})"""
@@ -131,6 +147,9 @@ def _pieces(text: str, lower: str) -> Iterator[str]:
 
 def _value_behind(text: str, lower: str, found: re.Match[str]) -> tuple[int, int, bool] | None:
     """Return where the value behind a name begins and ends and whether it is a secret; None without a value."""
+    following = lower[found.end() : found.end() + 1]
+    if following.isalnum():  # tokens, keyboard, passenger
+        return None
     name, before = found[0], lower[max(0, found.start() - 44) : found.start()]
     weak = name in _WEAK
     if name.startswith("key"):
@@ -138,7 +157,7 @@ def _value_behind(text: str, lower: str, found: re.Match[str]) -> tuple[int, int
         if weak and (not before.endswith(("_", "-")) or _PUBLIC_KEY.search(before)):
             return None
     read = None
-    for pattern, is_secret in _WAYS:
+    for pattern, is_secret in _WAYS_BEFORE.get(following, _WAYS):
         if match := pattern.match(text, found.end()):
             start, end = match.span("quoted" if match["quote"] else "bare")
             if is_secret(name, before, match, weak):
@@ -153,7 +172,7 @@ def _is_assigned(name: str, _before: str, match: re.Match[str], weak: bool) -> b
     if _is_reference(value) or (name == "pwd" and value[0] == "/"):
         return False
     if name.startswith("key") and weak:
-        return len(value) >= 12 and looks_issued(value) and not _SLUG.search(value)
+        return looks_like_key(value)
     if weak:
         return looks_issued(value)
     return "=" in match["sign"] or bool(match["quote"]) or name[0] == "p" or not is_prose(value, 12)
@@ -185,6 +204,14 @@ _WAYS = (
     (_FLAGGED, _is_flagged),
     (_TOLD, _is_told),
 )
+# By the character behind the name: most names in a log are words of a sentence, where two of the ways are possible.
+_WAYS_BEFORE = {
+    " ": (_WAYS[0], _WAYS[3], _WAYS[4]),
+    ":": _WAYS[:1],
+    "=": _WAYS[:1],
+    ">": _WAYS[1:2],
+    **dict.fromkeys(",.;!?)]}/|<&%+*#@", ()),
+}
 
 
 def _is_reference(value: str) -> bool:

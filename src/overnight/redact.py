@@ -10,18 +10,34 @@ import html
 import json
 from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote, quote_plus
 
 from overnight.formats import ALL, Triggers
-from overnight.names import REDACTED, is_sensitive
+from overnight.names import REDACTED, is_doubtful, is_sensitive, looks_like_key
 
 __all__ = ["REDACTED", "Redactor", "is_sensitive"]
 
 SHORTEST = 6  # a shorter known value would blot out ordinary words, and no format is shorter
 DEEPEST = 32  # deeper values are replaced whole: a structure that contains itself never ends
 REMEMBERED = 4096  # clean keys, and clean values
+HARMLESS = frozenset({int, float, bool, type(None)})
 MEMORABLE = 80  # characters; models, roles, runs and messages come back in every event, error texts do not
+
+
+class Suspects(NamedTuple):
+    """What a text is searched for: all there is, or what was found in the whole event its parts belong to."""
+
+    forms: tuple[str, ...]
+    triggers: Triggers
+
+    def within(self, text: str) -> "Suspects":
+        """Return what occurs in the text, by substring searches: cheap, and never wrong in the safe direction."""
+        return Suspects(tuple([form for form in self.forms if form in text]), self.triggers.within(text))
+
+    def any(self) -> bool:
+        """Whether there is anything to search for."""
+        return bool(self.forms) or any(self.triggers)
 
 
 class Redactor:
@@ -41,7 +57,7 @@ class Redactor:
 
     def text(self, text: str) -> str:
         """Return the text without its secrets."""
-        return self._cleaned(text, ALL)
+        return self._cleaned(text, Suspects(self._forms, ALL))
 
     def value(self, value: Any) -> Any:
         """Return the same structure (dict, list, tuple, str, bytes) without its secrets; other types pass unchanged.
@@ -50,31 +66,24 @@ class Redactor:
         """
         texts: list[str] = []
         if self._gather(value, texts, 0):
-            return self._walk(value, ALL, 0)
-        text = "\0".join(texts)
-        found = ALL.within(text)
-        if any(found) or self._knows(text):
-            return self._walk(value, found, 0)
+            return self._walk(value, Suspects(self._forms, ALL), 0)
+        suspects = Suspects(self._forms, ALL).within("\0".join(texts))
+        if suspects.any():
+            return self._walk(value, suspects, 0)
         self._remember(texts)
         return value
 
-    def _cleaned(self, text: str, triggers: Triggers) -> str:
+    def _cleaned(self, text: str, suspects: "Suspects") -> str:
         if len(text) < SHORTEST or text in self._clean_texts:
             return text
         clean = text
-        for form in self._forms:
+        for form in suspects.forms:
             if form in clean:
                 clean = clean.replace(form, REDACTED)
-        clean = triggers.clean(clean)
+        clean = suspects.triggers.clean(clean)
         if clean == text:
             self._remember([text])
         return clean
-
-    def _knows(self, text: str) -> bool:
-        for form in self._forms:  # noqa: SIM110  a generator costs twice as much, and this runs for every log line
-            if form in text:
-                return True
-        return False
 
     def _remember(self, texts: list[str]) -> None:
         if len(self._clean_texts) > REMEMBERED:
@@ -83,19 +92,24 @@ class Redactor:
 
     def _gather(self, value: Any, texts: list[str], depth: int) -> bool:
         """Collect the strings to look at; true when a key or the shape already asks for the full walk."""
+        kind = type(value)
+        if kind in HARMLESS:
+            return False
         if isinstance(value, str):
             if len(value) >= SHORTEST and value not in self._clean_texts:
                 texts.append(value)
             return False
-        if isinstance(value, Mapping):
-            return (
-                depth > DEEPEST
-                or not self._are_clean(value)
-                or any([self._gather(each, texts, depth + 1) for each in value.values()])
-            )
+        if kind is dict or isinstance(value, Mapping):
+            return depth > DEEPEST or not self._are_clean(value) or self._gather_all(value.values(), texts, depth)
         if isinstance(value, (list, tuple)):
-            return depth > DEEPEST or _is_header(value) or any(self._gather(each, texts, depth + 1) for each in value)
+            return depth > DEEPEST or _is_header(value) or self._gather_all(value, texts, depth)
         return isinstance(value, (bytes, bytearray))
+
+    def _gather_all(self, values: Iterable[Any], texts: list[str], depth: int) -> bool:
+        for each in values:  # noqa: SIM110  a generator costs twice as much, and this runs for every log line
+            if self._gather(each, texts, depth + 1):
+                return True
+        return False
 
     def _are_clean(self, keys: Mapping[Any, Any]) -> bool:
         return self._clean_keys.issuperset(keys) or all([self._is_clean(key) for key in keys])
@@ -103,37 +117,39 @@ class Redactor:
     def _is_clean(self, key: Any) -> bool:
         if key in self._clean_keys or not isinstance(key, str):
             return True
-        if is_sensitive(key) or self.text(key) != key:
+        if is_sensitive(key) or is_doubtful(key) or self.text(key) != key:
             return False
         if len(self._clean_keys) < REMEMBERED:
             self._clean_keys.add(key)
         return True
 
-    def _walk(self, value: Any, triggers: Triggers, depth: int) -> Any:
+    def _walk(self, value: Any, suspects: "Suspects", depth: int) -> Any:
+        if type(value) in HARMLESS:
+            return value
         if depth > DEEPEST:
             return REDACTED
         if isinstance(value, str):
-            return self._cleaned(value, triggers)
+            return self._cleaned(value, suspects)
         if isinstance(value, (bytes, bytearray)):
             return self._bytes(bytes(value))
         if isinstance(value, Mapping):
-            return {self._key(key): self._under(key, each, triggers, depth) for key, each in value.items()}
+            return {self._key(key): self._under(key, each, suspects, depth) for key, each in value.items()}
         if isinstance(value, (list, tuple)):
-            return self._sequence(value, triggers, depth)
+            return self._sequence(value, suspects, depth)
         return value
 
     def _key(self, key: Any) -> Any:
         return self.text(key) if isinstance(key, str) and key not in self._clean_keys else key
 
-    def _under(self, key: Any, value: Any, triggers: Triggers, depth: int) -> Any:
-        if isinstance(key, str) and is_sensitive(key) and value is not None and not isinstance(value, bool):
+    def _under(self, key: Any, value: Any, suspects: "Suspects", depth: int) -> Any:
+        if key not in self._clean_keys and isinstance(key, str) and _is_secret(key, value):
             return REDACTED
-        return self._walk(value, triggers, depth + 1)
+        return self._walk(value, suspects, depth + 1)
 
-    def _sequence(self, value: list[Any] | tuple[Any, ...], triggers: Triggers, depth: int) -> Any:
+    def _sequence(self, value: list[Any] | tuple[Any, ...], suspects: "Suspects", depth: int) -> Any:
         if _is_header(value):
             return type(value)((value[0], REDACTED))
-        items = [self._walk(each, triggers, depth + 1) for each in value]
+        items = [self._walk(each, suspects, depth + 1) for each in value]
         if isinstance(value, list):
             return items
         return type(value)(*items) if hasattr(value, "_fields") else tuple(items)
@@ -143,6 +159,12 @@ class Redactor:
         text = value.decode("utf-8", "backslashreplace")
         clean = self.text(text)
         return value if clean == text else clean
+
+
+def _is_secret(key: str, value: Any) -> bool:
+    if is_sensitive(key):
+        return value is not None and not isinstance(value, bool)
+    return is_doubtful(key) and looks_like_key(value)
 
 
 def _is_header(pair: list[Any] | tuple[Any, ...]) -> bool:
