@@ -1,9 +1,9 @@
 """What one log event costs: `redaction.py (ours|plain) (quiet|telling|mixed)`, in seconds per event.
 
-`plain` is structlog's JSON renderer with the same level, time and context, and nothing that looks for secrets. An event
-has 8 fields; `quiet` ones hold nothing that redaction looks at twice, `telling` ones quote an error that speaks of keys,
-tokens and addresses; `mixed` is one telling event in ten, about what a night with failures writes. Ids, times, costs and
-the words of an error change from event to event, as they do in a log; model, role and message stay.
+`plain` is structlog's JSON renderer with the same level, time and context, and nothing that looks for secrets. An
+event has 8 fields; `quiet` ones hold nothing that redaction looks at twice, `telling` ones quote an error that speaks
+of keys, tokens and addresses; `mixed` is one telling event in ten, a night with many failures. Ids, durations and
+errors change from event to event, as they do in a log; model, role and message stay.
 """
 
 import io
@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import structlog
-
 from figures import told
+
 from overnight import logs
 from overnight.redact import Redactor
 

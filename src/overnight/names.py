@@ -19,14 +19,15 @@ _QUALIFIER = (
 _KEY = rf"{_QUALIFIER}[ _-]?key(?:[_-]?(?:data|b64))?"
 _SENSITIVE_KEY = re.compile(
     r"(?:^|[_.])(?:[a-z]{0,8}passw(?:or)?[dt]s?|pass|pwd|[a-z]{0,8}pw|psk|passphrase|secrets?|token|authorization|auth"
-    rf"|cookies?|credentials?|jwt|bearer|{_KEY}(?:_base)?|session(?:_?id)?|sid|dsn|mot_de_passe|kennwort|contrase[nñ]a|senha|wachtwoord"
-    r"|(?:passw(?:or)?d|secret|token)_(?:hash|value|b64|confirmation|confirm|repeat))$"
+    rf"|cookies?|credentials?|jwt|bearer|{_KEY}(?:_base)?|session(?:_?id)?|sid|dsn"
+    r"|mot_de_passe|kennwort|contrase[nñ]a|senha|wachtwoord|(?:passw(?:or)?d|secret|token)_(?:hash|value|b64|confirmation|confirm|repeat))$"
 )
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 # Names of keys that are no secrets, whatever they look like.
 _PUBLIC_KEY = re.compile(
     r"(?:public|idempotency|cache|primary|foreign|sort|partition|range|item|object|dedup|row|group|unique|natural|lock"
-    r"|map|dict|hash|routing|s3|host|order|lookup|context|metric|issue|project|job|run|task|event|config|feature)[ _-]?$"
+    r"|map|dict|hash|routing|s3|host|order|lookup|context|metric|issue|project|job|run|task|event|config|feature)"
+    r"[ _-]?$"
 )
 
 
@@ -54,8 +55,8 @@ def _snake(key: str) -> str:
 
 # In running text. Searched in lower case, each way beginning with a fixed letter: ten times faster than ignoring case.
 _NAME = re.compile(
-    r"pass(?:w(?:or)?[dt]|phrase)|passe(?<=mot[ _]de[ _]passe)|pass(?<=[_-]pass)|pass(?<![a-z0-9]pass)|pwd|pw(?<=[a-z_-]pw)"
-    r"|psk|secret|token|credentials?|sess(?:ion)?[_-]?id|session(?<![a-z0-9]session)|sid(?<![a-z0-9]sid)"
+    r"pass(?:w(?:or)?[dt]|phrase)|passe(?<=mot[ _]de[ _]passe)|pass(?<=[_-]pass)|pass(?<![a-z0-9]pass)|pwd"
+    r"|pw(?<=[a-z_-]pw)|psk|secret|token|credentials?|sess(?:ion)?[_-]?id|session(?<![a-z0-9]session)|sid(?<![a-z0-9]sid)"
     r"|auth(?<![a-z]auth)(?=\\?[\"']|\s?=)|signature(?:-256)?|key(?:[_-]?(?:data|b64))?"
     r"|kennwort|contrase(?:n|ñ)a|senha|wachtwoord"
 )
@@ -69,9 +70,7 @@ _ASSIGNED = re.compile(
 )
 _TAGGED = re.compile(rf"(?i){_SUFFIX}(?P<sign>>){_VALUE}")
 _FLAGGED = re.compile(rf"""(?i){_SUFFIX}(?P<sign>["'],\s|\s{{1,4}}){_VALUE}""")
-_PAIRED = re.compile(
-    rf"""(?i){_SUFFIX}(?P<sign>\\?["'],\s?(?:\\?["']value\\?["']\s?:\s?)?b?(?=\\?["'])){_QUOTED}"""
-)
+_PAIRED = re.compile(rf"""(?i){_SUFFIX}(?P<sign>\\?["'],\s?(?:\\?["']value\\?["']\s?:\s?)?b?(?=\\?["'])){_QUOTED}""")
 _TOLD = re.compile(
     r"""(?i)(?P<sign>\s{1,4}(?:(?:is|was|provided|given|used|value|of|set\sto)\b)?[:=]?\s{0,4})"""
     r"""(?:(?P<quote>["'‘“])(?P<quoted>[^"'’”\s]{4,}+)|(?P<bare>[^\s"'<>=:]{6,}+))(?![=:])"""
@@ -101,7 +100,9 @@ def looks_issued(value: str) -> bool:
     if any(a.islower() and b.isupper() for a, b in pairwise(value)):
         return True
     letters = any(each.isalpha() for each in value)
-    return any(each.isdigit() for each in value) and not re.match(r"\d{4}-\d\d", value) and (letters or len(value) >= 24)
+    return (
+        any(each.isdigit() for each in value) and not re.match(r"\d{4}-\d\d", value) and (letters or len(value) >= 24)
+    )
 
 
 def looks_random(value: str) -> bool:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import quote, quote_plus
 
-from overnight.formats import ALL, Triggers
+from overnight.formats import Found, search
 from overnight.names import REDACTED, is_doubtful, is_sensitive, looks_like_key
 
 __all__ = ["REDACTED", "Redactor", "is_sensitive"]
@@ -26,18 +26,14 @@ MEMORABLE = 80  # characters; models, roles, runs and messages come back in ever
 
 
 class Suspects(NamedTuple):
-    """What a text is searched for: all there is, or what was found in the whole event its parts belong to."""
+    """Known values and triggers that occur in a text: what its parts need to be searched for."""
 
     forms: tuple[str, ...]
-    triggers: Triggers
-
-    def within(self, text: str) -> "Suspects":
-        """Return what occurs in the text, by substring searches: cheap, and never wrong in the safe direction."""
-        return Suspects(tuple([form for form in self.forms if form in text]), self.triggers.within(text))
+    found: Found
 
     def any(self) -> bool:
         """Whether there is anything to search for."""
-        return bool(self.forms) or any(self.triggers)
+        return bool(self.forms) or any(self.found)
 
 
 class Redactor:
@@ -57,7 +53,7 @@ class Redactor:
 
     def text(self, text: str) -> str:
         """Return the text without its secrets."""
-        return self._cleaned(text, Suspects(self._forms, ALL))
+        return self._cleaned(text, self._search(text))
 
     def value(self, value: Any) -> Any:
         """Return the same structure (dict, list, tuple, str, bytes) without its secrets; other types pass unchanged.
@@ -65,22 +61,24 @@ class Redactor:
         A value without a secret is returned as it is, not copied.
         """
         texts: list[str] = []
-        if self._gather(value, texts, 0):
-            return self._walk(value, Suspects(self._forms, ALL), 0)
-        suspects = Suspects(self._forms, ALL).within("\0".join(texts))
-        if suspects.any():
+        asked = self._gather(value, texts, 0)
+        suspects = self._search("\0".join(texts))
+        if asked or suspects.any():
             return self._walk(value, suspects, 0)
         self._remember(texts)
         return value
 
-    def _cleaned(self, text: str, suspects: "Suspects") -> str:
+    def _search(self, text: str) -> Suspects:
+        return Suspects(tuple([form for form in self._forms if form in text]), search(text))
+
+    def _cleaned(self, text: str, suspects: Suspects) -> str:
         if len(text) < SHORTEST or text in self._clean_texts:
             return text
         clean = text
         for form in suspects.forms:
             if form in clean:
                 clean = clean.replace(form, REDACTED)
-        clean = suspects.triggers.clean(clean)
+        clean = suspects.found.clean(clean)
         if clean == text:
             self._remember([text])
         return clean
@@ -91,7 +89,7 @@ class Redactor:
         self._clean_texts.update([text for text in texts if len(text) <= MEMORABLE])
 
     def _gather(self, value: Any, texts: list[str], depth: int) -> bool:
-        """Collect the strings to look at; true when a key or the shape already asks for the full walk."""
+        """Collect the strings to look at; true when a key or the shape asks for the full walk whatever they hold."""
         kind = type(value)
         if kind in HARMLESS:
             return False
@@ -100,19 +98,21 @@ class Redactor:
                 texts.append(value)
             return False
         if kind is dict or isinstance(value, Mapping):
-            return depth > DEEPEST or not self._are_clean(value) or self._gather_all(value.values(), texts, depth)
+            asked = depth > DEEPEST or self._gather_all(value.values(), texts, depth)
+            return asked or not self._are_clean(value)
         if isinstance(value, (list, tuple)):
-            return depth > DEEPEST or _is_header(value) or self._gather_all(value, texts, depth)
+            asked = depth > DEEPEST or self._gather_all(value, texts, depth)
+            return asked or _is_header(value)
         return isinstance(value, (bytes, bytearray))
 
     def _gather_all(self, values: Iterable[Any], texts: list[str], depth: int) -> bool:
-        for each in values:  # noqa: SIM110  a generator costs twice as much, and this runs for every log line
-            if self._gather(each, texts, depth + 1):
-                return True
-        return False
+        asked = False
+        for each in values:
+            asked = self._gather(each, texts, depth + 1) or asked
+        return asked
 
     def _are_clean(self, keys: Mapping[Any, Any]) -> bool:
-        return self._clean_keys.issuperset(keys) or all([self._is_clean(key) for key in keys])
+        return self._clean_keys.issuperset(keys) or all(self._is_clean(key) for key in keys)
 
     def _is_clean(self, key: Any) -> bool:
         if key in self._clean_keys or not isinstance(key, str):
@@ -123,30 +123,29 @@ class Redactor:
             self._clean_keys.add(key)
         return True
 
-    def _walk(self, value: Any, suspects: "Suspects", depth: int) -> Any:
+    def _walk(self, value: Any, suspects: Suspects, depth: int) -> Any:
         if type(value) in HARMLESS:
             return value
-        if depth > DEEPEST:
-            return REDACTED
         if isinstance(value, str):
             return self._cleaned(value, suspects)
+        return REDACTED if depth > DEEPEST else self._inside(value, suspects, depth)
+
+    def _inside(self, value: Any, suspects: Suspects, depth: int) -> Any:
         if isinstance(value, (bytes, bytearray)):
             return self._bytes(bytes(value))
         if isinstance(value, Mapping):
             return {self._key(key): self._under(key, each, suspects, depth) for key, each in value.items()}
-        if isinstance(value, (list, tuple)):
-            return self._sequence(value, suspects, depth)
-        return value
+        return self._sequence(value, suspects, depth) if isinstance(value, (list, tuple)) else value
 
     def _key(self, key: Any) -> Any:
         return self.text(key) if isinstance(key, str) and key not in self._clean_keys else key
 
-    def _under(self, key: Any, value: Any, suspects: "Suspects", depth: int) -> Any:
+    def _under(self, key: Any, value: Any, suspects: Suspects, depth: int) -> Any:
         if key not in self._clean_keys and isinstance(key, str) and _is_secret(key, value):
             return REDACTED
         return self._walk(value, suspects, depth + 1)
 
-    def _sequence(self, value: list[Any] | tuple[Any, ...], suspects: "Suspects", depth: int) -> Any:
+    def _sequence(self, value: list[Any] | tuple[Any, ...], suspects: Suspects, depth: int) -> Any:
         if _is_header(value):
             return type(value)((value[0], REDACTED))
         items = [self._walk(each, suspects, depth + 1) for each in value]
