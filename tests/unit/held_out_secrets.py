@@ -342,7 +342,7 @@ STRUCTURES = {
     "pem escaped": '{{"private_key": "-----BEGIN PRIVATE KEY-----\\n{B64}\\n{B64}\\n-----END PRIVATE KEY-----\\n"}}',
     "pem encrypted": "-----BEGIN ENCRYPTED PRIVATE KEY-----\n{B64}\n{B40}\n-----END ENCRYPTED PRIVATE KEY-----",
     "pem cut off": "key: -----BEGIN EC PRIVATE KEY-----\n{B64}\n{B64}",
-    "openssh": "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjE{B49}\n{B70}\n-----END OPENSSH PRIVATE KEY-----",
+    "openssh": "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXkt{B49}\n{B70}\n-----END OPENSSH PRIVATE KEY-----",
     "pgp": "-----BEGIN PGP PRIVATE KEY BLOCK-----\nVersion: 2\n\n{B64}\n={B4}\n-----END PGP PRIVATE KEY BLOCK-----",
     "putty": "PuTTY-User-Key-File-3: ssh-ed25519\nPrivate-Lines: 1\n{B64}\nPrivate-MAC: {h64}",
     "set-cookie": "Set-Cookie: sessionid={l32}; HttpOnly; Path=/",
