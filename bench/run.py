@@ -109,6 +109,25 @@ def memory(large: int, rounds: int = 3) -> list[Row]:
     return [Row(f"peak memory of {large:,} items, against 10,000", *shown, big - small, "≤ 10 MiB more")]
 
 
+def events(rounds: int = 5) -> list[Row]:
+    kinds = {"quiet": "≤ 3", "telling": "≤ 8", "mixed": "≤ 3.5"}
+    measures = [
+        lambda who=who, kind=kind: seconds("redaction.py", who, kind) for kind in kinds for who in ("ours", "plain")
+    ]
+    took = medians(rounds, measures)
+    return [
+        Row(
+            f"a log event, {kind}",
+            f"{ours * 1e6:.1f} us",
+            f"{bare * 1e6:.1f} us",
+            f"{ours / bare:.1f}",
+            ours / bare,
+            goal,
+        )
+        for (kind, goal), ours, bare in zip(kinds.items(), took[::2], took[1::2], strict=True)
+    ]
+
+
 def start_up(rounds: int = 7) -> list[Row]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -151,6 +170,7 @@ def main() -> None:
         ("outcomes", outcomes),
         ("bookkeeping", bookkeeping),
         ("memory", lambda: memory(large)),
+        ("log events", events),
     ):
         print(f"measuring {name} …", file=sys.stderr)
         rows += measured()

@@ -274,10 +274,12 @@ def test_the_cut_never_leaves_half_a_secret(gap: int) -> None:
     assert CANARY[:6] not in stream.getvalue()
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None, derandomize=True)
 @given(st.dictionaries(st.text(), st.recursive(st.none() | st.floats() | st.text() | st.binary(), st.lists)))
 def test_any_event_is_one_valid_line(values: dict[str, Any]) -> None:
+    """Warnings have no place here: one about what another test left open would be a third line, whenever it comes."""
     stream = configured()
+    logging.captureWarnings(False)
     logging.getLogger("x").warning("x", extra=None)
     logs.get().info("x", nested=values)
     assert [line["message"] for line in lines(stream)] == ["x", "x"]
