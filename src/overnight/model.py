@@ -16,14 +16,16 @@ from typing import Any, Protocol, Self
 from urllib.parse import urlsplit
 
 from overnight.clock import Clock, SystemClock
-from overnight.errors import Invalid, OvernightError, Permanent, Stop, Transient
+from overnight.errors import Invalid, OvernightError, Permanent, Stop, TooLong, Transient
 from overnight.pricing import Usage
 from overnight.retry import retry_after
 
 DEADLINE = 300.0  # seconds for a whole request; the SDK's own timeouts are per read and never end a trickle
 OFFICIAL = "https://api.anthropic.com"
+SMALLEST_WINDOW = 200_000  # tokens of input and output together that every priced model takes (genai-prices 0.2.3)
 OVERHEAD = 1_000  # tokens the API adds for the format of the answer; a generous bound
 SPENT = {"enforced_spend_limit_reached", "linked_organization_spend_limit_reached", "contract_spend_limit_reached"}
+MESSAGE = 200  # characters of the API's own words in an error of ours
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
@@ -51,6 +53,11 @@ class ModelRequest:
     def input_bound(self) -> int:
         """Tokens the input cannot exceed: a token is at least one byte. About four times too high, but certain."""
         return self.size + OVERHEAD
+
+    @property
+    def surely_fits(self) -> bool:
+        """Whether no model can find it too long. The API has no code for that: it answers a bare 400."""
+        return self.input_bound + self.max_tokens <= SMALLEST_WINDOW
 
     @property
     def input_estimate(self) -> int:
@@ -144,7 +151,7 @@ class Model:
                 answer = await client.messages.with_raw_response.create(**_parameters(request))
                 reply = await _parsed(answer)
         except anthropic.APIError as error:
-            raise self._classified(error) from error
+            raise self._classified(error, request) from error
         except TimeoutError as error:
             raise Lost(f"{request.model} did not answer within {self._deadline:.0f} s", code="timeout") from error
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -186,12 +193,12 @@ class Model:
             http_client=anthropic.DefaultAioHttpClient(timeout=self._deadline),
         )
 
-    def _classified(self, error: Any) -> OvernightError:
+    def _classified(self, error: Any, request: ModelRequest) -> OvernightError:
         """Our error for one of the SDK's, by class and code; messages change without notice."""
         import anthropic  # noqa: PLC0415  loaded by now
 
         if isinstance(error, anthropic.APIStatusError):
-            return _refused(error, retry_after(error.response.headers, self._clock))
+            return _refused(error, request, retry_after(error.response.headers, self._clock))
         if isinstance(error, anthropic.APIConnectionError):
             return _disconnected(error, self._url)
         return _garbled(type(error).__name__)
@@ -213,11 +220,11 @@ def _parameters(request: ModelRequest) -> dict[str, Any]:
     return parameters
 
 
-def _refused(error: Any, after: float | None) -> OvernightError:
+def _refused(error: Any, request: ModelRequest, after: float | None) -> OvernightError:  # noqa: PLR0911  a table
     status, reason = error.status_code, error.error_code or error.type or "no reason given"
     said = f"the model's API answered {status} ({reason}), request {error.request_id}"
     code = error.error_code or f"http_{status}"
-    if error.error_code in SPENT or status == 402:
+    if error.error_code in SPENT or status == 402 or error.type == "billing_error":
         return Stop(f"{said}: the account may not spend more; see its billing page", code=code)
     if status in (401, 403):
         return Stop(f"{said}: check ANTHROPIC_API_KEY in .env and what this key may use", code=code)
@@ -227,7 +234,17 @@ def _refused(error: Any, after: float | None) -> OvernightError:
         return Lost(said, code=code, after=after)
     if status in (408, 409, 429) or status >= 500:
         return Transient(said, code=code, after=after)
-    return Permanent(said, code=code)
+    if status == 413 or (code == "http_400" and not request.surely_fits):
+        return TooLong(f"{said}, to {request.size} bytes for {request.model}: give it less data, or split=", code=code)
+    return Permanent(f"{said}: {_told(error)}", code=code)
+
+
+def _told(error: Any) -> str:
+    """What the API says is wrong with a request: for a person to read, nothing is decided by it."""
+    body = error.body if isinstance(error.body, Mapping) else {}
+    inside = body.get("error")
+    message = inside.get("message") if isinstance(inside, Mapping) else None
+    return str(message or "it does not say why")[:MESSAGE]
 
 
 def _disconnected(error: BaseException, url: str) -> OvernightError:
