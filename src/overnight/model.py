@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, Self
 from urllib.parse import urlsplit
 
+from overnight import logs
 from overnight.clock import Clock, SystemClock
 from overnight.errors import Invalid, OvernightError, Permanent, Stop, TooLong, Transient
 from overnight.pricing import Usage
@@ -94,6 +95,10 @@ class ModelReply:
 class Models(Protocol):
     """Who answers requests: the real API, or a script in tests."""
 
+    def check(self) -> None:
+        """Raise Stop when no request can be made at all, before anybody waits for one."""
+        ...
+
     async def create(self, request: ModelRequest) -> ModelReply:
         """Answer one request, or raise one of our errors."""
         ...
@@ -120,7 +125,7 @@ class Model:
     """Models of the Anthropic API, or of a server that speaks like it."""
 
     def __init__(self, key: str, url: str, clock: Clock, deadline: float) -> None:
-        self._key = key
+        self._given, self._key = key, key.strip().strip("\"'").strip()
         self._url = url
         self._clock = clock
         self._deadline = deadline
@@ -133,7 +138,7 @@ class Model:
 
         Connects to nothing yet; a missing key is a Stop of the first request. `deadline`: seconds for a whole request.
         """
-        key = environ.get("ANTHROPIC_API_KEY", "").strip().strip("\"'").strip()
+        key = environ.get("ANTHROPIC_API_KEY", "")
         url = environ.get("ANTHROPIC_BASE_URL", "").strip() or OFFICIAL
         return cls(key, url, clock or SystemClock(), deadline)
 
@@ -167,11 +172,12 @@ class Model:
     async def _opened(self) -> Any:
         async with self._opening:
             if self._client is None:
-                self._check()
+                self.check()
                 self._client = await asyncio.to_thread(self._connected)
         return self._client
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Raise Stop for a key that is missing or cannot be one; without asking anybody."""
         if _forbidden and urlsplit(self._url).hostname not in LOOPBACK:
             raise Stop(f"a test would have asked the real model at {self._url}; script the answers", code="real_model")
         if not self._key:
@@ -181,6 +187,9 @@ class Model:
             )
         if not (self._key.isascii() and self._key.isprintable() and " " not in self._key):
             raise Stop("ANTHROPIC_API_KEY holds characters no key has: copy it again into .env", code="no_api_key")
+        if self._given != self._key:
+            logs.get().warning("ANTHROPIC_API_KEY has blanks or quotes around it, which are left out: mend it in .env")
+            self._given = self._key
 
     def _connected(self) -> Any:
         import anthropic  # noqa: PLC0415  late, and in a thread: it takes a second
@@ -202,6 +211,12 @@ class Model:
         if isinstance(error, anthropic.APIConnectionError):
             return _disconnected(error, self._url)
         return _garbled(type(error).__name__)
+
+
+def headers_of(error: BaseException) -> Mapping[str, str]:
+    """Return the headers of the response behind an error of `Model.create`; none when there was no response."""
+    response = getattr(error.__cause__, "response", None)
+    return {} if response is None else response.headers
 
 
 def _parameters(request: ModelRequest) -> dict[str, Any]:
