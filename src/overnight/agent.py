@@ -20,7 +20,7 @@ from overnight import logs
 from overnight.budget import BudgetExceeded, Budgets, Reservation, dollars
 from overnight.clock import Clock, token
 from overnight.dependency import ALL, Dependency
-from overnight.errors import Deferred, Fenced, Invalid, OvernightError, Skip, Stop, Transient
+from overnight.errors import Deferred, Fenced, Invalid, OvernightError, Permanent, Skip, Stop, Transient
 from overnight.ledger import Ledger
 from overnight.ledger.journal import Ended, Sent, begin, book, cut_off, discard, forget, paid_answers
 from overnight.model import Lost, ModelReply, ModelRequest, Models, headers_of
@@ -213,6 +213,11 @@ class Agent:
                 if question.divisible and too_long(error):
                     raise
                 last = error
+            except Permanent as error:
+                if not error.code.startswith("http_"):
+                    raise
+                about = f"the role {question.role.name!r}, max_tokens {question.role.max_tokens}"
+                raise type(error)(f"{about}: {error}", code=error.code) from error
             except Transient as error:
                 last = error
                 if error.code != "http_529":  # an overloaded model says nothing about the others; a dead line does

@@ -22,6 +22,7 @@ from overnight.pricing import Usage
 from overnight.retry import retry_after
 
 DEADLINE = 300.0  # seconds for a whole request; the SDK's own timeouts are per read and never end a trickle
+CONNECT = 10.0  # seconds until there is a connection; nothing is billed before
 OFFICIAL = "https://api.anthropic.com"
 SMALLEST_WINDOW = 200_000  # tokens of input and output together that every priced model takes (genai-prices 0.2.3)
 OVERHEAD = 1_000  # tokens the API adds for the format of the answer; a generous bound
@@ -159,8 +160,6 @@ class Model:
             raise self._classified(error, request) from error
         except TimeoutError as error:
             raise Lost(f"{request.model} did not answer within {self._deadline:.0f} s", code="timeout") from error
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise _garbled("JSON that ends too early") from error
         return dataclasses.replace(_checked(reply), headers=dict(answer.headers))
 
     async def close(self) -> None:
@@ -194,12 +193,10 @@ class Model:
     def _connected(self) -> Any:
         import anthropic  # noqa: PLC0415  late, and in a thread: it takes a second
 
+        timeout = anthropic.Timeout(self._deadline, connect=min(CONNECT, self._deadline / 4))
+        client = anthropic.DefaultAioHttpClient(timeout=timeout, follow_redirects=False)
         return anthropic.AsyncAnthropic(
-            api_key=self._key,
-            base_url=self._url,
-            max_retries=0,
-            timeout=self._deadline,
-            http_client=anthropic.DefaultAioHttpClient(timeout=self._deadline),
+            api_key=self._key, base_url=self._url, max_retries=0, timeout=timeout, http_client=client
         )
 
     def _classified(self, error: Any, request: ModelRequest) -> OvernightError:
@@ -237,14 +234,22 @@ def _parameters(request: ModelRequest) -> dict[str, Any]:
 
 def _refused(error: Any, request: ModelRequest, after: float | None) -> OvernightError:  # noqa: PLR0911  a table
     status, reason = error.status_code, error.error_code or error.type or "no reason given"
-    said = f"the model's API answered {status} ({reason}), request {error.request_id}"
+    said = f"the model's API answered {status} ({reason})" + (
+        (error.request_id and f", request {error.request_id}") or ""
+    )
     code = error.error_code or f"http_{status}"
     if error.error_code in SPENT or status == 402 or error.type == "billing_error":
         return Stop(f"{said}: the account may not spend more; see its billing page", code=code)
     if status in (401, 403):
         return Stop(f"{said}: check ANTHROPIC_API_KEY in .env and what this key may use", code=code)
+    if status == 407:
+        return _proxy_asks()
     if status == 404:
         return Stop(f"{said}: check the names of models under `roles:` in schedule.yaml", code=code)
+    if status in (301, 308):
+        return Stop(f"{said}: it is somewhere else, check ANTHROPIC_BASE_URL", code=code)
+    if 300 <= status < 400:
+        return Transient(f"{said}: something on the way leads elsewhere, such as a network's login page", code=code)
     if status == 504:
         return Lost(said, code=code, after=after)
     if status in (408, 409, 429) or status >= 500:
@@ -270,12 +275,32 @@ def _disconnected(error: BaseException, url: str) -> OvernightError:
     import aiohttp  # noqa: PLC0415  the SDK's backend, loaded by now
 
     host = urlsplit(url).netloc
+    for cause in _causes(error):
+        if isinstance(cause, aiohttp.ClientConnectorCertificateError):
+            return Stop(
+                f"the certificate of {host} is not valid ({cause.certificate_error}): check ANTHROPIC_BASE_URL, the "
+                "clock of this machine, and whether a proxy stands in between",
+                code="certificate",
+            )
+        if isinstance(cause, aiohttp.ClientHttpProxyError) and cause.status == 407:
+            return _proxy_asks()
+        if isinstance(cause, aiohttp.ClientHttpProxyError):
+            return Transient(f"the proxy on the way to {host} answered {cause.status}", code="proxy")
+        if isinstance(cause, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
+            reason = getattr(cause, "strerror", None) or "no answer"
+            return Transient(f"cannot connect to the model at {host}: {reason}", code="connection")
+    return Lost(f"lost the connection to the model at {host} before its reply", code="connection_lost")
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
-            return Transient(f"cannot connect to the model at {host}", code="connection")
+        yield cause
         cause = cause.__cause__
-    return Lost(f"lost the connection to the model at {host} before its reply", code="connection_lost")
+
+
+def _proxy_asks() -> Stop:
+    return Stop("the proxy on the way to the model asks for a password (407): set it in HTTPS_PROXY", code="http_407")
 
 
 def _garbled(what: str) -> Lost:
@@ -284,8 +309,11 @@ def _garbled(what: str) -> Lost:
 
 async def _parsed(answer: Any) -> Any:
     """The body as the SDK's value; `parse` is a coroutine in some of its versions."""
-    value = answer.parse()
-    return await value if inspect.isawaitable(value) else value
+    try:
+        value = answer.parse()
+        return await value if inspect.isawaitable(value) else value
+    except (ValueError, RecursionError) as error:
+        raise _garbled("no JSON, or not all of it") from error
 
 
 def _checked(reply: Any) -> ModelReply:
@@ -297,8 +325,12 @@ def _checked(reply: Any) -> ModelReply:
     usage = _usage(reply.usage)
     if usage is None or not isinstance(reply.content, list) or not isinstance(reply.stop_reason, str):
         raise _garbled("fields are missing")
-    texts = [block.text for block in reply.content if block.type == "text" and isinstance(block.text, str)]
+    texts = [block.text for block in reply.content if _is_text(block)]
     return ModelReply("".join(texts), reply.stop_reason, usage, str(reply.model), str(reply._request_id or reply.id))  # noqa: SLF001  the SDK's documented name
+
+
+def _is_text(block: Any) -> bool:
+    return getattr(block, "type", None) == "text" and isinstance(block.text, str)
 
 
 def _usage(billed: Any) -> Usage | None:
