@@ -234,9 +234,9 @@ def _parameters(request: ModelRequest) -> dict[str, Any]:
 
 def _refused(error: Any, request: ModelRequest, after: float | None) -> OvernightError:  # noqa: PLR0911  a table
     status, reason = error.status_code, error.error_code or error.type or "no reason given"
-    said = f"the model's API answered {status} ({reason})" + (
-        (error.request_id and f", request {error.request_id}") or ""
-    )
+    said = f"the model's API answered {status} ({reason})"
+    if error.request_id:
+        said += f", request {error.request_id}"
     code = error.error_code or f"http_{status}"
     if error.error_code in SPENT or status == 402 or error.type == "billing_error":
         return Stop(f"{said}: the account may not spend more; see its billing page", code=code)
@@ -325,12 +325,18 @@ def _checked(reply: Any) -> ModelReply:
     usage = _usage(reply.usage)
     if usage is None or not isinstance(reply.content, list) or not isinstance(reply.stop_reason, str):
         raise _garbled("fields are missing")
-    texts = [block.text for block in reply.content if _is_text(block)]
-    return ModelReply("".join(texts), reply.stop_reason, usage, str(reply.model), str(reply._request_id or reply.id))  # noqa: SLF001  the SDK's documented name
+    return ModelReply(
+        "".join(map(_text, reply.content)),
+        reply.stop_reason,
+        usage,
+        str(reply.model),
+        str(reply._request_id or reply.id),
+    )  # noqa: SLF001  the SDK's documented name
 
 
-def _is_text(block: Any) -> bool:
-    return getattr(block, "type", None) == "text" and isinstance(block.text, str)
+def _text(block: Any) -> str:
+    text = block.text if getattr(block, "type", None) == "text" else None
+    return text if isinstance(text, str) else ""
 
 
 def _usage(billed: Any) -> Usage | None:
