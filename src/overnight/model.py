@@ -28,6 +28,15 @@ SMALLEST_WINDOW = 200_000  # tokens of input and output together that every pric
 OVERHEAD = 1_000  # tokens the API adds for the format of the answer; a generous bound
 SPENT = {"enforced_spend_limit_reached", "linked_organization_spend_limit_reached", "contract_spend_limit_reached"}
 MESSAGE = 200  # characters of the API's own words in an error of ours
+REMEDIES = {  # what no request can get around, and what to do about it
+    301: "the model is somewhere else: check ANTHROPIC_BASE_URL",
+    308: "the model is somewhere else: check ANTHROPIC_BASE_URL",
+    401: "check ANTHROPIC_API_KEY in .env and what this key may use",
+    402: "the account may not spend more; see its billing page",
+    403: "check ANTHROPIC_API_KEY in .env and what this key may use",
+    404: "check the names of models under `roles:` in schedule.yaml",
+    407: "the proxy on the way to the model asks for a password: set it in HTTPS_PROXY",
+}
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
@@ -232,26 +241,19 @@ def _parameters(request: ModelRequest) -> dict[str, Any]:
     return parameters
 
 
-def _refused(error: Any, request: ModelRequest, after: float | None) -> OvernightError:  # noqa: PLR0911  a table
+def _refused(error: Any, request: ModelRequest, after: float | None) -> OvernightError:
     status, reason = error.status_code, error.error_code or error.type or "no reason given"
     said = f"the model's API answered {status} ({reason})"
     if error.request_id:
         said += f", request {error.request_id}"
     code = error.error_code or f"http_{status}"
-    if error.error_code in SPENT or status == 402 or error.type == "billing_error":
-        return Stop(f"{said}: the account may not spend more; see its billing page", code=code)
-    if status in (401, 403):
-        return Stop(f"{said}: check ANTHROPIC_API_KEY in .env and what this key may use", code=code)
-    if status == 407:
-        return _proxy_asks()
-    if status == 404:
-        return Stop(f"{said}: check the names of models under `roles:` in schedule.yaml", code=code)
-    if status in (301, 308):
-        return Stop(f"{said}: it is somewhere else, check ANTHROPIC_BASE_URL", code=code)
-    if 300 <= status < 400:
-        return Transient(f"{said}: something on the way leads elsewhere, such as a network's login page", code=code)
+    broke = error.error_code in SPENT or error.type == "billing_error"
+    if remedy := REMEDIES.get(402 if broke else status):
+        return Stop(f"{said}: {remedy}", code=code)
     if status == 504:
         return Lost(said, code=code, after=after)
+    if 300 <= status < 400:
+        return Transient(f"{said}: something on the way leads elsewhere, such as a network's login page", code=code)
     if status in (408, 409, 429) or status >= 500:
         return Transient(said, code=code, after=after)
     if status == 413 or (code == "http_400" and not request.surely_fits):
@@ -283,7 +285,7 @@ def _disconnected(error: BaseException, url: str) -> OvernightError:
                 code="certificate",
             )
         if isinstance(cause, aiohttp.ClientHttpProxyError) and cause.status == 407:
-            return _proxy_asks()
+            return Stop(f"{REMEDIES[407]} (407)", code="http_407")
         if isinstance(cause, aiohttp.ClientHttpProxyError):
             return Transient(f"the proxy on the way to {host} answered {cause.status}", code="proxy")
         if isinstance(cause, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
@@ -297,10 +299,6 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
     while cause is not None:
         yield cause
         cause = cause.__cause__
-
-
-def _proxy_asks() -> Stop:
-    return Stop("the proxy on the way to the model asks for a password (407): set it in HTTPS_PROXY", code="http_407")
 
 
 def _garbled(what: str) -> Lost:
@@ -325,13 +323,8 @@ def _checked(reply: Any) -> ModelReply:
     usage = _usage(reply.usage)
     if usage is None or not isinstance(reply.content, list) or not isinstance(reply.stop_reason, str):
         raise _garbled("fields are missing")
-    return ModelReply(
-        "".join(map(_text, reply.content)),
-        reply.stop_reason,
-        usage,
-        str(reply.model),
-        str(reply._request_id or reply.id),
-    )  # noqa: SLF001  the SDK's documented name
+    text, request_id = "".join(map(_text, reply.content)), reply._request_id or reply.id  # noqa: SLF001  its documented name
+    return ModelReply(text, reply.stop_reason, usage, str(reply.model), str(request_id))
 
 
 def _text(block: Any) -> str:
