@@ -1,5 +1,6 @@
 """Requests to another side, with all that bounds them: breaker, rate limits, repetitions and their quota."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
@@ -9,7 +10,7 @@ from typing import TypeVar
 from overnight import retry
 from overnight.breaker import Breaker, Breakers, Policy
 from overnight.clock import Clock, SystemClock
-from overnight.errors import Deferred, Transient
+from overnight.errors import Deferred, Stop, Transient
 from overnight.ledger import Ledger
 from overnight.limits import Grant, Limit, Limits, Rate
 from overnight.retry import Quota, Retry
@@ -32,6 +33,52 @@ MANNERS: Mapping[str, Manner] = {
     "feed": Manner(Retry(attempts=2), Policy(in_a_row=2)),
 }
 
+ALL = ""  # everything another side offers
+
+
+class Refusals:
+    """What turns away everybody, such as a wrong key: whoever waits for a request hears of it at once and sends none.
+
+    `of` is what is asked for, a model say: one that does not exist says nothing about the others.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[str, Stop] = {}
+        self._waiting: dict[asyncio.Timeout, str] = {}
+
+    def tell(self, error: Stop, of: str = ALL) -> None:
+        """Turn away all who wait for `of`, and all who come."""
+        self._known.setdefault(of, error)
+        for timeout in [each for each, name in self._waiting.items() if of in (ALL, name)]:
+            del self._waiting[timeout]
+            timeout.reschedule(0)
+
+    @asynccontextmanager
+    async def waiting(self, of: str) -> AsyncIterator[Callable[[], None]]:
+        """Wait for leave to send within, call what this gives, then send. Raises the Stop that was told of."""
+        self._check(of)
+        try:
+            async with asyncio.timeout(None) as timeout:
+                self._waiting[timeout] = of
+
+                def send() -> None:
+                    self._waiting.pop(timeout, None)
+                    timeout.reschedule(None)
+                    self._check(of)
+
+                try:
+                    yield send
+                finally:
+                    self._waiting.pop(timeout, None)
+        except TimeoutError:
+            self._check(of)
+            raise
+
+    def _check(self, of: str) -> None:
+        for name in (ALL, of):
+            if known := self._known.get(name):
+                raise Stop(str(known), code=known.code) from known
+
 
 @dataclass(frozen=True, slots=True)
 class Dependency:
@@ -42,6 +89,7 @@ class Dependency:
     clock: Clock
     retry: Retry
     quota: Quota = field(default_factory=Quota)
+    refusals: Refusals = field(default_factory=Refusals)
 
     async def call(self, work: Callable[[], Awaitable[T]], **weights: int) -> T:
         """Await `work()` within a request of its own, again after Transient errors as often as this side is asked.

@@ -4,6 +4,7 @@
     ├── Transient       try again: 429, 5xx, a lost connection          -> retry with backoff
     │   └── Deferred    tried enough for now                            -> item becomes `retry(next_at)`
     ├── Permanent       will never work for this item: 550, 400, 404    -> item fails
+    │   └── TooLong     more at once than the other side takes: 413     -> in parts with `split=`, else item fails
     ├── Invalid         an answer of the wrong shape                    -> stricter prompt, then fallback, then fails
     ├── Downstream      a later step refused: undo this item's effects  -> item fails
     ├── Unknown         nobody can tell whether it happened             -> item is `unknown`, settled by policy
@@ -52,6 +53,10 @@ class Deferred(Transient):
 
 class Permanent(OvernightError):
     """It will never work for this item."""
+
+
+class TooLong(Permanent):
+    """It is, or may be, more at once than the other side takes; less of it may work."""
 
 
 class Invalid(OvernightError):

@@ -32,7 +32,10 @@ LONGEST = 8_000  # characters of one value; ten megabytes of HTML in a log help 
 SPARE = 4_096  # looked at beyond the cut, so that a secret lying across it is still recognised
 WIDEST = 100  # entries of one list or mapping
 DEEPEST = 8
-CHATTY = ("apscheduler", "botocore", "boto3", "s3transfer", "urllib3", "aiohttp.access", "aiosmtplib", "asyncio")
+CHATTY = (
+    "apscheduler", "botocore", "boto3", "s3transfer", "urllib3", "aiohttp.access", "aiosmtplib", "asyncio", "anthropic",
+    "httpx2", "httpcore", "httpcore2",
+)  # fmt: skip
 
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _COLOURS = {

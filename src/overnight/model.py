@@ -15,15 +15,28 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, Self
 from urllib.parse import urlsplit
 
+from overnight import logs
 from overnight.clock import Clock, SystemClock
-from overnight.errors import Invalid, OvernightError, Permanent, Stop, Transient
+from overnight.errors import Invalid, OvernightError, Permanent, Stop, TooLong, Transient
 from overnight.pricing import Usage
 from overnight.retry import retry_after
 
 DEADLINE = 300.0  # seconds for a whole request; the SDK's own timeouts are per read and never end a trickle
+CONNECT = 10.0  # seconds until there is a connection; nothing is billed before
 OFFICIAL = "https://api.anthropic.com"
+SMALLEST_WINDOW = 200_000  # tokens of input and output together that every priced model takes (genai-prices 0.2.3)
 OVERHEAD = 1_000  # tokens the API adds for the format of the answer; a generous bound
 SPENT = {"enforced_spend_limit_reached", "linked_organization_spend_limit_reached", "contract_spend_limit_reached"}
+MESSAGE = 200  # characters of the API's own words in an error of ours
+REMEDIES = {  # what no request can get around, and what to do about it
+    301: "the model is somewhere else: check ANTHROPIC_BASE_URL",
+    308: "the model is somewhere else: check ANTHROPIC_BASE_URL",
+    401: "check ANTHROPIC_API_KEY in .env and what this key may use",
+    402: "the account may not spend more; see its billing page",
+    403: "check ANTHROPIC_API_KEY in .env and what this key may use",
+    404: "check the names of models under `roles:` in schedule.yaml",
+    407: "the proxy on the way to the model asks for a password: set it in HTTPS_PROXY",
+}
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
@@ -51,6 +64,11 @@ class ModelRequest:
     def input_bound(self) -> int:
         """Tokens the input cannot exceed: a token is at least one byte. About four times too high, but certain."""
         return self.size + OVERHEAD
+
+    @property
+    def surely_fits(self) -> bool:
+        """Whether no model can find it too long. The API has no code for that: it answers a bare 400."""
+        return self.input_bound + self.max_tokens <= SMALLEST_WINDOW
 
     @property
     def input_estimate(self) -> int:
@@ -87,6 +105,10 @@ class ModelReply:
 class Models(Protocol):
     """Who answers requests: the real API, or a script in tests."""
 
+    def check(self) -> None:
+        """Raise Stop when no request can be made at all, before anybody waits for one."""
+        ...
+
     async def create(self, request: ModelRequest) -> ModelReply:
         """Answer one request, or raise one of our errors."""
         ...
@@ -113,7 +135,7 @@ class Model:
     """Models of the Anthropic API, or of a server that speaks like it."""
 
     def __init__(self, key: str, url: str, clock: Clock, deadline: float) -> None:
-        self._key = key
+        self._given, self._key = key, key.strip().strip("\"'").strip()
         self._url = url
         self._clock = clock
         self._deadline = deadline
@@ -126,7 +148,7 @@ class Model:
 
         Connects to nothing yet; a missing key is a Stop of the first request. `deadline`: seconds for a whole request.
         """
-        key = environ.get("ANTHROPIC_API_KEY", "").strip().strip("\"'").strip()
+        key = environ.get("ANTHROPIC_API_KEY", "")
         url = environ.get("ANTHROPIC_BASE_URL", "").strip() or OFFICIAL
         return cls(key, url, clock or SystemClock(), deadline)
 
@@ -144,11 +166,9 @@ class Model:
                 answer = await client.messages.with_raw_response.create(**_parameters(request))
                 reply = await _parsed(answer)
         except anthropic.APIError as error:
-            raise self._classified(error) from error
+            raise self._classified(error, request) from error
         except TimeoutError as error:
             raise Lost(f"{request.model} did not answer within {self._deadline:.0f} s", code="timeout") from error
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise _garbled("JSON that ends too early") from error
         return dataclasses.replace(_checked(reply), headers=dict(answer.headers))
 
     async def close(self) -> None:
@@ -160,11 +180,12 @@ class Model:
     async def _opened(self) -> Any:
         async with self._opening:
             if self._client is None:
-                self._check()
+                self.check()
                 self._client = await asyncio.to_thread(self._connected)
         return self._client
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Raise Stop for a key that is missing or cannot be one; without asking anybody."""
         if _forbidden and urlsplit(self._url).hostname not in LOOPBACK:
             raise Stop(f"a test would have asked the real model at {self._url}; script the answers", code="real_model")
         if not self._key:
@@ -174,27 +195,34 @@ class Model:
             )
         if not (self._key.isascii() and self._key.isprintable() and " " not in self._key):
             raise Stop("ANTHROPIC_API_KEY holds characters no key has: copy it again into .env", code="no_api_key")
+        if self._given != self._key:
+            logs.get().warning("ANTHROPIC_API_KEY has blanks or quotes around it, which are left out: mend it in .env")
+            self._given = self._key
 
     def _connected(self) -> Any:
         import anthropic  # noqa: PLC0415  late, and in a thread: it takes a second
 
+        timeout = anthropic.Timeout(self._deadline, connect=min(CONNECT, self._deadline / 4))
+        client = anthropic.DefaultAioHttpClient(timeout=timeout, follow_redirects=False)
         return anthropic.AsyncAnthropic(
-            api_key=self._key,
-            base_url=self._url,
-            max_retries=0,
-            timeout=self._deadline,
-            http_client=anthropic.DefaultAioHttpClient(timeout=self._deadline),
+            api_key=self._key, base_url=self._url, max_retries=0, timeout=timeout, http_client=client
         )
 
-    def _classified(self, error: Any) -> OvernightError:
+    def _classified(self, error: Any, request: ModelRequest) -> OvernightError:
         """Our error for one of the SDK's, by class and code; messages change without notice."""
         import anthropic  # noqa: PLC0415  loaded by now
 
         if isinstance(error, anthropic.APIStatusError):
-            return _refused(error, retry_after(error.response.headers, self._clock))
+            return _refused(error, request, retry_after(error.response.headers, self._clock))
         if isinstance(error, anthropic.APIConnectionError):
             return _disconnected(error, self._url)
         return _garbled(type(error).__name__)
+
+
+def headers_of(error: BaseException) -> Mapping[str, str]:
+    """Return the headers of the response behind an error of `Model.create`; none when there was no response."""
+    response = getattr(error.__cause__, "response", None)
+    return {} if response is None else response.headers
 
 
 def _parameters(request: ModelRequest) -> dict[str, Any]:
@@ -213,21 +241,32 @@ def _parameters(request: ModelRequest) -> dict[str, Any]:
     return parameters
 
 
-def _refused(error: Any, after: float | None) -> OvernightError:
+def _refused(error: Any, request: ModelRequest, after: float | None) -> OvernightError:
     status, reason = error.status_code, error.error_code or error.type or "no reason given"
-    said = f"the model's API answered {status} ({reason}), request {error.request_id}"
+    said = f"the model's API answered {status} ({reason})"
+    if error.request_id:
+        said += f", request {error.request_id}"
     code = error.error_code or f"http_{status}"
-    if error.error_code in SPENT or status == 402:
-        return Stop(f"{said}: the account may not spend more; see its billing page", code=code)
-    if status in (401, 403):
-        return Stop(f"{said}: check ANTHROPIC_API_KEY in .env and what this key may use", code=code)
-    if status == 404:
-        return Stop(f"{said}: check the names of models under `roles:` in schedule.yaml", code=code)
+    broke = error.error_code in SPENT or error.type == "billing_error"
+    if remedy := REMEDIES.get(402 if broke else status):
+        return Stop(f"{said}: {remedy}", code=code)
     if status == 504:
         return Lost(said, code=code, after=after)
+    if 300 <= status < 400:
+        return Transient(f"{said}: something on the way leads elsewhere, such as a network's login page", code=code)
     if status in (408, 409, 429) or status >= 500:
         return Transient(said, code=code, after=after)
-    return Permanent(said, code=code)
+    if status == 413 or (code == "http_400" and not request.surely_fits):
+        return TooLong(f"{said}, to {request.size} bytes for {request.model}: give it less data, or split=", code=code)
+    return Permanent(f"{said}: {_told(error)}", code=code)
+
+
+def _told(error: Any) -> str:
+    """What the API says is wrong with a request: for a person to read, nothing is decided by it."""
+    body = error.body if isinstance(error.body, Mapping) else {}
+    inside = body.get("error")
+    message = inside.get("message") if isinstance(inside, Mapping) else None
+    return str(message or "it does not say why")[:MESSAGE]
 
 
 def _disconnected(error: BaseException, url: str) -> OvernightError:
@@ -238,12 +277,28 @@ def _disconnected(error: BaseException, url: str) -> OvernightError:
     import aiohttp  # noqa: PLC0415  the SDK's backend, loaded by now
 
     host = urlsplit(url).netloc
+    for cause in _causes(error):
+        if isinstance(cause, aiohttp.ClientConnectorCertificateError):
+            return Stop(
+                f"the certificate of {host} is not valid ({cause.certificate_error}): check ANTHROPIC_BASE_URL, the "
+                "clock of this machine, and whether a proxy stands in between",
+                code="certificate",
+            )
+        if isinstance(cause, aiohttp.ClientHttpProxyError) and cause.status == 407:
+            return Stop(f"{REMEDIES[407]} (407)", code="http_407")
+        if isinstance(cause, aiohttp.ClientHttpProxyError):
+            return Transient(f"the proxy on the way to {host} answered {cause.status}", code="proxy")
+        if isinstance(cause, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
+            reason = getattr(cause, "strerror", None) or "no answer"
+            return Transient(f"cannot connect to the model at {host}: {reason}", code="connection")
+    return Lost(f"lost the connection to the model at {host} before its reply", code="connection_lost")
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
-            return Transient(f"cannot connect to the model at {host}", code="connection")
+        yield cause
         cause = cause.__cause__
-    return Lost(f"lost the connection to the model at {host} before its reply", code="connection_lost")
 
 
 def _garbled(what: str) -> Lost:
@@ -252,8 +307,11 @@ def _garbled(what: str) -> Lost:
 
 async def _parsed(answer: Any) -> Any:
     """The body as the SDK's value; `parse` is a coroutine in some of its versions."""
-    value = answer.parse()
-    return await value if inspect.isawaitable(value) else value
+    try:
+        value = answer.parse()
+        return await value if inspect.isawaitable(value) else value
+    except (ValueError, RecursionError) as error:
+        raise _garbled("no JSON, or not all of it") from error
 
 
 def _checked(reply: Any) -> ModelReply:
@@ -265,8 +323,13 @@ def _checked(reply: Any) -> ModelReply:
     usage = _usage(reply.usage)
     if usage is None or not isinstance(reply.content, list) or not isinstance(reply.stop_reason, str):
         raise _garbled("fields are missing")
-    texts = [block.text for block in reply.content if block.type == "text" and isinstance(block.text, str)]
-    return ModelReply("".join(texts), reply.stop_reason, usage, str(reply.model), str(reply._request_id or reply.id))  # noqa: SLF001  the SDK's documented name
+    text, request_id = "".join(map(_text, reply.content)), reply._request_id or reply.id  # noqa: SLF001  its documented name
+    return ModelReply(text, reply.stop_reason, usage, str(reply.model), str(request_id))
+
+
+def _text(block: Any) -> str:
+    text = block.text if getattr(block, "type", None) == "text" else None
+    return text if isinstance(text, str) else ""
 
 
 def _usage(billed: Any) -> Usage | None:

@@ -123,6 +123,9 @@ async def operator_alerts(root: Path, schedule: Schedule, ledger: Ledger, clock:
 class Absent:
     """The model of a rehearsal: there is none, so that every question goes to its fallback and costs nothing."""
 
+    def check(self) -> None:
+        """There is nothing to check: each question is refused by itself, and its fallback has its turn."""
+
     async def create(self, request: ModelRequest) -> ModelReply:
         """Refuse. Raises Permanent."""
         raise Permanent(f"a rehearsal asks no model ({request.model} was meant)", code="rehearsal")

@@ -2,7 +2,7 @@
 
 import asyncio
 import dataclasses
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -38,7 +38,17 @@ class Post(Protocol):
 class Asks(Protocol):
     """Who asks a model for an item."""
 
-    async def ask(self, scope: Scope, role: str, *, data: Mapping[str, Any], output: type[T], fallback: T) -> Answer[T]:
+    async def ask(
+        self,
+        scope: Scope,
+        role: str,
+        *,
+        data: Mapping[str, Any],
+        output: type[T],
+        fallback: T,
+        split: str | None,
+        merge: Callable[[Sequence[T]], T] | None,
+    ) -> Answer[T]:
         """Ask in a role; returns an Answer."""
         ...
 
@@ -127,13 +137,29 @@ class Run:
         """Wall clock, aware, UTC."""
         return self.clock.now()
 
-    async def agent(self, role: str, *, data: Mapping[str, Any], output: type[T], fallback: T = MISSING) -> Answer[T]:
+    async def agent(
+        self,
+        role: str,
+        *,
+        data: Mapping[str, Any],
+        output: type[T],
+        fallback: T = MISSING,
+        split: str | None = None,
+        merge: Callable[[Sequence[T]], T] | None = None,
+    ) -> Answer[T]:
         """Ask a model in a role of schedule.yaml; returns `Answer(value, source, model, cost_nano)`.
 
         `data` is untrusted: it reaches the model fenced, as material. With a `fallback` the call never fails: the
         answer's `source` says `"fallback"`.
+
+        `split` names a list or a text in `data`. When the question or its answer is too long for one request, that list
+        or text is halved, each half asked, down to single entries where it has to be, and `merge([answer, …])` makes
+        one value of the answers, in order (without it, `output` is a list and they are joined). Each part is paid for
+        once, also after a crash.
         """
-        return await self.asks.ask(self.scope, role, data=data, output=output, fallback=fallback)
+        return await self.asks.ask(
+            self.scope, role, data=data, output=output, fallback=fallback, split=split, merge=merge
+        )
 
     async def once(self, compute: Callable[["Run"], Awaitable[T]]) -> T:
         """The value of `compute(run)`, computed once per slot and stored before anybody uses it.

@@ -82,6 +82,9 @@ class Watched:
     model: Models
     largest: int = 0
 
+    def check(self) -> None:
+        self.model.check()
+
     async def create(self, request: ModelRequest) -> ModelReply:
         self.largest = max(self.largest, worst(request.model, request.input_bound, request.max_tokens))
         return await self.model.create(request)

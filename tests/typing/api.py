@@ -3,7 +3,7 @@
 An unused `type: ignore` is an error, so each of them is a promise that the line above or beside it is refused.
 """
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import assert_type
 
@@ -40,6 +40,20 @@ async def edition(run: Run) -> Edition:
     plain = Edition("plain")
     answer = await run.agent("editor", data={"day": run.slot}, output=Edition, fallback=plain)
     assert_type(answer, Answer[Edition])
+    return assert_type(answer.value, Edition)
+
+
+def longest(editions: Sequence[Edition]) -> Edition:
+    """One value of several."""
+    return max(editions, key=lambda edition: len(edition.title))
+
+
+async def long_edition(run: Run) -> Edition:
+    """A value whose question may be too long for one request."""
+    titles = await run.agent("editor", data={"days": [run.slot]}, output=list[str], split="days")
+    assert_type(titles.value, list[str])
+    await run.agent("editor", data={"days": [run.slot]}, output=str, split="days", merge=longest)  # type: ignore[arg-type]
+    answer = await run.agent("editor", data={"days": [run.slot]}, output=Edition, split="days", merge=longest)
     return assert_type(answer.value, Edition)
 
 

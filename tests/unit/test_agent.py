@@ -16,6 +16,7 @@ from sqlalchemy import select
 
 from overnight.agent import Agent, Answer
 from overnight.budget import Budgets, Caps, RoleCaps
+from overnight.clock import SystemClock
 from overnight.dependency import Dependencies
 from overnight.errors import Deferred, Fenced, Invalid, OvernightError, Permanent, Skip, Stop
 from overnight.fake_model import FakeModel, serve
@@ -27,6 +28,7 @@ from overnight.model import Model, ModelReply, ModelRequest
 from overnight.outcome import Scope
 from overnight.pricing import NANO, Usage
 from overnight.roles import Role, Roles
+from overnight.schedule import Rate
 
 NOW = datetime(2026, 11, 22, 7, tzinfo=UTC)
 HAIKU, SONNET = "claude-haiku-5-5", "claude-sonnet-5-5"
@@ -280,12 +282,54 @@ async def test_a_refused_key_stops_at_once(tmp_path: Path) -> None:
         assert bench.posts == 1
 
 
+async def test_who_waits_for_a_request_hears_at_once_that_the_key_is_wrong(tmp_path: Path) -> None:
+    async with opened(tmp_path, {**status(401), "times": 1}) as bench:
+        limited = Dependencies({"anthropic": {"requests": Rate(3, 60)}}, SystemClock())  # one, and the next in 20 s
+        agent = bench.agent(api=limited.of("anthropic"))
+        scopes = [dataclasses.replace(bench.scope, key=f"k{number}") for number in range(3)]
+        asked = [agent.ask(scope, "editor", data=STORIES, output=Edition) for scope in scopes]
+        stopped = await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), 10)
+        assert {getattr(each, "code", each) for each in stopped} == {"http_401"}
+        assert {type(each) for each in stopped} == {Stop}
+        assert bench.posts == 1
+        assert [row["error_code"] for row in bench.rows()] == ["http_401"]
+        assert (bench.costs(), bench.day()) == ({0}, (0, 0))
+
+
+async def test_a_model_that_does_not_exist_says_nothing_about_another(tmp_path: Path) -> None:
+    async with opened(tmp_path, {"match": {"model": HAIKU}, "fault": {"kind": "status", "code": 404}}) as bench:
+        agent = bench.agent()
+        with pytest.raises(Stop, match="names of models"):
+            await bench.ask(agent)
+        agent.roles = Roles(tmp_path, {"editor": Role("editor", (SONNET,), max_tokens=300)})
+        assert (await bench.ask(agent)).model == SONNET
+
+
+async def test_the_limits_that_come_with_a_refusal_are_obeyed(tmp_path: Path) -> None:
+    async with opened(tmp_path, {**status(429), "times": 1}) as bench:
+        bench.clock = Clock()
+        limited = Dependencies({"anthropic": {"requests": Rate(6_000, 60)}}, bench.clock).of("anthropic")
+        observed: list[Mapping[str, str]] = []
+        limited.limit.observe = observed.append  # type: ignore[method-assign]
+        await bench.ask(bench.agent(api=limited))
+        assert ["anthropic-ratelimit-requests-remaining" in headers for headers in observed] == [True, True]
+
+
+async def test_an_answer_kept_from_before_is_checked_for_links_too(tmp_path: Path) -> None:
+    async with opened(tmp_path) as bench:
+        first = await bench.ask()
+        planted = json.dumps({"subject": "s", "intro": "see https://evil.example/x"})
+        bench.ledger.writing(lambda connection: connection.execute(call.update().values(response=planted)))
+        again = await bench.ask()
+        assert (again.value, again.source, bench.posts) == (first.value, "model", 2)
+
+
 async def test_a_missing_key_stops_with_a_remedy_and_books_nothing(tmp_path: Path) -> None:
     async with opened(tmp_path) as bench:
         bench.key = ""
         with pytest.raises(Stop, match="set ANTHROPIC_API_KEY"):
             await bench.ask()
-        assert (bench.costs(), bench.day()) == ({0}, (0, 0))
+        assert (bench.rows(), bench.posts, bench.clock.slept) == ([], 0, [])
 
 
 async def test_a_request_the_api_refuses_fails_this_item(tmp_path: Path) -> None:
@@ -324,6 +368,9 @@ async def test_a_cancelled_request_stays_charged(tmp_path: Path) -> None:
 
 class Killed:
     """A model during whose request the process dies."""
+
+    def check(self) -> None:
+        """No key is needed."""
 
     async def create(self, request: ModelRequest) -> ModelReply:
         await asyncio.Event().wait()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from overnight.errors import Invalid, OvernightError, Permanent, Stop, Transient
+from overnight.errors import Invalid, OvernightError, Permanent, Stop, TooLong, Transient
 from overnight.model import Lost, Model, ModelRequest, forbid_real
 from overnight.pricing import Usage
 
@@ -101,7 +101,7 @@ async def test_a_schema_is_sent_as_the_api_wants_it() -> None:
         (404, None, Stop, "http_404"),
         (408, None, Transient, "http_408"),
         (409, None, Transient, "http_409"),
-        (413, None, Permanent, "http_413"),
+        (413, None, TooLong, "http_413"),
         (422, None, Permanent, "http_422"),
         (429, None, Transient, "http_429"),
         (429, "ramp_limit_exceeded", Transient, "ramp_limit_exceeded"),

@@ -50,6 +50,10 @@ BAD = {
         HEAD + "  good: { every: 1h, concurrency: true }\n",
         "3:35: error: jobs.good.concurrency: true is not a whole number",
     ),
+    "an answer too long for one piece": (
+        HEAD + "  good: { every: 1h }\nroles: { poet: { model: claude-haiku-5-5, max_tokens: 21334 } }\n",
+        "4:55: error: roles.poet.max_tokens: an answer comes in one piece, of at most 21333 tokens",
+    ),
     "too small": (
         HEAD + "  good: { every: 1h, concurrency: 0 }\n",
         "3:35: error: jobs.good.concurrency: must be at least 1, not 0",

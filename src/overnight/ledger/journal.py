@@ -97,6 +97,13 @@ def paid_answers(connection: Connection, scope: Scope, hashes: Collection[str]) 
     return connection.execute(query).mappings().all()
 
 
+def cut_off(connection: Connection, scope: Scope, hashes: Collection[str], error_code: str) -> bool:
+    """Tell whether an answer to any of these questions was paid for and thrown away with this code."""
+    c = call.c
+    of_item = (c.job == scope.job, c.slot == scope.slot, c.key == scope.key, c.hash.in_(hashes))
+    return connection.execute(select(c.id).where(*of_item, c.error_code == error_code).limit(1)).first() is not None
+
+
 def _charge(connection: Connection, scope: Scope, nano: int) -> None:
     of_item = (item.c.job == scope.job, item.c.slot == scope.slot, item.c.key == scope.key)
     connection.execute(update(item).where(*of_item).values(cost_nano=item.c.cost_nano + nano))

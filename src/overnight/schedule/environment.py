@@ -48,6 +48,7 @@ def environment(beside: Path, environ: Mapping[str, str] | None) -> dict[str, st
 def secret_values(environ: Mapping[str, str]) -> frozenset[str]:
     """Return what the redactor must replace: values of variables named like secrets, and passwords in URLs."""
     found = {value for name, value in environ.items() if _SECRET_NAME.search(name)}
+    found |= {value.strip().strip("\"'").strip() for value in found}  # as they are used
     found |= {password for value in environ.values() for password in _passwords(value)}
     return frozenset(value for value in found if len(value) >= _SHORTEST)
 

@@ -26,6 +26,8 @@ from overnight.schedule.values import (
     Zone,
 )
 
+LONGEST_ANSWER = 21_333  # tokens
+
 
 def _scheme_of(value: str, known: tuple[str, ...], forms: str) -> str:
     """Refuse a URL whose scheme is not known; the value itself may hold a password and is not shown."""
@@ -37,6 +39,15 @@ def _scheme_of(value: str, known: tuple[str, ...], forms: str) -> str:
             f"must begin with {one_of([f'{one}:' for one in known])}, as in {forms}" + (hint and f"; {hint}")
         )
     return value
+
+
+def _in_one_piece(tokens: int) -> int:
+    """Refuse answers that the SDK expects to take over ten minutes, at 128,000 tokens an hour: it would stream them."""
+    if tokens > LONGEST_ANSWER:
+        raise ValueError(
+            f"an answer comes in one piece, of at most {LONGEST_ANSWER} tokens; for longer ones ask in parts, by split="
+        )
+    return tokens
 
 
 def _transport(value: str) -> str:
@@ -129,7 +140,7 @@ class RoleSettings(Strict):
     """What an agent may be: models from cheap to dear, lengths, budget, tools with argument limits."""
 
     model: Models
-    max_tokens: Count = 1024
+    max_tokens: Annotated[Count, AfterValidator(_in_one_piece)] = 1024
     max_turns: Count = 1
     budget: RoleBudget = RoleBudget()
     tools: dict[str, Annotated[dict[str, Any], BeforeValidator(lambda value: {} if value is None else value)]] = Field(
