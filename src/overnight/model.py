@@ -274,4 +274,19 @@ def _usage(billed: Any) -> Usage | None:
     counts = [getattr(billed, name, None) for name in names]
     counts[2:] = [count or 0 for count in counts[2:]]
     whole = [count for count in counts if isinstance(count, int) and count >= 0]
-    return Usage(*whole) if len(whole) == len(names) else None
+    if len(whole) < len(names):
+        return None
+    short = _count(billed.cache_creation, "ephemeral_5m_input_tokens")
+    return Usage(
+        *whole,
+        cache_write_1h_tokens=max(0, whole[-1] - short),  # what is not said to be kept for 5 minutes is the dearest
+        web_searches=_count(billed.server_tool_use, "web_search_requests"),
+        service_tier=str(billed.service_tier or "standard"),
+        speed=str(billed.speed or "standard"),
+        inference_geo=str(billed.inference_geo or ""),
+    )
+
+
+def _count(part: Any, name: str) -> int:
+    value = getattr(part, name, None)
+    return value if isinstance(value, int) and value > 0 else 0
