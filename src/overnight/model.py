@@ -276,10 +276,14 @@ def _usage(billed: Any) -> Usage | None:
     whole = [count for count in counts if isinstance(count, int) and count >= 0]
     if len(whole) < len(names):
         return None
+    fresh, output, read, written = whole
     short = _count(billed.cache_creation, "ephemeral_5m_input_tokens")
     return Usage(
-        *whole,
-        cache_write_1h_tokens=max(0, whole[-1] - short),  # what is not said to be kept for 5 minutes is the dearest
+        fresh,
+        output,
+        read,
+        written,
+        cache_write_1h_tokens=max(0, written - short),  # what is not said to be kept for 5 minutes is the dearest
         web_searches=_count(billed.server_tool_use, "web_search_requests"),
         service_tier=str(billed.service_tier or "standard"),
         speed=str(billed.speed or "standard"),

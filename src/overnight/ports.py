@@ -19,6 +19,7 @@ from overnight.errors import ConfigError, Permanent
 from overnight.ledger import Ledger
 from overnight.mail import Mailer, MailSettings, Turn
 from overnight.model import Model, ModelReply, ModelRequest
+from overnight.pricing import OwnPrice, Prices, Rates
 from overnight.redact import Redactor
 from overnight.roles import Role, Roles
 from overnight.schedule import JobSettings, Rate, Schedule
@@ -96,6 +97,7 @@ def open_ports(
         budgets=Budgets(ledger, clock, schedule.timezone, _caps(schedule)),
         api=dependencies.of("anthropic"),
         clock=clock,
+        prices=prices_of(schedule),
     )
     return Ports(post, agent, _alerter(schedule, ledger, clock, post), dependencies)
 
@@ -200,6 +202,15 @@ def _roles(schedule: Schedule) -> dict[str, Role]:
         )
         for name, role in schedule.roles.items()
     }
+
+
+def prices_of(schedule: Schedule) -> Prices:
+    """What models cost: the price list, and `prices:` of schedule.yaml."""
+    own = {}
+    for model, said in schedule.prices.items():
+        hour = said.cache_write if said.cache_write_1h is None else said.cache_write_1h
+        own[model] = OwnPrice(Rates(said.input, said.output, said.cache_read, said.cache_write, hour), said.since)
+    return Prices(own)
 
 
 def _caps(schedule: Schedule) -> Caps:

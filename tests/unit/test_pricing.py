@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from overnight.errors import Stop
+from overnight.ports import prices_of
 from overnight.pricing import NANO, OwnPrice, Prices, Rates, Usage
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
@@ -201,3 +202,16 @@ def test_a_price_of_the_operator_counts_from_its_date_on() -> None:
 def test_the_worst_case_holds_for_a_price_of_the_operator(usage: Usage) -> None:
     prices = Prices({HAIKU: OwnPrice(OWN)})
     assert prices.price(HAIKU, usage, at=NOW) <= prices.worst(HAIKU, usage.input_total, usage.output_tokens, at=NOW)
+
+
+def test_prices_of_the_schedule_are_per_million_tokens() -> None:
+    schedule = loads(
+        "version: 1\njobs: { greet: { every: 1d } }\nprices:\n"
+        "  claude-mythos-5: { input: $10, output: $50, cache_write: $12.50, cache_read: $1, from: 2026-11-22 }\n"
+        "  other: { input: $0, output: $0, cache_write: $0, cache_write_1h: $0.000001, cache_read: $0 }\n",
+        {},
+    )
+    prices = prices_of(schedule)
+    assert prices.price("claude-mythos-5", Usage(1, 1, 1, 2, 1), at=NOW) == 10_000 + 50_000 + 1_000 + 12_500 + 12_500
+    assert not prices.known("claude-mythos-5", at=NOW - timedelta(days=1))
+    assert prices.price("other", Usage(10, 10, 10, 1_000, 1_000), at=NOW) == 1
