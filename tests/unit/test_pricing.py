@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from overnight.errors import Stop
 from overnight.ports import prices_of
 from overnight.pricing import NANO, OwnPrice, Prices, Rates, Usage
+from overnight.schedule import loads
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 LIST = Prices()
