@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
+from overnight import logs
 from overnight.agent import Agent
 from overnight.alerts import Alerter
 from overnight.budget import Budgets, Caps, JobCaps, RoleCaps
+from overnight.catalogue import ending, prices_of
 from overnight.clock import Clock, token
 from overnight.dependency import Dependencies
 from overnight.effects import Effects
@@ -19,7 +21,6 @@ from overnight.errors import ConfigError, Permanent
 from overnight.ledger import Ledger
 from overnight.mail import Mailer, MailSettings, Turn
 from overnight.model import Model, ModelReply, ModelRequest
-from overnight.pricing import OwnPrice, Prices, Rates
 from overnight.redact import Redactor
 from overnight.roles import Role, Roles
 from overnight.schedule import JobSettings, Rate, Schedule
@@ -99,6 +100,8 @@ def open_ports(
         clock=clock,
         prices=prices_of(schedule),
     )
+    if not rehearsal:
+        tell_ending(schedule, clock)
     return Ports(post, agent, _alerter(schedule, ledger, clock, post), dependencies)
 
 
@@ -191,6 +194,12 @@ def _rates(schedule: Schedule) -> dict[str, dict[str, Rate]]:
     }
 
 
+def tell_ending(schedule: Schedule, clock: Clock) -> None:
+    """Log which models are deprecated, while there is time to choose others."""
+    for warning in ending(schedule, clock.now().date()):
+        logs.get().warning(warning)
+
+
 def _roles(schedule: Schedule) -> dict[str, Role]:
     return {
         name: Role(
@@ -202,15 +211,6 @@ def _roles(schedule: Schedule) -> dict[str, Role]:
         )
         for name, role in schedule.roles.items()
     }
-
-
-def prices_of(schedule: Schedule) -> Prices:
-    """What models cost: the price list, and `prices:` of schedule.yaml."""
-    own = {}
-    for model, said in schedule.prices.items():
-        hour = said.cache_write if said.cache_write_1h is None else said.cache_write_1h
-        own[model] = OwnPrice(Rates(said.input, said.output, said.cache_read, said.cache_write, hour), said.since)
-    return Prices(own)
 
 
 def _caps(schedule: Schedule) -> Caps:

@@ -10,8 +10,8 @@ from genai_prices.data_snapshot import get_snapshot
 from hypothesis import given
 from hypothesis import strategies as st
 
+from overnight.catalogue import prices_of
 from overnight.errors import Stop
-from overnight.ports import prices_of
 from overnight.pricing import NANO, OwnPrice, Prices, Rates, Usage
 from overnight.schedule import loads
 

@@ -2,7 +2,7 @@
 
 from overnight.schedule.editor import json_schema
 from overnight.schedule.job import Defaults, JobBudget, JobSettings, Retry
-from overnight.schedule.loading import load, loads
+from overnight.schedule.loading import Finding, load, loads, refuse
 from overnight.schedule.model import (
     Alerts,
     Budget,
@@ -30,6 +30,7 @@ __all__ = [
     "DailyCost",
     "Defaults",
     "Duration95",
+    "Finding",
     "JobBudget",
     "JobSettings",
     "Limit",
@@ -49,4 +50,5 @@ __all__ = [
     "json_schema",
     "load",
     "loads",
+    "refuse",
 ]
