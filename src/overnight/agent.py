@@ -11,7 +11,6 @@ import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from typing import Any, Generic, Literal, TypeVar
 
 from pydantic_core import to_jsonable_python
@@ -26,7 +25,7 @@ from overnight.ledger.journal import Ended, Sent, begin, book, cut_off, discard,
 from overnight.model import Lost, ModelReply, ModelRequest, Models, headers_of
 from overnight.outcome import Scope, Spent
 from overnight.outputs import refuse_links
-from overnight.pricing import known, price, worst
+from overnight.pricing import Prices
 from overnight.prompts import fence, suspicious
 from overnight.retry import Retry
 from overnight.retry import call as retrying
@@ -121,6 +120,7 @@ class Agent:
     budgets: Budgets
     api: Dependency
     clock: Clock
+    prices: Prices = field(default_factory=Prices)
     retry: Retry = field(default_factory=Retry)
     on_fallback: Callable[[Scope, str, OvernightError], None] | None = None
     fallbacks: Counter[str] = field(default_factory=Counter)
@@ -286,13 +286,14 @@ class Agent:
                 self.api.refusals.tell(error, request.model if error.code in OF_ONE_MODEL else ALL)
             await self._book(question, sent, reservation, _failure(error, sent.worst, self.clock.monotonic() - started))
             raise
-        ended = _success(reply, request.model, self.clock.now(), self.clock.monotonic() - started)
+        cost = self._cost(reply, request.model)
+        ended = _success(reply, cost, self.clock.monotonic() - started)
         await self._book(question, sent, reservation, ended)
         return sent.id, reply
 
     async def _reserve(self, question: _Question, request: ModelRequest, digest: str) -> tuple[Sent, Reservation]:
         now, role = self.clock.now(), question.role
-        most = worst(request.model, request.input_bound, request.max_tokens, at=now)
+        most = self.prices.worst(request.model, request.input_bound, request.max_tokens, at=now)
         sent = Sent(f"c_{token(12)}", question.scope, digest, role.name, request.model, most, now)
         reservation = await self.budgets.reserve(
             question.scope,
@@ -312,6 +313,12 @@ class Agent:
         await self.budgets.settle(reservation, ended.cost_nano, also=lambda connection: book(connection, sent, ended))
         self._tally(sent, ended)
         _log(sent, ended)
+
+    def _cost(self, reply: ModelReply, asked: str) -> int:
+        """What a reply costs, by the model that says it has answered; one without a price is what was asked."""
+        now = self.clock.now()
+        model = reply.model if self.prices.known(reply.model, at=now) else asked
+        return self.prices.price(model, reply.usage, at=now)
 
     def spent(self, scope: Scope) -> Spent | None:
         """What an item has asked of models since this was last called; None when nothing."""
@@ -338,11 +345,8 @@ class Agent:
         logs.get().warning(text, task_id=scope.task_id, run_id=scope.run_id)
 
 
-def _success(reply: ModelReply, asked: str, now: datetime, seconds: float) -> Ended:
-    model = reply.model if known(reply.model) else asked
-    return Ended(
-        "ok", price(model, reply.usage, at=now), round(seconds * 1000), reply.usage, reply.request_id, reply.text
-    )
+def _success(reply: ModelReply, cost: int, seconds: float) -> Ended:
+    return Ended("ok", cost, round(seconds * 1000), reply.usage, reply.request_id, reply.text)
 
 
 def _failure(error: BaseException, most: int, seconds: float) -> Ended:

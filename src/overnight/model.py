@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Protocol, Self
 from urllib.parse import urlsplit
 
@@ -102,6 +103,15 @@ class ModelReply:
         return self.text
 
 
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """What the API says of a model; None: it does not say. `max_tokens` is the most an answer may have."""
+
+    lifecycle: str
+    retires_at: datetime | None = None
+    max_tokens: int | None = None
+
+
 class Models(Protocol):
     """Who answers requests: the real API, or a script in tests."""
 
@@ -170,6 +180,29 @@ class Model:
         except TimeoutError as error:
             raise Lost(f"{request.model} did not answer within {self._deadline:.0f} s", code="timeout") from error
         return dataclasses.replace(_checked(reply), headers=dict(answer.headers))
+
+    async def listed(self, model: str) -> Listed | None:
+        """Ask what is known of a model, which costs nothing; None when the API knows no such model.
+
+        Raises as `create` does.
+        """
+        client = await self._opened()
+        import anthropic  # noqa: PLC0415  loaded by now
+
+        try:
+            async with asyncio.timeout(self._deadline):
+                info = await client.models.retrieve(model)
+        except anthropic.NotFoundError:
+            return None
+        except anthropic.APIError as error:
+            raise self._classified(error) from error
+        except TimeoutError as error:
+            raise Transient(f"nothing was heard of {model} within {self._deadline:.0f} s", code="timeout") from error
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise _garbled("JSON that ends too early") from error
+        if not isinstance(info, anthropic.types.ModelInfo) or not isinstance(info.lifecycle, str):
+            raise _garbled(type(info).__name__)
+        return Listed(info.lifecycle, info.retires_at, info.max_tokens)
 
     async def close(self) -> None:
         """Let go of the connections."""
@@ -337,4 +370,23 @@ def _usage(billed: Any) -> Usage | None:
     counts = [getattr(billed, name, None) for name in names]
     counts[2:] = [count or 0 for count in counts[2:]]
     whole = [count for count in counts if isinstance(count, int) and count >= 0]
-    return Usage(*whole) if len(whole) == len(names) else None
+    if len(whole) < len(names):
+        return None
+    fresh, output, read, written = whole
+    short = _count(billed.cache_creation, "ephemeral_5m_input_tokens")
+    return Usage(
+        fresh,
+        output,
+        read,
+        written,
+        cache_write_1h_tokens=max(0, written - short),  # what is not said to be kept for 5 minutes is the dearest
+        web_searches=_count(billed.server_tool_use, "web_search_requests"),
+        service_tier=str(billed.service_tier or "standard"),
+        speed=str(billed.speed or "standard"),
+        inference_geo=str(billed.inference_geo or ""),
+    )
+
+
+def _count(part: Any, name: str) -> int:
+    value = getattr(part, name, None)
+    return value if isinstance(value, int) and value > 0 else 0

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
+from overnight import logs
 from overnight.agent import Agent
 from overnight.alerts import Alerter
 from overnight.budget import Budgets, Caps, JobCaps, RoleCaps
+from overnight.catalogue import ending, prices_of
 from overnight.clock import Clock, token
 from overnight.dependency import Dependencies
 from overnight.effects import Effects
@@ -96,7 +98,10 @@ def open_ports(
         budgets=Budgets(ledger, clock, schedule.timezone, _caps(schedule)),
         api=dependencies.of("anthropic"),
         clock=clock,
+        prices=prices_of(schedule),
     )
+    if not rehearsal:
+        tell_ending(schedule, clock)
     return Ports(post, agent, _alerter(schedule, ledger, clock, post), dependencies)
 
 
@@ -190,6 +195,12 @@ def _rates(schedule: Schedule) -> dict[str, dict[str, Rate]]:
         name: {kind: rate for kind, rate in vars(limit).items() if rate is not None}
         for name, limit in schedule.limits.items()
     }
+
+
+def tell_ending(schedule: Schedule, clock: Clock) -> None:
+    """Log which models are deprecated, while there is time to choose others."""
+    for warning in ending(schedule, clock.now().date()):
+        logs.get().warning(warning)
 
 
 def _roles(schedule: Schedule) -> dict[str, Role]:

@@ -80,7 +80,7 @@ class Mix:
             for kind in kinds
         ]
         if certain:
-            return cls(faults, certain, cap="$0.03" if seed % 6 else "$0.125" if _repaired(kinds) else "$0.07")
+            return cls(faults, certain, cap="$0.03" if seed % 6 else "$0.17" if _repaired(kinds) else "$0.10")
         return cls(
             faults,
             certain,

@@ -33,7 +33,7 @@ from overnight.ledger.runs import Opening, open_run
 from overnight.model import Model, ModelReply, ModelRequest, Models
 from overnight.outcome import Scope
 from overnight.ports import Ports, open_ports
-from overnight.pricing import worst
+from overnight.pricing import Prices
 from overnight.redact import Redactor
 from overnight.retry import Retry
 from overnight.schedule import load
@@ -86,7 +86,8 @@ class Watched:
         self.model.check()
 
     async def create(self, request: ModelRequest) -> ModelReply:
-        self.largest = max(self.largest, worst(request.model, request.input_bound, request.max_tokens))
+        most = Prices().worst(request.model, request.input_bound, request.max_tokens, at=DAY)
+        self.largest = max(self.largest, most)
         return await self.model.create(request)
 
     async def close(self) -> None:

@@ -80,6 +80,38 @@ async def test_a_reply_carries_text_usage_and_request_id() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("billed", "usage"),
+    [
+        ({"cache_creation_input_tokens": 9}, Usage(12, 5, 2, 9, cache_write_1h_tokens=9)),  # the dearest
+        (
+            {
+                "cache_creation_input_tokens": 9,
+                "cache_creation": {"ephemeral_5m_input_tokens": 6, "ephemeral_1h_input_tokens": 3},
+            },
+            Usage(12, 5, 2, 9, cache_write_1h_tokens=3),
+        ),
+        (
+            {"cache_creation_input_tokens": 1, "cache_creation": {"ephemeral_5m_input_tokens": 6}},
+            Usage(12, 5, 2, 1),
+        ),
+        ({"cache_creation": "much"}, Usage(12, 5, 2)),
+        ({"service_tier": "batch"}, Usage(12, 5, 2, service_tier="batch")),
+        (
+            {"service_tier": None, "speed": "fast", "inference_geo": "us"},
+            Usage(12, 5, 2, speed="fast", inference_geo="us"),
+        ),
+        (
+            {"server_tool_use": {"web_search_requests": 2, "web_fetch_requests": 0}},
+            Usage(12, 5, 2, web_searches=2),
+        ),
+    ],
+)
+async def test_what_decides_about_the_price_is_taken_from_the_reply(billed: dict[str, Any], usage: Usage) -> None:
+    async with served(replying(MESSAGE | {"usage": MESSAGE["usage"] | billed})) as (model, _):
+        assert (await model.create(REQUEST)).usage == usage
+
+
 async def test_a_schema_is_sent_as_the_api_wants_it() -> None:
     async with served(replying()) as (model, posts):
         await model.create(ModelRequest("claude-haiku-5-5", "", REQUEST.messages, 50, SCHEMA))

@@ -400,3 +400,69 @@ def test_the_file_is_named_as_seen_from_here(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(ScheduleErrors) as refusal:
         load(path, {})
     assert str(refusal.value).startswith("schedule.yaml:1:1: error:")
+
+
+AMOUNTS = {  # what is no amount of money, and what is said of it
+    "-$5": "'-$5': an amount cannot be negative",
+    "$-5": "'$-5': an amount cannot be negative",
+    "-5": "-5 is not an amount in dollars",
+    "5": "5 is not an amount in dollars",
+    "5 USD": "'5 USD' is not an amount in dollars; write $10 or $0.50",
+    "$5 USD": "'$5 USD' is not an amount in dollars",
+    '"$1,000"': "'$1,000' is not an amount in dollars",
+    "$1e999": "'$1e999' is not an amount in dollars",
+    "1e999": "is not an amount in dollars",
+    "$99999999": "'$99999999' is not an amount in dollars",
+    "$0.1234567891": "'$0.1234567891' is not an amount in dollars",
+    "$٣": "'$٣' is not an amount in dollars",
+    ".nan": "'.nan' is not an amount in dollars",
+    "$NaN": "'$NaN' is not an amount in dollars",
+    ".inf": "'.inf' is not an amount in dollars",
+    "$inf": "'$inf' is not an amount in dollars",
+    "true": "true is not an amount in dollars",
+    '""': "'' is not an amount in dollars",
+    "": "nothing is not an amount in dollars",
+    "[$5]": "a list is not an amount in dollars",
+}
+PLACES = {  # where an amount stands: the text before it, with what must follow, and its path
+    "budget.per_day": ("budget: { per_day: ", " }\n"),
+    "defaults.budget.per_run": ("defaults: { budget: { per_run: ", " } }\n"),
+    "defaults.budget.per_day": ("defaults: { budget: { per_day: ", " } }\n"),
+    "roles.r.budget.per_task": ("roles: { r: { model: m, budget: { per_task: ", " } } }\n"),
+    "roles.r.budget.per_day": ("roles: { r: { model: m, budget: { per_day: ", " } } }\n"),
+    "prices.m.input": ("prices: { m: { output: $1, cache_write: $1, cache_read: $1, input: ", " } }\n"),
+    "prices.m.cache_write_1h": (
+        "prices: { m: { input: $1, output: $1, cache_write: $1, cache_read: $1, cache_write_1h: ",
+        " } }\n",
+    ),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("amount", AMOUNTS)
+def test_what_is_no_amount_of_money_is_named_at_its_place(place: str, amount: str) -> None:
+    before, after = PLACES[place]
+    [found] = problems(GOOD + before + amount + after)
+    column = f"{len(before) + 1}: " if amount else ""
+    assert found.startswith(f"schedule.yaml:4:{column}")
+    assert f" error: {place}: " in found
+    assert AMOUNTS[amount] in found
+
+
+COMPLETE = "input: $1, output: $5, cache_write: $1, cache_read: $1"
+
+
+@pytest.mark.parametrize(
+    ("price", "said"),
+    [
+        ("{ input: $1, output: $5, cache_write: $1 }", "4:11: error: prices.m.cache_read: the key 'cache_read' is"),
+        ("{ inptu: $1, output: $5, cache_write: $1, cache_read: $1, input: $1 }", "did you mean 'input'?"),
+        (f"{{ {COMPLETE}, from: soon }}", "'soon' is not a date"),
+        (f"{{ {COMPLETE}, from: 2026-02-30 }}", "'2026-02-30' is no day of the calendar"),
+        (f"{{ {COMPLETE}, from: }}", "nothing is not a date; write 2026-12-01"),
+        ("$5", "prices.m: must be a mapping, not '$5'"),
+    ],
+)
+def test_a_price_that_is_not_whole_is_named(price: str, said: str) -> None:
+    [found] = problems(GOOD + f"prices: {{ m: {price} }}\n")
+    assert said in found

@@ -19,8 +19,14 @@ WORST_FIRST = (1, 130, 4, 3, 0)
 @pass_cli
 def serve(cli: Cli, host: str, port: int) -> None:
     """Run what is due, each run in a process of its own, until SIGTERM; `/api/health` tells how it is."""
+    from overnight.catalogue import unpriced  # noqa: PLC0415
+    from overnight.ports import tell_ending  # noqa: PLC0415
+    from overnight.schedule import refuse  # noqa: PLC0415
+
     require_loopback(host)  # before anything is said
+    refuse(cli.path, unpriced(cli.schedule, cli.clock.now()), cli.schedule.secrets)
     work = cli.workplace
+    tell_ending(cli.schedule, cli.clock)
     cli.say(f"serving {len(cli.schedule.jobs)} jobs of {cli.path}; stop with Ctrl-C")  # the log tells the address
     asyncio.run(serve_forever(work, host, port))
 

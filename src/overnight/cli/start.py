@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from overnight.storage import Store
 
 from overnight.cli.context import Cli, pass_cli
-from overnight.errors import OvernightError
+from overnight.errors import ConfigError, OvernightError
 
 PATHS = click.Path(path_type=Path)
 
@@ -171,5 +171,20 @@ async def _echo(store: "Store") -> bytes | None:
 def _model(cli: Cli) -> str:
     if not cli.schedule.environ.get("ANTHROPIC_API_KEY"):
         return "no ANTHROPIC_API_KEY: questions go to their fallback, or fail; put the key into .env"
-    place = cli.schedule.environ.get("ANTHROPIC_BASE_URL") or "the Anthropic API"
-    return f"a key for {place} is set (not tried: it would cost)"
+    return asyncio.run(_listed(cli))
+
+
+async def _listed(cli: Cli) -> str:
+    """Ask the API what it knows of the models of the roles, which costs nothing."""
+    from overnight.catalogue import models_of, refused, retiring  # noqa: PLC0415
+    from overnight.model import Model  # noqa: PLC0415
+
+    model = Model.open(cli.schedule.environ, clock=cli.clock, deadline=10)
+    try:
+        listed = {name: await model.listed(name) for name in models_of(cli.schedule)}
+    finally:
+        await model.close()
+    if wrong := list(refused(cli.schedule, listed)):
+        raise ConfigError("; ".join(wrong))
+    soon = retiring(cli.schedule, listed, cli.clock.now().date())
+    return "; ".join([f"the API takes the key and knows all {len(listed)} models of the roles", *soon])

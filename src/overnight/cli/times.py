@@ -20,14 +20,19 @@ if TYPE_CHECKING:
 @pass_cli
 def validate(cli: Cli, *, with_jobs: bool) -> None:
     """Check schedule.yaml, and that each job's code can be imported; say everything that is wrong at once."""
-    schedule = cli.schedule
+    from overnight.catalogue import ending, unpriced  # noqa: PLC0415
+    from overnight.schedule import refuse  # noqa: PLC0415
+
+    schedule, now = cli.schedule, cli.clock.now()
+    refuse(cli.path, unpriced(schedule, now), schedule.secrets)
     if with_jobs:
         _check_code(cli)
-    for warning in schedule.warnings:
+    warnings = [*schedule.warnings, *ending(schedule, now.date())]
+    for warning in warnings:
         cli.say(f"warning: {warning}")
     jobs = {name: settings.trigger().describe() for name, settings in schedule.jobs.items()}
     lines = [f"{cli.path.name} is valid: {len(jobs)} jobs"] + [f"  {name}: {when}" for name, when in jobs.items()]
-    cli.emit({"valid": True, "jobs": jobs, "warnings": list(schedule.warnings)}, "\n".join(lines))
+    cli.emit({"valid": True, "jobs": jobs, "warnings": warnings}, "\n".join(lines))
 
 
 def _check_code(cli: Cli) -> None:

@@ -67,6 +67,7 @@ class FakeModel:
                 web.post("/v1/messages", self._messages),
                 web.post("/v1/messages/count_tokens", self._count_tokens),
                 web.get("/v1/models", self._models),
+                web.get("/v1/models/{model}", self._model),
                 web.get("/_fake/health", self._health),
                 web.get("/_fake/bill", self._show_bill),
                 web.get("/_fake/requests", self._show_requests),
@@ -127,6 +128,12 @@ class FakeModel:
         models = [_model_info(model) for model in MODELS]
         listing = {"data": models, "has_more": False, "first_id": MODELS[0], "last_id": MODELS[-1]}
         return web.json_response(listing, headers={"request-id": request[_ID]})
+
+    async def _model(self, request: web.Request) -> web.Response:
+        model = request.match_info["model"]
+        if model not in MODELS:
+            raise ApiError(404, f"model: {model}")
+        return web.json_response(_model_info(model), headers={"request-id": request[_ID]})
 
     async def _health(self, _: web.Request) -> web.Response:
         return web.json_response({"status": "ok"})

@@ -2,7 +2,7 @@
 
 from overnight.schedule.editor import json_schema
 from overnight.schedule.job import Defaults, JobBudget, JobSettings, Retry
-from overnight.schedule.loading import load, loads
+from overnight.schedule.loading import Finding, load, loads, refuse
 from overnight.schedule.model import (
     Alerts,
     Budget,
@@ -12,6 +12,7 @@ from overnight.schedule.model import (
     Limit,
     Mail,
     Missed,
+    ModelPrice,
     Reports,
     RoleBudget,
     RoleSettings,
@@ -29,11 +30,13 @@ __all__ = [
     "DailyCost",
     "Defaults",
     "Duration95",
+    "Finding",
     "JobBudget",
     "JobSettings",
     "Limit",
     "Mail",
     "Missed",
+    "ModelPrice",
     "Problem",
     "Rate",
     "Reports",
@@ -47,4 +50,5 @@ __all__ = [
     "json_schema",
     "load",
     "loads",
+    "refuse",
 ]

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr
 
-from overnight.schedule.values import Count, Duration, Flag, Length, Money, Zone
+from overnight.schedule.values import Cap, Count, Duration, Flag, Length, Zone
 from overnight.triggers import At, Cron, Every, Trigger
 
 UTC_ZONE = ZoneInfo("UTC")
@@ -47,8 +47,8 @@ class Retry(Strict):
 class JobBudget(Strict):
     """What one slot of a job may cost, and all its slots on a wall-clock day."""
 
-    per_run: Money | None = None
-    per_day: Money | None = None
+    per_run: Cap = None
+    per_day: Cap = None
 
 
 class Defaults(Strict):

@@ -1,6 +1,6 @@
 """From the file to a Schedule, or to the list of everything that is wrong with it."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -9,7 +9,9 @@ from overnight.schedule.check import cross_check
 from overnight.schedule.environment import environment, interpolate, refuse_literal_secrets, secret_values
 from overnight.schedule.explain import explain
 from overnight.schedule.model import Schedule
-from overnight.schedule.source import Source, parse, read
+from overnight.schedule.source import Path_, Source, parse, read
+
+Finding = tuple[Path_, str, str]
 
 
 def load(path: Path, environ: Mapping[str, str] | None = None) -> Schedule:
@@ -37,6 +39,16 @@ def loads(text: str, environ: Mapping[str, str], name: str = "schedule.yaml") ->
         explain(source, error, Schedule)
     source.stop_if_wrong()
     return schedule.completed(environ, secrets)
+
+
+def refuse(path: Path, findings: Iterable[Finding], secrets: Collection[str]) -> None:
+    """Raise ScheduleErrors for what others have found wrong with a valid schedule: where, what, what to do about it."""
+    name = _shown(path)
+    source = Source(name, read(path, name), secrets=set(secrets))
+    parse(source)
+    for where, message, hint in findings:
+        source.report(source.value_at(where), where, message, hint)
+    source.stop_if_wrong()
 
 
 def _shown(path: Path) -> str:

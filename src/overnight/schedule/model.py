@@ -14,6 +14,7 @@ from overnight.schedule.problem import did_you_mean, one_of
 from overnight.schedule.values import (
     NANO,
     WORDS_FORM,
+    Cap,
     Count,
     Duration,
     Factor,
@@ -22,6 +23,7 @@ from overnight.schedule.values import (
     Money,
     Percent,
     RateValue,
+    Since,
     Words,
     Zone,
 )
@@ -120,6 +122,20 @@ class Budget(Strict):
     warn_at: Percent = Decimal("0.8")
 
 
+class ModelPrice(Strict):
+    """What a model costs, per million tokens, in place of the price list's; `from`: since that day (UTC).
+
+    Without `cache_write_1h`, what is cached for an hour costs `cache_write`.
+    """
+
+    input: Money
+    output: Money
+    cache_write: Money
+    cache_write_1h: Cap = None
+    cache_read: Money
+    since: Since = Field(default=None, alias="from")
+
+
 class Limit(Strict):
     """What one dependency allows; a rate that is not given is not limited."""
 
@@ -132,8 +148,8 @@ class Limit(Strict):
 class RoleBudget(Strict):
     """What one item may cost in a role, and the role on a wall-clock day in all jobs together."""
 
-    per_task: Money | None = None
-    per_day: Money | None = None
+    per_task: Cap = None
+    per_day: Cap = None
 
 
 class RoleSettings(Strict):
@@ -209,6 +225,7 @@ class Schedule(Strict):
     mail: Mail = Mail()
     reports: Reports = Reports()
     budget: Budget = Budget()
+    prices: dict[str, ModelPrice] = Field(default_factory=dict)
     limits: dict[str, Limit] = Field(default_factory=dict)
     roles: dict[str, RoleSettings] = Field(default_factory=dict)
     channels: dict[str, Channel] = Field(default_factory=dict)

@@ -7,7 +7,7 @@ accepts a value with `${VAR}`, which nobody can check before the variables are k
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import date, timedelta
 from decimal import Decimal
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo, available_timezones
@@ -26,6 +26,7 @@ _LONGEST = timedelta(days=3_650)
 
 _DURATION = r"(?=\d)(\d{1,4}d)?(\d{1,5}h)?(\d{1,6}m)?(\d{1,8}s)?"
 _MONEY = r"\$(\d{1,7})(?:\.(\d{1,9}))?"
+_DAY = r"(\d{4})-(\d{2})-(\d{2})"
 _PERCENT = r"(\d{1,3}(?:\.\d{1,4})?)%"
 _RATE = r"(\d{1,9}(?:\.\d{1,3})?)([kM]?)/(s|min|h|d)"
 _FACTOR = r"(\d{1,4}(?:\.\d{1,3})?)x"
@@ -74,6 +75,15 @@ def money(value: object) -> int:
         raise ValueError(f"{value!r}: an amount cannot be negative")
     match = _text(_MONEY, value, "an amount in dollars; write $10 or $0.50")
     return int(match[1]) * NANO + int((match[2] or "").ljust(9, "0"))
+
+
+def day(value: object) -> date:
+    """Read `2026-12-01`."""
+    match = _text(_DAY, value, "a date; write 2026-12-01")
+    try:
+        return date(*map(int, match.groups()))
+    except ValueError:
+        raise ValueError(f"{value!r} is no day of the calendar") from None
 
 
 def percent(value: object) -> Decimal:
@@ -146,7 +156,7 @@ def _or_variable(schema: dict[str, Any]) -> WithJsonSchema:
 
 def _written(write: Callable[[Any], str]) -> PlainSerializer:
     """Write the value in JSON as it stands in the file, so that editors show defaults that can be copied."""
-    return PlainSerializer(write, return_type=str, when_used="json")
+    return PlainSerializer(write, return_type=str, when_used="json-unless-none")
 
 
 def _plain(number: Decimal) -> str:
@@ -164,6 +174,7 @@ _DURATION_FORM = (
     _written(lambda one: compact(int(one.total_seconds()))),
 )
 _MONEY_FORM = (_schema(_MONEY, "$10", "$0.50"), _written(lambda one: f"${_plain(Decimal(one) / NANO)}"))
+_DAY_FORM = (_schema(_DAY, "2026-12-01"), _written(lambda one: one.isoformat()))
 _PERCENT_FORM = (_schema(_PERCENT, "80%", "99.5%"), _written(lambda one: f"{_plain(one * 100)}%"))
 _FACTOR_FORM = (_schema(_FACTOR, "1.5x"), _written(lambda one: f"{_plain(one)}x"))
 _MEDIAN_FORM = (_schema(_MEDIAN, "7d_median"), _written(lambda one: f"{one}d_median"))
@@ -172,6 +183,8 @@ _RATE_FORM = (_schema(_RATE, "50/min", "40k/min", "5000/h", "20/s"), _written(st
 Duration = Annotated[timedelta, _before(duration), *_DURATION_FORM]
 Length = Annotated[timedelta, _before(lambda value: positive(duration(value))), *_DURATION_FORM]
 Money = Annotated[int, _before(money), *_MONEY_FORM]
+Cap = Annotated[int | None, _before(money), *_MONEY_FORM]  # None: not set; a key without a value is a mistake
+Since = Annotated[date | None, _before(day), *_DAY_FORM]
 Percent = Annotated[Decimal, _before(percent), *_PERCENT_FORM]
 Factor = Annotated[Decimal, _before(factor), *_FACTOR_FORM]
 MedianDays = Annotated[int, _before(median_days), *_MEDIAN_FORM]
