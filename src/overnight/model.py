@@ -195,7 +195,7 @@ class Model:
         except anthropic.NotFoundError:
             return None
         except anthropic.APIError as error:
-            raise self._classified(error) from error
+            raise self._classified(error, ModelRequest(model, "", (), 0)) from error
         except TimeoutError as error:
             raise Transient(f"nothing was heard of {model} within {self._deadline:.0f} s", code="timeout") from error
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
