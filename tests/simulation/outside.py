@@ -61,7 +61,7 @@ class Model:
         check()
         self.asked_at.append(self.clock.monotonic())
         fault = self.faults.draw("model")
-        await self.clock.sleep(0.2 + self.clock.random())
+        await self.clock.sleep(0.5)
         check()
         if fault == "die_sent":
             die()

@@ -36,11 +36,12 @@ from overnight.ledger.writer import Inline, _commit, _resolve
 from overnight.occurrences import occurrence_of
 from overnight.redact import Redactor
 from overnight.runner import Request, Workplace, run_slot
-from overnight.schedule import load
+from overnight.schedule import Schedule, load
 from tests.simulation.loop import Killed, Process, VirtualLoop, check, current, live
 from tests.simulation.outside import Bucket, Faults, Model, Relay, die
 
 HOME = Path(__file__).parent / "project"
+TURN = 0.05  # seconds of the disk: what comes within one is one commit
 START = datetime(2026, 6, 1, 12, tzinfo=UTC)
 
 
@@ -66,7 +67,7 @@ class WorldClock:
 
 
 class Disk(Inline):
-    """The writer of one process: a commit takes some milliseconds, in which others join it."""
+    """The writer of one process: commits happen at every turn of the disk, so that others can join."""
 
     def __init__(self, world: "World") -> None:
         super().__init__(world.ledger.engine)
@@ -77,7 +78,7 @@ class Disk(Inline):
         return super().submit(many, argument)
 
     def wake(self, loop: asyncio.AbstractEventLoop) -> None:
-        loop.call_later(0.001 + 0.004 * self.world.clock.random(), self.commit)
+        loop.call_later(TURN - loop.time() % TURN, self.commit)
 
     def commit(self) -> None:
         """Commit, fail, or die before or after."""
@@ -100,7 +101,7 @@ class Disk(Inline):
         _resolve(group)
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class Child:
     """A child process as the dispatcher sees it."""
 
@@ -129,6 +130,7 @@ class World:
     loop: VirtualLoop = field(default_factory=VirtualLoop)
     processes: dict[int, Process] = field(default_factory=dict)
     troubles: list[str] = field(default_factory=list)
+    schedule: Schedule | None = None
     clock: WorldClock = field(init=False)
     ledger: Ledger = field(init=False)
     model: Model = field(init=False)
@@ -157,9 +159,12 @@ class World:
 
     def workplace(self, ledger: Ledger | None = None) -> Workplace:
         """The project, as a process that has just been started finds it."""
-        schedule = load(self.root / "schedule.yaml", {"OVERNIGHT_SECRET": "sim", **self.environ})
+        if self.schedule is None:
+            self.schedule = load(self.root / "schedule.yaml", {"OVERNIGHT_SECRET": "sim", **self.environ})
+            for settings in self.schedule.jobs.values():
+                settings.params["items"] = self.items
         ledger = ledger or dataclasses.replace(self.ledger, writer=Disk(self))
-        return Workplace(self.root, schedule, ledger, self.clock, Redactor())
+        return Workplace(self.root, self.schedule, ledger, self.clock, Redactor())
 
     def start(self, name: str, main: Callable[[], Coroutine[Any, Any, int]]) -> Process:
         """Start a process."""
@@ -200,11 +205,6 @@ class World:
 
     def _replace(self, stack: ExitStack) -> None:
         shutil.copytree(HOME, self.root, dirs_exist_ok=True)
-        reports = HOME.parents[2] / "reports"
-        (self.root / "reports").mkdir(exist_ok=True)
-        for name in ("__init__.py", "success_rate.py", "cost.py"):
-            if (reports / name).exists():
-                shutil.copy(reports / name, self.root / "reports" / name)
         stack.enter_context(attached(self.root))
         stack.enter_context(chance(random.Random(f"{self.seed} tokens").randbytes))
         opened = type("Opened", (), {"open": lambda *_, **__: self.model})

@@ -1,11 +1,11 @@
-"""A hundred tasks, every tenth of which is a question to a model."""
+"""A hundred tasks, every twentieth of which is a question to a model."""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from overnight import Run, job
 
-ASKED = 10
+ASKED = 20
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ async def tasks(run: Run) -> AsyncIterator[Task]:
 async def agents(task: Task, run: Run) -> str:
     """Ask, or not; there is no fallback."""
     if task.number % ASKED:
-        await run.clock.sleep(run.clock.random())
+        await run.clock.sleep(0.2)
         return "nothing to ask"
     answer = await run.agent("analyst", data={"task": task.number, "night": run.slot}, output=Finding)
     return answer.value.verdict

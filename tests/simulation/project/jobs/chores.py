@@ -12,7 +12,7 @@ def chores_of(run: Run) -> list[int]:
 async def chores(number: int, run: Run) -> int:
     """Do one chore, if chance lets it be done."""
     chance = run.clock.random()
-    await run.clock.sleep(chance * 10)
+    await run.clock.sleep(round(chance, 1))
     if chance < 0.01:
         raise Transient("the tap is dry", code="dry")
     if chance < 0.015:
