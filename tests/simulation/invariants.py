@@ -24,8 +24,6 @@ class Books:
 
     world: World
     steps: list[float] = field(default_factory=list)
-    edited: list[datetime] = field(default_factory=list)
-    looked_at: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,8 +103,10 @@ class Model:
         return ModelReply(text, stop, usage, request.model, billed.request_id)
 
 
-def _answer(request: ModelRequest) -> dict[str, str]:
-    return {name: f"the {name}" for name in (request.schema or {})["properties"]}
+def _answer(request: ModelRequest) -> dict[str, Any]:
+    """An answer of the asked shape: words, and empty lists."""
+    fields = (request.schema or {})["properties"].items()
+    return {name: [] if kind.get("type") == "array" else f"the {name}" for name, kind in fields}
 
 
 @dataclass(slots=True)

@@ -18,17 +18,20 @@ RATES = {  # how likely each fault of a step is, on a quiet night
     "data": {"lost": 0.003, "ambiguous": 0.003, "451": 0.003, "554": 0.002},
     "commit": {"full": 0.0002},
     "fsync": {"full": 0.0005},
+    "link": {"full": 0.0005},
+    "rename": {"full": 0.0005},
     "put": {"down": 0.01, "late": 0.01},
 }  # fmt: skip
 DEATHS = {  # where in a step a process can die
     "model": ("die_sent", "die_billed"), "connect": ("die",), "mail": ("die",), "rcpt": ("die",),
-    "data": ("die", "die_after"), "commit": ("die_before", "die_after"), "fsync": ("die",), "put": ("die",),
+    "data": ("die", "die_after"), "commit": ("die_before", "die_after"), "fsync": ("die",), "link": ("die",),
+    "rename": ("die",), "put": ("die",),
 }  # fmt: skip
 OUTAGES = {  # what an outage does to which step
     "model": {"model": ("529", "500", "connection", "hang")},
     "relay": {"connect": ("refused",), "data": ("lost", "ambiguous", "451")},
     "bucket": {"put": ("down",)},
-    "disk": {"commit": ("full",), "fsync": ("full",)},
+    "disk": {"commit": ("full",), "fsync": ("full",), "link": ("full",), "rename": ("full",)},
 }
 
 
@@ -76,8 +79,8 @@ class Weather:
 
     def fuse(self, name: str) -> int | None:
         """After how many steps a new process dies; None for most."""
-        dies = self.dice.random() < (0.02 if name == "serve" else 0.06)
-        return 1 + int(self.dice.random() ** 2 * 300) if dies else None
+        dies = self.dice.random() < (0.03 if name == "serve" else 0.12)
+        return 1 + int(self.dice.random() ** 2 * 150) if dies else None
 
     def happens(self, rate: float) -> bool:
         """Whether something with this probability happens."""

@@ -204,7 +204,8 @@ class World:
         return EXIT[result.status]
 
     def _replace(self, stack: ExitStack) -> None:
-        shutil.copytree(HOME, self.root, dirs_exist_ok=True)
+        if not (self.root / "schedule.yaml").exists():
+            shutil.copytree(HOME, self.root, dirs_exist_ok=True)
         stack.enter_context(attached(self.root))
         stack.enter_context(chance(random.Random(f"{self.seed} tokens").randbytes))
         opened = type("Opened", (), {"open": lambda *_, **__: self.model})
@@ -213,7 +214,10 @@ class World:
             (asyncio, "create_subprocess_exec", self.spawn),
             (os, "getpid", lambda real=os.getpid: process.pid if (process := current()) else real()),
             (os, "kill", self._signal),
-            (os, "fsync", self._fsync),
+            (os, "fsync", lambda _descriptor: self._touch("fsync")),
+            (os, "link", self._touching("link", os.link)),
+            (os, "rename", self._touching("rename", os.rename)),
+            (os, "replace", self._touching("rename", os.replace)),
             (publishing, "open_store", lambda *_: self.bucket),
         ]
         for where, name, new in replaced:
@@ -221,8 +225,16 @@ class World:
         stack.enter_context(patch("overnight.ports.Model", opened))
         stack.enter_context(patch("ssl.create_default_context", lambda: None))
 
-    def _fsync(self, _descriptor: int) -> None:
-        fault = self.faults.draw("fsync") if current() else ""
+    def _touching(self, step: str, real: Callable[..., None]) -> Callable[..., None]:
+        def touch(*arguments: Any, **more: Any) -> None:
+            self._touch(step)
+            real(*arguments, **more)
+
+        return touch
+
+    def _touch(self, step: str) -> None:
+        """Let a process change something on the disk, or not."""
+        fault = self.faults.draw(step) if current() else ""
         if fault == "die":
             die()
         if fault == "full":

@@ -144,13 +144,22 @@ class Year:
         letters = schedule.jobs["letters"].model_copy(update={"cron": cron})
         letters._name, letters._project_zone = "letters", schedule.jobs["letters"].zone
         self.world.schedule = schedule.model_copy(update={"jobs": schedule.jobs | {"letters": letters}})
-        self.books.edited.append(self.world.clock.now())
+        await self._look()
+
+    async def _look(self) -> None:
+        """See to it that a scheduler looks now: who edits, pauses or resumes has one that does so within a minute."""
+        for process in self._daemons:
+            process.kill()
+        await asyncio.sleep(1)
+        await self._serve()
+        await asyncio.sleep(1)
 
     async def _pause(self) -> None:
         job, now = self.weather.dice.choice(("letters", "agents", "chores")), self.world.clock.now()
         self.world.ledger.writing(lambda connection: set_pause(connection, job, now, "a test", now))
 
     async def _resume(self) -> None:
+        await self._look()
         now = self.world.clock.now()
         for job in self.world.ledger.reading(_paused):
             self.world.ledger.writing(lambda connection, job=job: set_pause(connection, job, None, None, now))
