@@ -1,11 +1,11 @@
-"""When reports are made and sent: after each run for the days it touched, and whenever something waits in the spool."""
+"""When reports are made and sent: after each run, and whenever a day is owed or something waits in the spool."""
 
+from datetime import date
 from pathlib import Path
 
 from overnight import logs, project
 from overnight.ledger import Ledger
-from overnight.outcome import Scope
-from overnight.report import affected_days
+from overnight.ledger.runs import owed_reports, reports_made
 from overnight.report import publish as publish_days
 from overnight.schedule import Schedule
 from overnight.storage import Drained, Spool, open_store, waiting
@@ -16,15 +16,20 @@ def spool_of(root: Path, schedule: Schedule) -> Spool:
     return Spool(root / schedule.reports.spool, open_store(schedule.reports.to, root, schedule.environ))
 
 
-async def publish(root: Path, schedule: Schedule, ledger: Ledger, scope: Scope) -> tuple[str, ...]:
-    """Make the reports of the days that a slot appears in; returns where to look.
+async def publish(root: Path, schedule: Schedule, ledger: Ledger) -> tuple[str, ...]:
+    """Make the reports of all days that are owed, those of a process that died before it came to it included.
 
-    Never raises for a report or a store: what a run has come to does not depend on its reports.
+    Returns where to look. Never raises for a report or a store: what a run has come to does not depend on its reports.
+    A day for which the disk has no room stays owed.
     """
+    owed = await ledger.read(owed_reports)
+    if not owed:
+        return ()
     try:
-        reports = project.load_reports()
-        days = await ledger.read(affected_days, scope.job, scope.slot)
-        done = await publish_days(reports, days, ledger, schedule.timezone, spool_of(root, schedule))
+        days = [date.fromisoformat(day) for day in owed]
+        done = await publish_days(project.load_reports(), days, ledger, schedule.timezone, spool_of(root, schedule))
+        made = {day: mark for day, mark in owed.items() if date.fromisoformat(day) not in done.unkept}
+        await ledger.write(lambda connection: reports_made(connection, made))
     except Exception as error:  # noqa: BLE001  broken report code, an unreadable spool: told, and the run stands
         logs.get().error("reports could not be made", exc_info=error)
         return ()

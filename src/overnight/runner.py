@@ -373,7 +373,7 @@ class _Attempt:
     async def _reported(self, result: Result) -> Result:
         if self.request.rehearsal:
             return result
-        published = await publish(self.work.root, self.work.schedule, self.work.ledger, self.scope)
+        published = await publish(self.work.root, self.work.schedule, self.work.ledger)
         return dataclasses.replace(result, reports=published)
 
 

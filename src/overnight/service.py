@@ -39,7 +39,7 @@ from overnight.occurrences import (
     unfinished_on,
 )
 from overnight.ports import operator_alerts
-from overnight.publishing import drain_spool
+from overnight.publishing import drain_spool, publish
 from overnight.runner import REHEARSAL, Workplace
 from overnight.schedule import JobSettings, Schedule, Watch
 from overnight.triggers import Trigger
@@ -75,6 +75,8 @@ class Dispatcher:
         await self.take_queued()
         await self._sweep()
         await self.work.ledger.write(lambda connection: reap(connection, self.work.clock.now()))
+        if not self.children:  # each of them makes what is owed at its own end
+            await publish(self.work.root, self.work.schedule, self.work.ledger)
         await drain_spool(self.work.root, self.work.schedule)
         self.looked_at = self.work.clock.now()
 

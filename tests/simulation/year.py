@@ -17,7 +17,7 @@ from overnight import logs
 from overnight.ledger.tables import entry, item, lease, metadata, occurrence
 from overnight.occurrences import newest, set_pause
 from overnight.redact import Redactor
-from overnight.service import Dispatcher
+from overnight.service import Dispatcher, _either
 from tests.simulation.invariants import Books, violations
 from tests.simulation.loop import Process
 from tests.simulation.weather import DAY, HOUR, Weather
@@ -171,16 +171,18 @@ def _paused(connection: Connection) -> list[str]:
 
 async def serving(world: World) -> int:
     """`overnight serve` without its web page; it looks less often, which is what a sleepy machine does."""
-    dispatcher = Dispatcher(world.workplace())
+    wake = asyncio.Event()
+    dispatcher = Dispatcher(world.workplace(), on_end=wake.set)
     while True:
+        wake.clear()
         assert world.schedule is not None
         dispatcher.work = dataclasses.replace(dispatcher.work, schedule=world.schedule)
         try:
             await dispatcher.look()
         except OperationalError:  # the disk is full: `serve` looks again in a minute
-            await world.clock.sleep(60)
+            await _either(wake, 60)
         else:
-            await world.clock.sleep(_pause_after(world))
+            await _either(wake, _pause_after(world))
 
 
 def _pause_after(world: World) -> float:
