@@ -102,7 +102,7 @@ def _one_effect_per_item(look: Look) -> Iterator[str]:
     known = set()
     for row in look.rows("SELECT * FROM effect WHERE substr(intent_at, 1, 10) >= :day"):
         known.add(row.ref)
-        taken = spool[row.ref] if row.ref in spool else 0
+        taken = spool.get(row.ref, 0)
         if taken > 1 or (row.state == "done" and taken != 1) or (row.state == "failed" and taken):
             yield f"{row.job}/{row.slot}/{row.key} {row.name} is {row.state}; the relay has it {taken} times"
     if look.day == "0000" and (strange := spool.keys() - known):
@@ -168,7 +168,7 @@ def _rates_hold(look: Look) -> Iterator[str]:
             stepped = any(before <= step <= at for step in look.books.steps)  # a wall clock set forward refills
             level = min(rate * BURST + passed, level + (at - before) * rate) if not stepped else rate * BURST + passed
             level, before = level - 1, at
-            if level < -1e-6:  # noqa: PLR2004
+            if level < -1e-6:
                 yield f"{name}: too many requests at second {at:.3f}"
                 break
         del times[: max(0, len(times) - 1000)]

@@ -144,7 +144,7 @@ class Connection:
     async def rcpt(self, recipient: str) -> None:
         fault = await self._step("rcpt", 0.01)
         self._lost(fault)
-        if int(re.sub(r"\D", "", recipient) or 0) % 40 == 39:  # noqa: PLR2004
+        if int(re.sub(r"\D", "", recipient) or 0) % 40 == 39:
             raise aiosmtplib.SMTPResponseException(550, "5.1.1 no such user")
         if fault in ("421", "450"):
             raise aiosmtplib.SMTPResponseException(int(fault), "come back later")

@@ -28,8 +28,8 @@ from sqlalchemy.exc import OperationalError
 
 from overnight import project, publishing
 from overnight.batch import Picked
-from overnight.clock import chance
 from overnight.cli.run import EXIT
+from overnight.clock import chance
 from overnight.errors import ConfigError, OvernightError, Refused
 from overnight.ledger import Ledger
 from overnight.ledger.writer import Inline, _commit, _resolve
