@@ -19,9 +19,8 @@ def main() -> int:
     for seed in range(options.seed, options.seed + options.seeds):
         began = time.process_time()
         try:
-            print(
-                simulate(seed, options.nights, options.items), f"{time.process_time() - began:.1f} s of CPU", flush=True
-            )
+            history = simulate(seed, options.nights, options.items)
+            print(f"{history} {time.process_time() - began:.1f} s of CPU", flush=True)
         except Broken as error:
             broken += 1
             print(error, flush=True)

@@ -195,12 +195,13 @@ def _nothing_open_for_ever(look: Look) -> Iterator[str]:
     old = (look.now - SETTLED).date().isoformat()
     for row in look.rows("SELECT * FROM occurrence WHERE state IN ('claimed', 'queued') AND slot < :old", old=old):
         yield f"{row.job} {row.slot} is still {row.state}"
-    for row in look.rows("SELECT * FROM slot WHERE (pending > 0 OR retry > 0) AND day < :old", old=old):
-        told = look.rows(
-            "SELECT 1 FROM alert WHERE scope = :job AND rule IN ('stopped', 'missed', 'gave_up')", job=row.job
-        )
-        if not told or row.retry:
-            yield f"{row.job} {row.slot} has {row.pending} pending and {row.retry} deferred items"
+    query = """
+        SELECT * FROM slot WHERE (pending > 0 OR retry > 0) AND day < :old AND NOT EXISTS (
+            SELECT 1 FROM alert WHERE scope = slot.job AND rule IN ('stopped', 'missed', 'gave_up')
+            AND last_at >= slot.scheduled_for)
+    """
+    for row in look.rows(query, old=old):
+        yield f"{row.job} {row.slot} has {row.pending} pending and {row.retry} deferred items, and nobody was told"
 
 
 def _reports_show_the_items(look: Look) -> Iterator[str]:
