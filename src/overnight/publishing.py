@@ -1,13 +1,13 @@
-"""When reports are made and sent: after each run for the days it touched, and whenever something waits in the spool."""
+"""When reports are made and sent: after each run, and whenever a day is owed or something waits in the spool."""
 
+from datetime import date
 from pathlib import Path
 
 from overnight import logs, project
 from overnight.alerts import Alarm, Alerter
 from overnight.dependency import Dependencies
 from overnight.ledger import Ledger
-from overnight.outcome import Scope
-from overnight.report import affected_days
+from overnight.ledger.runs import owed_reports, reports_made
 from overnight.report import publish as publish_days
 from overnight.schedule import Schedule
 from overnight.storage import Drained, Spool, open_store
@@ -20,17 +20,22 @@ def spool_of(root: Path, schedule: Schedule, dependencies: Dependencies) -> Spoo
 
 
 async def publish(
-    root: Path, schedule: Schedule, ledger: Ledger, scope: Scope, dependencies: Dependencies, alerter: Alerter
+    root: Path, schedule: Schedule, ledger: Ledger, dependencies: Dependencies, alerter: Alerter
 ) -> tuple[str, ...]:
-    """Make the reports of the days that a slot appears in; returns where to look. A store that refuses them is alerted.
+    """Make the reports of all days that are owed, those of a process that died before it came to it included.
 
-    Never raises for a report or a store: what a run has come to does not depend on its reports.
+    Returns where to look. Never raises for a report or a store: what a run has come to does not depend on its reports.
+    A day for which the disk has no room stays owed; a store that refuses reports is alerted.
     """
+    owed = await ledger.read(owed_reports)
+    if not owed:
+        return ()
     try:
-        reports = project.load_reports()
-        days = await ledger.read(affected_days, scope.job, scope.slot)
+        days = [date.fromisoformat(day) for day in owed]
         spool = spool_of(root, schedule, dependencies)
-        done = await publish_days(reports, days, ledger, schedule.timezone, spool)
+        done = await publish_days(project.load_reports(), days, ledger, schedule.timezone, spool)
+        made = {day: mark for day, mark in owed.items() if date.fromisoformat(day) not in done.unkept}
+        await ledger.write(lambda connection: reports_made(connection, made))
         await alerter.raise_all(alarms_of(done.drained, schedule.reports.spool))
     except Exception as error:  # noqa: BLE001  broken report code, an unreadable spool: told, and the run stands
         logs.get().error("reports could not be made", exc_info=error)

@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from zoneinfo import ZoneInfo
 
 import structlog
-from sqlalchemy import Connection, Executable, select, text, union
+from sqlalchemy import Connection, Executable, select, text
 from sqlalchemy import func as sql
 
 from overnight.clock import iso
 from overnight.ledger import Ledger
-from overnight.ledger.tables import call, run, slot
+from overnight.ledger.tables import run, slot
 from overnight.storage import Drained, Spool
 from overnight.storage.store import digest
 
@@ -189,11 +189,15 @@ def _quoted(cell: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What publishing has come to: keys written, why reports failed (by `name date`), and the upload."""
+    """What publishing has come to: keys written, why reports failed (by `name date`), and the upload.
+
+    `unkept` are the days for which this disk had no room: theirs are to be made again.
+    """
 
     keys: tuple[str, ...]
     errors: Mapping[str, str]
     drained: Drained
+    unkept: frozenset[date] = frozenset()
 
 
 async def publish(
@@ -206,6 +210,7 @@ async def publish(
     """
     keys: list[str] = []
     errors: dict[str, str] = {}
+    unkept: set[date] = set()
     newest = await ledger.read(newest_day)
     for day in sorted(set(dates)):
         for each in reports:
@@ -213,11 +218,12 @@ async def publish(
                 keys += await asyncio.to_thread(_keep, each, Day(day, ledger, zone), spool, latest=day == newest)
             except Exception as error:
                 errors[f"{each.name} {day}"] = f"{type(error).__name__}: {error}"
+                unkept |= {day} if isinstance(error, OSError) else set()
                 log.exception("report failed", report=each.name, day=day.isoformat())
     drained = await spool.drain(DEADLINE)
     if drained.error:
         log.warning("reports wait in the spool", left=drained.left, reason=drained.error, spool=str(spool.folder))
-    return Published(tuple(keys), errors, drained)
+    return Published(tuple(keys), errors, drained, frozenset(unkept))
 
 
 def _keep(made: Report, day: Day, spool: Spool, *, latest: bool) -> list[str]:
@@ -265,11 +271,3 @@ def newest_day(connection: Connection) -> date | None:
         select(sql.max(slot.c.day)).where(slot.c.rehearsal.is_(False), slot.c.day <= started)
     ).scalar_one()
     return None if found is None else date.fromisoformat(found)
-
-
-def affected_days(connection: Connection, job: str, name: str) -> set[date]:
-    """The days whose reports a slot appears in: its own, those of its runs, and the budget days of its calls."""
-    of_slot = select(slot.c.day).where(slot.c.job == job, slot.c.slot == name)
-    of_runs = select(run.c.day).where(run.c.job == job, run.c.slot == name)
-    of_calls = select(call.c.budget_day).where(call.c.job == job, call.c.slot == name)
-    return {date.fromisoformat(day) for day in connection.execute(union(of_slot, of_runs, of_calls)).scalars()}

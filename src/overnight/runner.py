@@ -375,7 +375,7 @@ class _Attempt:
         if self.request.rehearsal:
             return result
         work, ports = self.work, self.ports
-        published = await publish(work.root, work.schedule, work.ledger, self.scope, ports.dependencies, ports.alerter)
+        published = await publish(work.root, work.schedule, work.ledger, ports.dependencies, ports.alerter)
         return dataclasses.replace(result, reports=published)
 
 

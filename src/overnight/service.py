@@ -20,7 +20,7 @@ from overnight.alerts import Alarm
 from overnight.budget import reap
 from overnight.errors import Refused
 from overnight.ledger.items import due_slots
-from overnight.ledger.runs import LEASE, Opening, deaths, held_leases, latest_run, paused
+from overnight.ledger.runs import LEASE, Opening, deaths, held_leases, latest_run, owed_reports, paused
 from overnight.liveness import HOST, ask_to_end, is_dead
 from overnight.occurrences import (
     ON_TIME,
@@ -39,7 +39,7 @@ from overnight.occurrences import (
     unfinished_on,
 )
 from overnight.ports import open_dependencies, operator_alerts
-from overnight.publishing import drain_spool
+from overnight.publishing import drain_spool, publish
 from overnight.runner import REHEARSAL, Workplace
 from overnight.schedule import JobSettings, Schedule, Watch
 from overnight.storage import waiting
@@ -76,7 +76,7 @@ class Dispatcher:
         await self.take_queued()
         await self._sweep()
         await self.work.ledger.write(lambda connection: reap(connection, self.work.clock.now()))
-        await self._drain()
+        await self._report()
         self.looked_at = self.work.clock.now()
 
     async def settle(self) -> list[int]:
@@ -202,14 +202,18 @@ class Dispatcher:
             return False
         return True
 
-    async def _drain(self) -> None:
+    async def _report(self) -> None:
+        """Make the reports that dead runs owe, and upload what waits; a run that goes on does both at its own end."""
         work = self.work
-        if not waiting(work.root / work.schedule.reports.spool):
+        owed = {} if self.children else await work.ledger.read(owed_reports)
+        if not owed and not waiting(work.root / work.schedule.reports.spool):
             return
         async with (
             open_dependencies(work.schedule, work.ledger, work.clock) as dependencies,
             operator_alerts(work.root, work.schedule, work.ledger, work.clock) as alerter,
         ):
+            if owed:
+                await publish(work.root, work.schedule, work.ledger, dependencies, alerter)
             await drain_spool(work.root, work.schedule, dependencies, alerter)
 
     async def _alarm(self, rule: str, job: str, message: str) -> None:

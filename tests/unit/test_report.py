@@ -20,8 +20,9 @@ from sqlalchemy import delete, func, insert, select, update
 from overnight.errors import Transient
 from overnight.histogram import bucket_of
 from overnight.ledger import Ledger
+from overnight.ledger.runs import days_of
 from overnight.ledger.tables import budget, call, histogram, item, run, slot
-from overnight.report import Day, Report, affected_days, guard, newest_day, publish, report, to_csv, unguard
+from overnight.report import Day, Report, guard, newest_day, publish, report, to_csv, unguard
 from overnight.storage import Folder, Spool
 from reports.cost import cost
 from reports.errors import errors
@@ -335,5 +336,5 @@ def test_a_slot_affects_its_day_and_those_of_its_runs_and_calls(ledger: Ledger) 
     add_slot(ledger)
     add_run(ledger, day="2026-11-23")
     add_calls(ledger, [{"budget_day": "2026-11-24"}])
-    found = ledger.reading(affected_days, "daily_email", "2026-11-22")
-    assert found == {date(2026, 11, 22), date(2026, 11, 23), date(2026, 11, 24)}
+    found = ledger.reading(days_of, "daily_email", "2026-11-22")
+    assert found == {"2026-11-22", "2026-11-23", "2026-11-24"}

@@ -8,13 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from overnight import project
 from overnight.ledger import Ledger
+from overnight.ledger.runs import close_run, owed_reports, reports_made
 from overnight.ledger.tables import alert, lease, occurrence
 from overnight.redact import Redactor
 from overnight.runner import Workplace
 from overnight.schedule import load
 from overnight.service import Dispatcher
-from tests.slots import ManualClock, rows
+from tests.slots import ManualClock, begin, rows
 
 NIGHT = datetime(2026, 11, 22, 0, 0, tzinfo=UTC)
 FAR = datetime(2027, 1, 1, tzinfo=UTC)
@@ -217,3 +219,55 @@ async def test_schedulers_that_look_at_different_times_see_every_minute_once(pla
         await place.dispatcher.settle()
     started = place.dispatcher.started
     assert len(started) == len(set(started)) == 30
+
+
+REPORT = """from pandas import DataFrame
+from overnight.report import report
+
+@report({"job": "text", "slot": "text"})
+def slots(day):
+    return day.query("SELECT job, slot FROM slot WHERE day = :day")
+"""
+
+
+async def test_reports_that_a_dead_process_owed_are_made_up_for_once(place: Place) -> None:
+    (place.root / "reports").mkdir()
+    (place.root / "reports" / "__init__.py").touch()
+    (place.root / "reports" / "slots.py").write_text(REPORT, encoding="utf-8")
+    place.write('daily: { at: "07:00" }')
+    project.attach(place.root)
+    scope = begin(place.ledger, "daily")
+    await place.ledger.write(lambda connection: close_run(connection, scope, "ok", None, NIGHT))  # and dies
+    made = place.root / "var/reports/report=slots/date=2026-11-22/slots-2026-11-22.csv"
+    await place.look(at(3))
+    assert made.read_text(encoding="utf-8") == "job,slot\ndaily,2026-11-22\n"
+    made.unlink()
+    await place.look(at(4))
+    assert not made.exists()
+
+
+async def test_a_report_for_which_the_disk_has_no_room_stays_owed(place: Place) -> None:
+    (place.root / "reports").mkdir()
+    (place.root / "reports" / "__init__.py").touch()
+    (place.root / "reports" / "slots.py").write_text(REPORT, encoding="utf-8")
+    place.write('daily: { at: "07:00" }')
+    project.attach(place.root)
+    scope = begin(place.ledger, "daily")
+    await place.ledger.write(lambda connection: close_run(connection, scope, "ok", None, NIGHT))
+    spool = place.root / "var/spool"
+    spool.mkdir(parents=True)
+    (spool / ".adding").mkdir()  # a spool that takes nothing, also for root
+    await place.look(at(3))
+    (spool / ".adding").rmdir()
+    await place.look(at(4))
+    assert (place.root / "var/reports/latest/slots.csv").exists()
+
+
+async def test_what_is_owed_once_more_while_it_is_made_stays_owed(place: Place) -> None:
+    scope = begin(place.ledger, "daily")
+    close = lambda connection: close_run(connection, scope, "ok", None, NIGHT)  # noqa: E731
+    await place.ledger.write(close)
+    owed = await place.ledger.read(owed_reports)
+    await place.ledger.write(close)
+    await place.ledger.write(lambda connection: reports_made(connection, owed))
+    assert list(await place.ledger.read(owed_reports)) == ["2026-11-22"]

@@ -1,21 +1,22 @@
 """Queries about runs: open one, keep its lease, close it, find those that died."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import takewhile
 
-from sqlalchemy import Connection, RowMapping, func, insert, select, update
+from sqlalchemy import Connection, RowMapping, delete, func, insert, select, union, update
 
 from overnight.clock import token
 from overnight.errors import Refused
 from overnight.ledger.items import hold
 from overnight.ledger.statements import insert_new, put
-from overnight.ledger.tables import effect, entry, item, lease, occurrence, once, run, seen, slot
+from overnight.ledger.tables import call, effect, entry, item, lease, meta, occurrence, once, run, seen, slot
 from overnight.outcome import RunStatus, Scope
 
 LEASE = timedelta(seconds=60)
 _NEWEST = (run.c.started_at.desc(), run.c.id.desc())
+OWED = "reports:"  # in `meta`, before a day whose reports are to be made
 KILLED = ("interrupted", "its process died")
 
 
@@ -128,9 +129,37 @@ def close_run(connection: Connection, scope: Scope, status: RunStatus, reason: s
         .values(status=status, reason=reason, ended_at=now, backlog=counts["pending"] + counts["retry"])
     )
     connection.execute(update(lease).where(lease.c.job == scope.job, lease.c.slot == scope.slot).values(until=None))
+    if not counts["rehearsal"]:
+        owe_reports(connection, days_of(connection, scope.job, scope.slot))
     if status != "interrupted":
         claimed = (occurrence.c.job == scope.job, occurrence.c.slot == scope.slot, occurrence.c.state == "claimed")
         connection.execute(update(occurrence).where(*claimed).values(state="ran"))
+
+
+def owe_reports(connection: Connection, days: Iterable[str]) -> None:
+    """Note that the reports of these days (`2026-11-22`) are to be made anew: whoever closed a run may yet die."""
+    for day in sorted(set(days)):
+        put(connection, meta, {"name": f"{OWED}{day}", "value": token(4)})
+
+
+def owed_reports(connection: Connection) -> dict[str, str]:
+    """The days whose reports are to be made, each with a mark that changes when it is owed once more."""
+    query = select(meta.c.name, meta.c.value).where(meta.c.name.startswith(OWED)).order_by(meta.c.name)
+    return {name.removeprefix(OWED): mark for name, mark in connection.execute(query)}
+
+
+def reports_made(connection: Connection, owed: Mapping[str, str]) -> None:
+    """Cross out days as they were owed; what has been owed since then stays."""
+    for day, mark in owed.items():
+        connection.execute(delete(meta).where(meta.c.name == f"{OWED}{day}", meta.c.value == mark))
+
+
+def days_of(connection: Connection, job: str, name: str) -> set[str]:
+    """The days in whose reports a slot appears: its own, those of its runs, and the budget days of its calls."""
+    of_slot = select(slot.c.day).where(slot.c.job == job, slot.c.slot == name)
+    of_runs = select(run.c.day).where(run.c.job == job, run.c.slot == name)
+    of_calls = select(call.c.budget_day).where(call.c.job == job, call.c.slot == name)
+    return set(connection.execute(union(of_slot, of_runs, of_calls)).scalars())
 
 
 def slot_of(connection: Connection, job: str, name: str) -> RowMapping:
