@@ -18,7 +18,7 @@ from pydantic_core import to_jsonable_python
 from overnight import logs
 from overnight.budget import BudgetExceeded, Budgets, Reservation, dollars
 from overnight.clock import Clock, token
-from overnight.dependency import ALL, Dependency
+from overnight.dependency import Dependency
 from overnight.errors import Deferred, Fenced, Invalid, OvernightError, Permanent, Skip, Stop, Transient
 from overnight.ledger import Ledger
 from overnight.ledger.journal import Ended, Sent, begin, book, cut_off, discard, forget, paid_answers
@@ -27,6 +27,7 @@ from overnight.outcome import Scope, Spent
 from overnight.outputs import refuse_links
 from overnight.pricing import Prices
 from overnight.prompts import fence, suspicious
+from overnight.refusals import ALL
 from overnight.retry import Retry
 from overnight.retry import call as retrying
 from overnight.roles import Role, Roles

@@ -1,6 +1,5 @@
 """Requests to another side, with all that bounds them: breaker, rate limits, repetitions and their quota."""
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
@@ -10,9 +9,10 @@ from typing import TypeVar
 from overnight import retry
 from overnight.breaker import Breaker, Breakers, Policy
 from overnight.clock import Clock, SystemClock
-from overnight.errors import Deferred, Stop, Transient
+from overnight.errors import Deferred, Transient
 from overnight.ledger import Ledger
 from overnight.limits import Grant, Limit, Limits, Rate
+from overnight.refusals import Refusals
 from overnight.retry import Quota, Retry
 
 T = TypeVar("T")
@@ -32,52 +32,6 @@ MANNERS: Mapping[str, Manner] = {
     "s3": Manner(Retry(attempts=3), Policy(in_a_row=3)),
     "feed": Manner(Retry(attempts=2), Policy(in_a_row=2)),
 }
-
-ALL = ""  # everything another side offers
-
-
-class Refusals:
-    """What turns away everybody, such as a wrong key: whoever waits for a request hears of it at once and sends none.
-
-    `of` is what is asked for, a model say: one that does not exist says nothing about the others.
-    """
-
-    def __init__(self) -> None:
-        self._known: dict[str, Stop] = {}
-        self._waiting: dict[asyncio.Timeout, str] = {}
-
-    def tell(self, error: Stop, of: str = ALL) -> None:
-        """Turn away all who wait for `of`, and all who come."""
-        self._known.setdefault(of, error)
-        for timeout in [each for each, name in self._waiting.items() if of in (ALL, name)]:
-            del self._waiting[timeout]
-            timeout.reschedule(0)
-
-    @asynccontextmanager
-    async def waiting(self, of: str) -> AsyncIterator[Callable[[], None]]:
-        """Wait for leave to send within, call what this gives, then send. Raises the Stop that was told of."""
-        self._check(of)
-        try:
-            async with asyncio.timeout(None) as timeout:
-                self._waiting[timeout] = of
-
-                def send() -> None:
-                    self._waiting.pop(timeout, None)
-                    timeout.reschedule(None)
-                    self._check(of)
-
-                try:
-                    yield send
-                finally:
-                    self._waiting.pop(timeout, None)
-        except TimeoutError:
-            self._check(of)
-            raise
-
-    def _check(self, of: str) -> None:
-        for name in (ALL, of):
-            if known := self._known.get(name):
-                raise Stop(str(known), code=known.code) from known
 
 
 @dataclass(frozen=True, slots=True)
