@@ -15,7 +15,7 @@ import aiosmtplib
 from overnight.clock import Clock
 from overnight.errors import Permanent, Stop, Transient
 from overnight.model import Lost, ModelReply, ModelRequest
-from overnight.pricing import Usage, price
+from overnight.pricing import Prices, Usage
 from tests.simulation.loop import Killed, check, current
 
 _MESSAGE_ID = re.compile(rb"^Message-ID: (<[^>]+>)", re.MULTILINE)
@@ -95,7 +95,7 @@ class Model:
     def _billed(self, request: ModelRequest, fault: str) -> ModelReply:
         share = self.clock.random()
         usage = Usage(round(request.input_estimate * (0.5 + share)), max(1, round(request.max_tokens * share)))
-        cost = price(request.model, usage, at=self.clock.now())
+        cost = Prices().price(request.model, usage, at=self.clock.now())
         billed = Billed(f"req_{len(self.bill):08}", request.model, cost, self.clock.monotonic())
         self.bill.append(billed)
         stop = {"truncated": "max_tokens", "refusal": "refusal"}.get(fault, "end_turn")
