@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 ROOT = Path(__file__).resolve().parents[2]
 ENGINE = Path("src") / "overnight"
@@ -116,7 +116,7 @@ def _tested(copy: Path, *tests: str) -> Verdict:
 
 def _read(code: int, report: Path, output: str) -> tuple[str, str]:
     """Green: all passed. Red: a test has failed of itself; not its setup, nor for want of a name in the mutant."""
-    cases = ElementTree.parse(report).getroot().iter("testcase") if report.exists() else iter(())  # noqa: S314  ours
+    cases = ET.parse(report).getroot().iter("testcase") if report.exists() else iter(())  # noqa: S314  ours
     found = [(case, outcome) for case in cases for outcome in case if outcome.tag in ("failure", "error", "skipped")]
     failed = [outcome.get("message") or "failed" for _, outcome in found if outcome.tag == "failure"]
     if code == 0 and not found:

@@ -134,18 +134,23 @@ def test_a_key_that_was_pasted_with_more_than_itself_is_known_by_itself(pasted: 
     assert Redactor(schedule.secrets).text(f"x-key {key}.") == f"x-key {REDACTED}."
 
 
+def _refused(check: Callable[[str], object], text: str) -> None:
+    with pytest.raises((ValueError, OvernightError)):
+        check(text)
+
+
 # Row 82: texts that make a careless pattern take the square of their length, or worse. A quadratic one needs hours for
 # so much, and this test would never end. The redactor has a test of its own, with more of them.
 LONG = 200_000
 CHECKS: dict[str, Callable[[str], object]] = {
     "fence": lambda text: unfence(fence(text, "feed", "0" * 32)) == text,
-    "no fence": lambda text: pytest.raises(ValueError, unfence, text),
+    "no fence": lambda text: _refused(unfence, text),
     "suspicious": suspicious,
     "guard": guard,
     "one_line": one_line,
     "safe_url": safe_url,
     "retry_after": lambda text: retry_after({"retry-after": text, "retry-after-ms": text}, ManualClock()),
-    "address": lambda text: pytest.raises(OvernightError, mailbox, f"{text}@"),
+    "address": lambda text: _refused(mailbox, f"{text}@"),
 }
 UNITS = ["a", "<", "<untrusted-", "\u200b", "\ufe01", "=", "1", "http://", "password=", "a@", '"', "\\", " ", "-", ",1"]
 
