@@ -5,7 +5,6 @@ import io
 import json
 import logging
 import re
-import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 import structlog
 
 from overnight import logs
+from overnight.clock import chance
 from overnight.errors import Invalid
 from overnight.model import ModelReply, ModelRequest
 from overnight.pricing import Usage
@@ -33,6 +33,9 @@ class Scripted:
     answers: Sequence[str | ModelReply] = (GOOD,)
     asked: list[ModelRequest] = field(default_factory=list)
     look: Any = None
+
+    def check(self) -> None:
+        """No key is needed."""
 
     async def create(self, request: ModelRequest) -> ModelReply:
         """Answer with the next, at last always with the last."""
@@ -105,14 +108,12 @@ CLOSING = [
 
 
 @pytest.mark.parametrize("text", CLOSING)
-async def test_who_knows_the_nonce_cannot_close_the_fence(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
-) -> None:
+async def test_who_knows_the_nonce_cannot_close_the_fence(tmp_path: Path, text: str) -> None:
     model = Scripted()
     async with opened(tmp_path) as bench:
         agent = bench.agent(model=model)
-        monkeypatch.setattr(secrets, "token_hex", lambda size=32: GUESSED[: size * 2])
-        await bench.ask(agent, data={"text": text})
+        with chance(lambda size: bytes.fromhex(GUESSED[: size * 2])):
+            await bench.ask(agent, data={"text": text})
     [sent] = model.texts
     assert unfence(sent) == {"text": text}
     assert sent.lower().count("<untrusted-") == sent.lower().count("</untrusted-") == 1

@@ -22,15 +22,19 @@ from hypothesis.stateful import (
 )
 from sqlalchemy import select
 
-from overnight.budget import BudgetExceeded, Budgets, Caps, JobCaps, Reservation, raise_cap
+from overnight.budget import BudgetExceeded, Budgets, Caps, JobCaps, Reservation, RoleCaps, raise_cap
 from overnight.errors import Deferred
 from overnight.ledger import Ledger
 from overnight.ledger.tables import budget
 from overnight.outcome import Scope
 from tests.slots import NOW, ManualClock, open_ledger
 
-PER_DAY, PER_RUN, PER_JOB, PER_TASK = 100, 60, 80, 40
-CAPS = Caps(per_day=PER_DAY, jobs={"mail": JobCaps(per_run=PER_RUN, per_day=PER_JOB)})
+PER_DAY, PER_RUN, PER_JOB, PER_ROLE, PER_TASK = 100, 60, 80, 90, 40
+CAPS = Caps(
+    per_day=PER_DAY,
+    jobs={"mail": JobCaps(per_run=PER_RUN, per_day=PER_JOB)},
+    roles={"editor": RoleCaps(per_task=PER_TASK, per_day=PER_ROLE)},
+)
 
 
 class Calendar(ManualClock):
@@ -81,8 +85,14 @@ class Books:
 
 def counters_of(scope: Scope, day: str) -> dict[str, int]:
     """The counters of a call, in order, with their caps."""
-    limited = {f"job:mail:{day}": PER_JOB, f"run:mail/{scope.slot}": PER_RUN} if scope.job == "mail" else {}
-    return {f"day:{day}": PER_DAY} | limited | {f"task:editor:{scope.task_id}": PER_TASK}
+    days, role, task = (
+        {f"day:{day}": PER_DAY},
+        {f"role:editor:{day}": PER_ROLE},
+        {f"task:editor:{scope.task_id}": PER_TASK},
+    )
+    if scope.job != "mail":
+        return days | role | task
+    return days | {f"job:mail:{day}": PER_JOB} | role | {f"run:mail/{scope.slot}": PER_RUN} | task
 
 
 class BudgetMachine(RuleBasedStateMachine):
@@ -127,7 +137,7 @@ class BudgetMachine(RuleBasedStateMachine):
         scope = Scope(job, slot, key, "r_1")
         caps = counters_of(scope, self.day)
         full = self.books.first_full(caps, worst)
-        asked = self.budgets(process).reserve(scope, worst, role="editor", per_task=PER_TASK)
+        asked = self.budgets(process).reserve(scope, worst, role="editor")
         if full is not None:
             hopeless = full.settled + worst > full.cap
             with pytest.raises(BudgetExceeded if hopeless else Deferred):
@@ -146,7 +156,7 @@ class BudgetMachine(RuleBasedStateMachine):
             self.loop.run_until_complete(self.cancelled(process, scope, worst))
 
     async def cancelled(self, process: int, scope: Scope, worst: int) -> None:
-        asking = asyncio.ensure_future(self.budgets(process).reserve(scope, worst, role="editor", per_task=PER_TASK))
+        asking = asyncio.ensure_future(self.budgets(process).reserve(scope, worst, role="editor"))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         asking.cancel()
@@ -184,7 +194,7 @@ class BudgetMachine(RuleBasedStateMachine):
         if not hasattr(self, "ledgers"):
             return
         b = budget.c
-        query = select(b.scope, b.cap_nano, b.settled_nano, b.reserved_nano)
+        query = select(b.scope, b.cap_nano + b.extra_nano, b.settled_nano, b.reserved_nano)
         rows = self.ledgers[0].reading(lambda connection: connection.execute(query).all())
         assert all(settled + reserved <= cap for _, cap, settled, reserved in rows)
         found = {name: Counter(cap, settled, reserved) for name, cap, settled, reserved in rows}
