@@ -1,9 +1,9 @@
 """Rate limits: token buckets that callers wait for in the order they came, shared by all processes of a ledger.
 
-Over all processes, a bucket lets `burst + rate x t` through in every window of `t` seconds, never more. The burst is
-ten seconds' worth of the rate. A single request heavier than the burst is not refused: it waits until the bucket holds
-all of it, so for such a bucket the burst is its heaviest request. What exceeds the limit of a whole period is refused,
-as no wait helps. Waiting here does not count in an item's timeout.
+Over all processes, a bucket lets `burst + rate x t` through in every window of `t` seconds, never more, in the ledger's
+milliseconds. The burst is ten seconds' worth of the rate. A single request heavier than the burst is not refused: it
+waits until the bucket holds all of it, so for such a bucket the burst is its heaviest request. What exceeds the limit
+of a whole period is refused, as no wait helps. Waiting here does not count in an item's timeout.
 
 A process does not ask the ledger for each request: it leases about a second's worth of each bucket of a dependency, or
 what the request at the head needs, in one transaction, and spends that by itself. Where there is not enough yet, it
@@ -53,7 +53,8 @@ class Bucket:
     """One limit as this process sees it: what it has leased, and what the ledger held when it last looked.
 
     `balance` is leased and not spent, and can be spent until `until` (monotonic seconds). `credit` is what requests
-    have given back, or used beyond what they took.
+    have given back, or used beyond what they took. `held` (as of `held_at`) is how much of it the bucket could not fill
+    up behind, as it was not spent yet; it falls with the rate from then on.
     """
 
     name: str
@@ -66,6 +67,8 @@ class Bucket:
     until: float = -math.inf
     queued: float = 0.0
     spent: float = 0.0
+    held: float = 0.0
+    held_at: float = 0.0
 
     def __post_init__(self) -> None:
         self.rate = self.nominal
@@ -104,17 +107,24 @@ class Bucket:
         """Whether `weight` is more than was leased."""
         return now > self.until or weight > self.balance + self.credit + DUST
 
-    def spend(self, weight: float) -> None:
+    def hold(self, now: float) -> None:
+        """Note what has not been spent until now."""
+        self.held = max(self.held - (now - self.held_at) * self.nominal, self.balance + self.credit)
+        self.held_at = now
+
+    def spend(self, weight: float, now: float) -> None:
         """Take it from what was leased."""
+        self.hold(now)
         self.credit -= max(0.0, weight - self.balance)
         self.balance = max(0.0, self.balance - weight)
         self.spent += weight
 
-    def ask(self, need: float, elapsed: float) -> Ask:
+    def ask(self, need: float, elapsed: float, now: float) -> Ask:
         """Return what to ask for: what is spent in a second, approached by doubling, or `need` where that is more."""
+        self.hold(now)
         speed = self.spent * 2 if elapsed < CHUNK else self.spent / elapsed * CHUNK
         want = max(need, min(need + speed, self.rate * CHUNK)) if need else 0.0
-        return Ask(self.balance, self.credit, need, want, self.queued, self.rate, self.burst)
+        return Ask(self.balance, self.credit, self.held, need, want, self.queued, self.rate, self.burst)
 
 
 @dataclass(slots=True)
@@ -216,7 +226,7 @@ class Limit:
                 break  # however long the ledger took: another lease would take as long
             await self._come_back(wait, wanted)
         for kind, weight in wanted.items():
-            self._buckets[kind].spend(weight)
+            self._buckets[kind].spend(weight, self._clock.monotonic())
 
     def _holds(self, wanted: Mapping[str, int]) -> bool:
         return not any(self._buckets[kind].lacks(weight, -math.inf) for kind, weight in wanted.items())
@@ -224,7 +234,7 @@ class Limit:
     def _alone_for(self, wanted: Mapping[str, int], now: float) -> float:
         """Seconds, once, that need not be asked for: nobody else was waiting when we looked a moment ago."""
         alone, self._alone = self._alone and now - self._leased_at < 2 * CHUNK, False
-        asks = {kind: self._buckets[kind].ask(weight, now - self._leased_at) for kind, weight in wanted.items()}
+        asks = {kind: self._buckets[kind].ask(weight, now - self._leased_at, now) for kind, weight in wanted.items()}
         waits = [(ask.want - self._buckets[kind].level(now)) / ask.rate for kind, ask in asks.items()]
         return max(0.0, *waits) if alone and waits else 0.0
 
@@ -264,8 +274,9 @@ class Limit:
 
     async def _leased(self, wanted: Mapping[str, int]) -> dict[str, float]:
         try:
-            elapsed = self._clock.monotonic() - self._leased_at
-            asks = {kind: bucket.ask(wanted.get(kind, 0), elapsed) for kind, bucket in self._buckets.items()}
+            now = self._clock.monotonic()
+            elapsed = now - self._leased_at
+            asks = {kind: bucket.ask(wanted.get(kind, 0), elapsed, now) for kind, bucket in self._buckets.items()}
             got = await self._store.change(lambda rows: self._trade(rows, asks))
             self._hear(got.resumes)
             for kind, bucket in self._buckets.items():
@@ -317,6 +328,7 @@ class Limit:
         if lease:
             bucket.until = bucket.seen_at + (lease.until - self._clock.now()).total_seconds() - GRACE
             bucket.spent = 0.0
+        bucket.held, bucket.held_at = bucket.balance + bucket.credit, bucket.seen_at
 
     def _lower(self, bucket: Bucket, remaining: float) -> None:
         """Set the shared level to what the server has left; who has leased some may still spend that second's worth."""

@@ -91,6 +91,12 @@ def test_a_name_with_a_line_break_is_refused(name: str) -> None:
         message(name=name)
 
 
+@pytest.mark.parametrize("name", ["Jane\nBcc: v@x.com", "=?utf-8?q?J=0D=0ABcc:_v=40x.com?=", "=?utf-8?b?SgpC?="])
+def test_a_name_is_refused_before_a_message_is_built(name: str) -> None:
+    with pytest.raises(Permanent, match="the name contains a control character"):
+        mailbox("jane@example.com", name)
+
+
 @pytest.mark.parametrize("name", ["boss@corp.com", "a, b@evil.com", '"<b@evil.com>"', "x <b@evil.com>", "; group: a"])
 def test_a_name_that_looks_like_an_address_stays_a_name(name: str) -> None:
     parsed = message_from_bytes(message(name=name), policy=default)

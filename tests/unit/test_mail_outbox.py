@@ -53,6 +53,16 @@ async def test_a_message_is_one_file_named_by_its_message_id(tmp_path: Path) -> 
     assert (tmp_path / "outbox" / files(tmp_path)[0]).read_bytes() == mail.data
 
 
+async def test_the_intent_comes_before_the_file(tmp_path: Path) -> None:
+    seen: list[list[str]] = []
+
+    async def note() -> None:
+        seen.append(files(tmp_path))
+
+    await outbox(tmp_path).send(letter(), note)
+    assert seen == [[]]
+
+
 async def test_twenty_at_once_make_one_file_and_leave_no_rest(tmp_path: Path) -> None:
     boxes = [outbox(tmp_path) for _ in range(20)]
     await asyncio.gather(*(box.send(letter(), intent) for box in boxes))

@@ -61,10 +61,14 @@ class Level:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """What a process brings back to a bucket, what it must have, and what it would like to have at least."""
+    """What a process brings back to a bucket, what it must have, and what it would like to have at least.
+
+    `held` is what it has kept from filling up: the bucket fills from when a lease is spent, not from when it was given.
+    """
 
     balance: float
     credit: float
+    held: float
     need: float
     want: float
     queued: float
@@ -73,15 +77,16 @@ class Ask:
 
     def settled(self, level: Level, holder: str, now: datetime) -> Level:
         """Return the bucket as it is now, without the old lease of this process."""
-        leases = {name: lease for name, lease in level.leases.items() if name != holder and lease.until > now}
         queue = {name: wanted for name, wanted in level.queue.items() if name == holder or wanted.until > now}
-        back = self.balance if holder in level.leases else 0.0  # a lease that ran out has come back by itself
         first = next(iter(queue.values())).amount if queue else self.want
+        leases = {name: lease for name, lease in level.leases.items() if name != holder and lease.until > now}
         lent = [lease.amount for lease in leases.values()]
         room = max(self.burst, first, *lent) - sum(lent)
+        # a lease of ours that ran out has come back by itself, when others have seen it
+        back, held = (self.balance, self.held) if holder in level.leases else (0.0, self.credit)
         passed = max(0.0, (now - level.at).total_seconds())  # a wall clock set back refills nothing
-        tokens = level.tokens + back + self.credit
-        return Level(max(min(tokens, 0.0), min(room, tokens + passed * self.rate)), now, leases, queue)
+        tokens = max(min(level.tokens, 0.0), min(room - held, level.tokens + passed * self.rate)) + back + self.credit
+        return Level(max(min(tokens, 0.0), min(room, tokens)), now, leases, queue)
 
     def wait(self, level: Level, holder: str) -> float:
         """Seconds until it is this process's turn and there is enough; 0.0: now."""

@@ -32,6 +32,7 @@ HEADERS = frozenset({
     "List-Id", "List-Unsubscribe", "Precedence", "Auto-Submitted",
 })  # fmt: skip
 SUBJECT_MAX = 200
+ADDRESS_MAX = 254  # RFC 5321: a path of 256 with its angle brackets
 # C0, DEL, C1 and the line separators of Unicode: some reader takes each of them for the end of a line
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
@@ -96,6 +97,8 @@ def mailbox(address: str, name: str = "") -> Mailbox:
     """Check one address; an international domain becomes punycode. Raises Permanent (`address`)."""
     if _CONTROL.search(address) or _SURROGATE.search(address):
         raise Permanent("the address contains a control character: correct it, nothing was sent", code="address")
+    if len(address) > ADDRESS_MAX:  # before anybody takes seconds over it
+        raise Permanent(f"the address has {len(address)} characters, {ADDRESS_MAX} is the limit", code="address")
     try:
         checked = validate_email(address, check_deliverability=False, allow_smtputf8=False, globally_deliverable=False)
     except EmailNotValidError as error:
