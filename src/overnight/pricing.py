@@ -77,8 +77,8 @@ class Rates:
 
     @property
     def dearest_input(self) -> int:
-        """The most that any way of reading a token costs."""
-        return max(self.input, self.cache_read, self.cache_write, self.cache_write_1h)
+        """The most that reading a token costs when nobody asks to keep it for an hour."""
+        return max(self.input, self.cache_read, self.cache_write)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,12 +122,12 @@ class Prices:
         return _up(tokens * 11 + searches * 10 if usage.inference_geo == "us" else (tokens + searches) * 10)
 
     def worst(self, model: str, input_bound: int, max_tokens: int, *, at: datetime) -> int:
-        """Return the most a call without web searches can cost in nano-USD, however it is cached and processed.
+        """Return the most that a call of ours can cost in nano-USD, wherever it is processed.
 
-        `input_bound` is a number of tokens the input cannot exceed. Raises Stop for a model without a price.
+        `input_bound` is a number of tokens the input cannot exceed. What our requests never ask for is not in it: fast
+        processing, cache entries of an hour, web searches. Raises Stop for a model without a price.
         """
-        tiers = [tier for kind in (STANDARD, BATCH, FAST) for tier in self._tiers(model, at, kind)]
-        possible = [tier.rates for tier in tiers if input_bound > tier.above]
+        possible = [tier.rates for tier in self._tiers(model, at, STANDARD) if input_bound > tier.above]
         return _up(11 * max(input_bound * rates.dearest_input + max_tokens * rates.output for rates in possible))
 
     def known(self, model: str, *, at: datetime) -> bool:
