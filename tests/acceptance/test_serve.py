@@ -183,12 +183,12 @@ def due_once(place: Place, **settings: str) -> str:
 
 
 def test_serve_runs_each_occurrence_in_a_process_of_its_own_and_ends_when_asked(place: Place) -> None:
-    place.write(hello="every: 1s, params: { items: 2 }")
+    place.write(hello="every: 1s, overlap: queue, params: { items: 2 }")
     serve = place.serve()
     wait_until(lambda: len({one.slot for one in place.done()}) >= 3, "three occurrences")
     code, report = place.health()
     assert (code, report["status"]) == (200, "healthy")
-    assert set(report) == {"status", "timestamp", "checks"}
+    assert set(report) == {"status", "timestamp", "checks", "dependencies"}
     assert end(serve) == 0
     per_slot = Counter((one.slot, one.key) for one in place.done())
     assert set(per_slot.values()) == {1}
