@@ -16,7 +16,7 @@ from typing import Any, Generic, Literal, TypeVar
 from pydantic_core import to_jsonable_python
 
 from overnight import logs
-from overnight.budget import BudgetExceeded, Budgets, Reservation, dollars
+from overnight.budget import Also, BudgetExceeded, Budgets, Reservation, dollars
 from overnight.clock import Clock, token
 from overnight.dependency import Dependency
 from overnight.errors import Deferred, Fenced, Invalid, OvernightError, Permanent, Skip, Stop, Transient
@@ -193,7 +193,7 @@ class Agent:
     async def _replayed(self, question: _Question) -> Answer[Any] | None:
         """Look for an answer that an earlier attempt has paid for; what is not valid any more is asked anew."""
         hashes = [question.hash(model, turn) for model in question.role.models for turn in TURNS]
-        for row in await self.ledger.read(paid_answers, question.scope, hashes):
+        for row in await self.ledger.record(paid_answers, (question.scope, hashes)):
             try:
                 value = question.shape.parse(row["response"])
                 refuse_links(value, question.data)
@@ -280,7 +280,7 @@ class Agent:
         except BaseException as error:
             if started is None:  # the breaker is open, or the wait was too long: nothing was sent
                 question.spent -= sent.worst
-                await self.budgets.settle(reservation, 0, also=lambda connection: forget(connection, sent))
+                await self.budgets.settle(reservation, 0, also=Also(forget, sent))
                 raise
             self.api.limit.observe(headers_of(error))
             if isinstance(error, Stop):  # ten thousand items need not each be told that the key is wrong
@@ -300,8 +300,8 @@ class Agent:
             question.scope,
             most,
             role=role.name,
-            also=lambda connection, day: begin(connection, sent, day),
-            undo=lambda connection: forget(connection, sent),
+            also=Also(begin, sent),
+            undo=lambda connection: forget(connection, [sent]),
         )
         question.spent += most
         if reservation.warned:
@@ -311,7 +311,7 @@ class Agent:
     async def _book(self, question: _Question, sent: Sent, reservation: Reservation, ended: Ended) -> None:
         """Settle the budget and correct the rows, in one transaction; then say so in the log."""
         question.spent += ended.cost_nano - sent.worst
-        await self.budgets.settle(reservation, ended.cost_nano, also=lambda connection: book(connection, sent, ended))
+        await self.budgets.settle(reservation, ended.cost_nano, also=Also(book, (sent, ended)))
         self._tally(sent, ended)
         _log(sent, ended)
 

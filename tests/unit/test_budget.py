@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from sqlalchemy import select
 
-from overnight.budget import BudgetExceeded, Budgets, Caps, JobCaps, RoleCaps, day_counter, dollars, raise_cap
+from overnight.budget import Also, BudgetExceeded, Budgets, Caps, JobCaps, RoleCaps, day_counter, dollars, raise_cap
 from overnight.errors import Deferred, Skip
 from overnight.ledger import Ledger
 from overnight.ledger.tables import budget
@@ -224,7 +224,7 @@ async def test_rows_of_the_caller_share_the_transaction(ledger: Ledger) -> None:
         raise RuntimeError("no room for the row")
 
     with pytest.raises(RuntimeError):
-        await budgets.reserve(SCOPE, 10, also=broken)
+        await budgets.reserve(SCOPE, 10, also=Also(broken))
     assert rows(ledger) == {}
 
 
