@@ -76,12 +76,16 @@ class _Question:
     shape: Shape[Any]
     divisible: bool = False
     spent: int = 0
+    _asked: Any = field(default=None, init=False)
 
     def hash(self, model: str, turn: int) -> str:
         """Return the identity of a request: what is asked, without the fence, whose nonce is new each time."""
-        asked = [self.role.name, self.system, self.data, self.shape.schema, model, turn]
-        canonical = json.dumps(asked, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode()).hexdigest()
+        if self._asked is None:  # most of it is the same for all models and turns
+            asked = [self.role.name, self.system, self.data, self.shape.schema]
+            self._asked = hashlib.sha256(_canonical(asked).removesuffix("]").encode())
+        whole = self._asked.copy()
+        whole.update(f",{_canonical(model)},{turn}]".encode())
+        return str(whole.hexdigest())
 
     def request(self, model: str, said: "_Said | None") -> ModelRequest:
         """Return the request to a model; `said` is its first answer, which was not valid."""
@@ -96,6 +100,10 @@ class _Question:
         elif said is not None:  # what was cut off is never fed back: it would be continued, and cut off again
             messages[0]["content"] += f"\n\n{_SHORTER}"
         return ModelRequest(model, self.system, tuple(messages), self.role.max_tokens, self.shape.schema)
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,9 +252,9 @@ class Agent:
 
     async def _reply(self, question: _Question, request: ModelRequest, turn: int) -> tuple[str, ModelReply]:
         digest = question.hash(request.model, turn)
-        log = logs.get().bind(task_id=question.scope.task_id, run_id=question.scope.run_id, model=request.model)
 
         def on_retry(attempt: int, error: Transient, wait: float) -> None:
+            log = logs.get().bind(task_id=question.scope.task_id, run_id=question.scope.run_id, model=request.model)
             log.warning("model call is repeated", attempt=attempt, error_code=error.code, wait=round(wait, 3))
 
         return await retrying(
