@@ -4,12 +4,12 @@ Costs of item, slot and run move in the transaction of the row, so that they are
 """
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Table, bindparam, delete, func, literal_column, select, update
+from sqlalchemy import Connection, RowMapping, Table, bindparam, delete, func, select, update
 
 from overnight.clock import iso
 from overnight.ledger.items import hold
@@ -17,6 +17,8 @@ from overnight.ledger.statements import Prepared
 from overnight.ledger.tables import call, item, run, slot
 from overnight.outcome import Scope
 from overnight.pricing import Usage
+
+PLACES = 1 << 23  # bits, hence a megabyte: of a million items 6 % are looked up for nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,26 @@ class Ended:
     error_code: str | None = None
 
 
+class Tried:
+    """Items of a slot that may have calls in the journal, in one bit each: a few are taken for one another.
+
+    Only the holder of a slot's lease begins calls in it. So what the journal held when it was taken over, and what was
+    asked since, is all there is; to look up every new item costs as much as the rest of its call.
+    """
+
+    def __init__(self, keys: Iterable[str] = ()) -> None:
+        self._bits = bytearray(PLACES // 8)
+        for key in keys:
+            self.add(key)
+
+    def add(self, key: str) -> bool:
+        """Note an item; tells whether it may have been noted before."""
+        byte, bit = divmod(hash(key) % PLACES, 8)
+        known = bool(self._bits[byte] & 1 << bit)
+        self._bits[byte] |= 1 << bit
+        return known
+
+
 _insert = Prepared(
     lambda insert: insert(call).values(
         nth=select(func.count())
@@ -65,14 +87,6 @@ _BOOKED = (
 _correct = Prepared(
     lambda _insert: (
         update(call).where(call.c.id == bindparam("b_id")).values({name: bindparam(f"v_{name}") for name in _BOOKED})
-    )
-)
-_answers = Prepared(
-    lambda _insert: (
-        select(call.c.id, call.c.model, call.c.response, call.c.hash)
-        .where(call.c.job == bindparam("b_job"), call.c.slot == bindparam("b_slot"), call.c.key == bindparam("b_key"))
-        .where(call.c.status == literal_column("'ok'"))
-        .order_by(call.c.started_at, call.c.id)
     )
 )
 
@@ -114,9 +128,15 @@ def discard(connection: Connection, call_id: str, error_code: str) -> None:
     connection.execute(update(call).where(call.c.id == call_id).values(values))
 
 
-def paid_answers(connection: Connection, asked: Sequence[tuple[Scope, Collection[str]]]) -> list[list[RowMapping]]:
-    """Find the answers `(id, model, response)` an item was given to any of its questions (hashes), the oldest first."""
-    return [_paid(connection, scope, hashes) for scope, hashes in asked]
+def paid_answers(connection: Connection, scope: Scope, hashes: Collection[str]) -> Sequence[RowMapping]:
+    """Find the answers `(id, model, response)` this item was given to any of these questions, the oldest first."""
+    c = call.c
+    query = (
+        select(c.id, c.model, c.response)
+        .where(c.job == scope.job, c.slot == scope.slot, c.key == scope.key, c.hash.in_(hashes), c.status == "ok")
+        .order_by(c.started_at, c.id)
+    )
+    return connection.execute(query).mappings().all()
 
 
 def cut_off(connection: Connection, scope: Scope, hashes: Collection[str], error_code: str) -> bool:
@@ -126,9 +146,10 @@ def cut_off(connection: Connection, scope: Scope, hashes: Collection[str], error
     return connection.execute(select(c.id).where(*of_item, c.error_code == error_code).limit(1)).first() is not None
 
 
-def _paid(connection: Connection, scope: Scope, hashes: Collection[str]) -> list[RowMapping]:
-    found = _answers.one(connection, {"b_job": scope.job, "b_slot": scope.slot, "b_key": scope.key})
-    return [row for row in found.mappings() if row["hash"] in hashes]
+def tried(connection: Connection, job: str, slot: str) -> Tried:
+    """Find the items of a slot that have calls, whatever became of these."""
+    query = select(call.c.key).where(call.c.job == job, call.c.slot == slot).distinct()
+    return Tried(connection.execution_options(stream_results=True).execute(query).scalars())
 
 
 def _begun(sent: Sent, day: str) -> dict[str, Any]:
