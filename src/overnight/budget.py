@@ -21,13 +21,14 @@ from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Connection, RowMapping, bindparam, insert, select, update
+from sqlalchemy import Connection, RowMapping, insert, select, update
 
 from overnight.clock import Clock, iso
 from overnight.deadline import off_the_clock
 from overnight.errors import Deferred, Skip
 from overnight.ledger import Ledger, Write
-from overnight.ledger.statements import Prepared, insert_new
+from overnight.ledger.counters import mark, move, take
+from overnight.ledger.statements import insert_new
 from overnight.ledger.tables import budget, call, lease
 from overnight.outcome import Scope
 from overnight.pricing import NANO
@@ -256,29 +257,6 @@ def dollars(nano: int) -> str:
     return f"${whole}.{fraction.rstrip('0').ljust(2, '0')}"
 
 
-_more = Prepared(
-    lambda _insert: (
-        update(budget)
-        .where(budget.c.scope == bindparam("b_scope"))
-        .where(
-            budget.c.settled_nano + budget.c.reserved_nano + bindparam("v_worst")
-            <= budget.c.extra_nano + bindparam("v_cap")
-        )
-        .values(reserved_nano=budget.c.reserved_nano + bindparam("v_worst"), cap_nano=bindparam("v_cap"))
-    )
-)
-_move = Prepared(
-    lambda _insert: (
-        update(budget)
-        .where(budget.c.scope == bindparam("b_scope"))
-        .values(
-            reserved_nano=budget.c.reserved_nano - bindparam("v_worst"),
-            settled_nano=budget.c.settled_nano + bindparam("v_actual"),
-        )
-    )
-)
-
-
 def _reserve(connection: Connection, group: Sequence[_Wanted]) -> list[Reservation | _Denied]:
     """Reserve for callers of one group: by one statement a counter where they all fit, else one after the other."""
     sums: Counter[str] = Counter()
@@ -312,7 +290,7 @@ def _added(connection: Connection, caps: Mapping[str, int], sums: Mapping[str, i
     for counter, cap in caps.items():
         if not _add(connection, counter, cap, sums[counter]):
             for other in done:  # not by an exception: that would undo the whole group of other callers
-                _move.one(connection, {"b_scope": other, "v_worst": sums[other], "v_actual": 0})
+                move.one(connection, {"b_scope": other, "v_worst": sums[other], "v_actual": 0})
             return counter
         done.append(counter)
     return None
@@ -320,12 +298,12 @@ def _added(connection: Connection, caps: Mapping[str, int], sums: Mapping[str, i
 
 def _add(connection: Connection, counter: str, cap: int, worst: int) -> bool:
     values = {"b_scope": counter, "v_worst": worst, "v_cap": cap}
-    if _more.one(connection, values).rowcount:
+    if take.one(connection, values).rowcount:
         return True
     if connection.execute(select(budget.c.scope).where(budget.c.scope == counter)).first() is not None:
         return False
     insert_new(connection, budget, [{"scope": counter, "cap_nano": cap}])
-    return bool(_more.one(connection, values).rowcount)
+    return bool(take.one(connection, values).rowcount)
 
 
 def _also(connection: Connection, rows: Sequence[tuple[Also, Any]]) -> None:
@@ -346,24 +324,11 @@ def _row(connection: Connection, counter: str) -> RowMapping:
     return connection.execute(select(budget).where(budget.c.scope == counter)).mappings().one()
 
 
-_warned = Prepared(
-    lambda _insert: (
-        update(budget)
-        .where(budget.c.scope == bindparam("b_scope"), budget.c.warned_at.is_(None))
-        .where(
-            (budget.c.settled_nano + budget.c.reserved_nano) * bindparam("v_denominator")
-            >= (budget.c.cap_nano + budget.c.extra_nano) * bindparam("v_numerator")
-        )
-        .values(warned_at=bindparam("v_now"))
-    )
-)
-
-
 def _warn(connection: Connection, counter: str, at: Decimal, now: datetime) -> bool:
     """Mark the day as warned about when it has come so far; True for exactly one caller per day."""
     numerator, denominator = at.as_integer_ratio()
     values = {"b_scope": counter, "v_numerator": numerator, "v_denominator": denominator, "v_now": iso(now)}
-    return bool(_warned.one(connection, values).rowcount)
+    return bool(mark.one(connection, values).rowcount)
 
 
 def _settle(connection: Connection, group: Sequence[_Settlement]) -> list[None]:
@@ -372,7 +337,7 @@ def _settle(connection: Connection, group: Sequence[_Settlement]) -> list[None]:
     for each in group:
         worst.update(dict.fromkeys(each.reservation.counters, each.reservation.worst))
         actual.update(dict.fromkeys(each.reservation.counters, each.actual))
-    _move.many(connection, [{"b_scope": c, "v_worst": nano, "v_actual": actual[c]} for c, nano in worst.items()])
+    move.many(connection, [{"b_scope": c, "v_worst": nano, "v_actual": actual[c]} for c, nano in worst.items()])
     _also(connection, [(each.also, each.also.row) for each in group])
     return [None] * len(group)
 
