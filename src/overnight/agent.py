@@ -6,7 +6,6 @@ turn. Every request is a row of `call` before it is sent: as unknown, at its wor
 crash in between leaves it standing, so that money which may have been spent is never forgotten.
 """
 
-import asyncio
 import hashlib
 import json
 from collections import Counter
@@ -22,7 +21,8 @@ from overnight.clock import Clock, token
 from overnight.dependency import Dependency
 from overnight.errors import Deferred, Fenced, Invalid, OvernightError, Permanent, Skip, Stop, Transient
 from overnight.ledger import Ledger
-from overnight.ledger.journal import Ended, Sent, Tried, begin, book, cut_off, discard, forget, paid_answers, tried
+from overnight.ledger.journal import Ended, Sent, begin, book, cut_off, discard, forget, paid_answers
+from overnight.ledger.tried import Tried
 from overnight.model import Lost, ModelReply, ModelRequest, Models, headers_of
 from overnight.outcome import Scope, Spent
 from overnight.outputs import refuse_links
@@ -137,8 +137,10 @@ class Agent:
     notices: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     _spent: dict[str, Spent] = field(default_factory=dict)
-    _tried: dict[tuple[str, str, int], Tried] = field(default_factory=dict)
-    _reading: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _tried: Tried = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._tried = Tried(self.ledger)
 
     async def ask(
         self,
@@ -203,7 +205,7 @@ class Agent:
 
     async def _replayed(self, question: _Question) -> Answer[Any] | None:
         """Look for an answer that an earlier attempt has paid for; what is not valid any more is asked anew."""
-        if not await self._tried_before(question.scope):
+        if not await self._tried.before(question.scope):
             return None
         hashes = [question.hash(model, turn) for model in question.role.models for turn in TURNS]
         for row in await self.ledger.read(paid_answers, question.scope, hashes):
@@ -216,14 +218,6 @@ class Agent:
         if question.divisible and await self.ledger.read(cut_off, question.scope, hashes, CUT_OFF):
             raise Invalid("the answer was cut off when this was asked before", code=CUT_OFF)
         return None
-
-    async def _tried_before(self, scope: Scope) -> bool:
-        slot = (scope.job, scope.slot, scope.fence)
-        if slot not in self._tried:
-            async with self._reading:
-                if slot not in self._tried:
-                    self._tried[slot] = await self.ledger.read(tried, scope.job, scope.slot)
-        return self._tried[slot].add(scope.key)
 
     async def _routed(self, question: _Question) -> Answer[Any]:
         """Ask the models of the route until one gives a valid answer."""

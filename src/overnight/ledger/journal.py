@@ -4,7 +4,7 @@ Costs of item, slot and run move in the transaction of the row, so that they are
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -17,8 +17,6 @@ from overnight.ledger.statements import Prepared
 from overnight.ledger.tables import call, item, run, slot
 from overnight.outcome import Scope
 from overnight.pricing import Usage
-
-PLACES = 1 << 23  # bits, hence a megabyte: of a million items 6 % are looked up for nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,26 +44,6 @@ class Ended:
     response: str | None = None
     error_class: str | None = None
     error_code: str | None = None
-
-
-class Tried:
-    """Items of a slot that may have calls in the journal, in one bit each: a few are taken for one another.
-
-    Only the holder of a slot's lease begins calls in it. So what the journal held when it was taken over, and what was
-    asked since, is all there is; to look up every new item costs as much as the rest of its call.
-    """
-
-    def __init__(self, keys: Iterable[str] = ()) -> None:
-        self._bits = bytearray(PLACES // 8)
-        for key in keys:
-            self.add(key)
-
-    def add(self, key: str) -> bool:
-        """Note an item; tells whether it may have been noted before."""
-        byte, bit = divmod(hash(key) % PLACES, 8)
-        known = bool(self._bits[byte] & 1 << bit)
-        self._bits[byte] |= 1 << bit
-        return known
 
 
 _insert = Prepared(
@@ -144,12 +122,6 @@ def cut_off(connection: Connection, scope: Scope, hashes: Collection[str], error
     c = call.c
     of_item = (c.job == scope.job, c.slot == scope.slot, c.key == scope.key, c.hash.in_(hashes))
     return connection.execute(select(c.id).where(*of_item, c.error_code == error_code).limit(1)).first() is not None
-
-
-def tried(connection: Connection, job: str, slot: str) -> Tried:
-    """Find the items of a slot that have calls, whatever became of these."""
-    query = select(call.c.key).where(call.c.job == job, call.c.slot == slot).distinct()
-    return Tried(connection.execution_options(stream_results=True).execute(query).scalars())
 
 
 def _begun(sent: Sent, day: str) -> dict[str, Any]:
