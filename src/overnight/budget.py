@@ -13,18 +13,21 @@ counter was first used. A running process keeps the file it was started with; `r
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, RowMapping, insert, select, update
 
-from overnight.clock import Clock
+from overnight.clock import Clock, iso
 from overnight.deadline import off_the_clock
 from overnight.errors import Deferred, Skip
 from overnight.ledger import Ledger, Write
+from overnight.ledger.counters import mark, move, take
 from overnight.ledger.statements import insert_new
 from overnight.ledger.tables import budget, call, lease
 from overnight.outcome import Scope
@@ -36,11 +39,20 @@ FIRST_POLL, LAST_POLL = 0.05, 1.0  # seconds; another process cannot wake us
 IN_FLIGHT = "in_flight"  # error_code of a call whose reply is awaited
 LOST = "lost"  # of one whose process was killed meanwhile
 
-Booking = Callable[[Connection, str], None]
+
+@dataclass(frozen=True, slots=True)
+class Also:
+    """Rows of a caller in the transaction of its reservation: `write(connection, rows)` for all callers of a group."""
+
+    write: Callable[[Connection, Sequence[Any]], object]
+    row: Any = None
 
 
 def _nothing(*_: object) -> None:
     """No further rows."""
+
+
+NOTHING = Also(_nothing)
 
 
 class BudgetExceeded(Skip):
@@ -84,6 +96,24 @@ class Reservation:
 
 
 @dataclass(frozen=True, slots=True)
+class _Wanted:
+    """A reservation that is asked for: its counters with their caps, and when to warn about the day."""
+
+    reservation: Reservation
+    caps: Mapping[str, int]
+    also: Also
+    warn_at: Decimal
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class _Settlement:
+    reservation: Reservation
+    actual: int
+    also: Also = NOTHING
+
+
+@dataclass(frozen=True, slots=True)
 class _Denied:
     counter: str
     cap: int
@@ -107,10 +137,10 @@ class Budgets:
         worst: int,
         *,
         role: str = "",
-        also: Booking = _nothing,
+        also: Also = NOTHING,
         undo: Write[None] = _nothing,
     ) -> Reservation:
-        """Reserve `worst` nano-USD for one call; `also(connection, day)` writes its rows in the same transaction.
+        """Reserve `worst` nano-USD for one call; `also` writes a row `(row, day)` in the same transaction.
 
         `undo(connection)` removes these rows when the caller is cancelled before it has heard of its reservation.
         Waits while only reservations of others stand in the way. Raises BudgetExceeded when a cap is too small even
@@ -118,10 +148,11 @@ class Budgets:
         """
         day = self._clock.now().astimezone(self._zone).date().isoformat()
         counters = self._counters(scope, day, role)
-        wanted = Reservation(tuple(counters), worst, day)
+        reservation = Reservation(tuple(counters), worst, day)
         waited, pause = 0.0, FIRST_POLL
         while True:
-            found = await self._tried(lambda connection: self._reserve(connection, wanted, counters, also), undo)
+            wanted = _Wanted(reservation, counters, also, self._caps.warn_at, self._clock.now())
+            found = await self._tried(wanted, undo)
             if not isinstance(found, _Denied):
                 return found
             self._refuse(found, worst, waited)
@@ -129,39 +160,29 @@ class Budgets:
                 await self._clock.sleep(pause)
             waited, pause = waited + pause, min(pause * 2, LAST_POLL)
 
-    async def _tried(self, reserve: Write[Reservation | _Denied], undo: Write[None]) -> Reservation | _Denied:
+    async def _tried(self, wanted: _Wanted, undo: Write[None]) -> Reservation | _Denied:
         """Try once. A cancelled caller would never settle what the writer commits all the same: it is given back."""
-        trying = asyncio.ensure_future(self._ledger.write(reserve))
+        trying = self._ledger.writer.submit(_reserve, wanted)
         try:
-            return await asyncio.shield(trying)
+            found: Reservation | _Denied = await asyncio.shield(trying)
         except asyncio.CancelledError:
             await asyncio.wait({trying})
-            if trying.exception() is None and isinstance(found := trying.result(), Reservation):
-                await self._ledger.write(lambda connection: _give_back(connection, found, undo))
+            if trying.exception() is None and isinstance(got := trying.result(), Reservation):
+                await self._ledger.write(lambda connection: _give_back(connection, got, undo))
             raise
+        return found
 
-    async def settle(self, reservation: Reservation, actual: int, *, also: Write[None] = _nothing) -> None:
-        """Charge `actual` nano-USD and release the reservation. For an unknown outcome `actual` is its worst case."""
-        await self._ledger.write(lambda connection: _settle(connection, reservation, actual, also))
+    async def settle(self, reservation: Reservation, actual: int, *, also: Also = NOTHING) -> None:
+        """Charge `actual` nano-USD and release the reservation. For an unknown outcome `actual` is its worst case.
+
+        `also` writes its row in the same transaction.
+        """
+        await self._ledger.record(_settle, _Settlement(reservation, actual, also))
 
     def _counters(self, scope: Scope, day: str, role: str) -> dict[str, int]:
         job, part = self._caps.jobs.get(scope.job, JobCaps()), self._caps.roles.get(role, RoleCaps())
         caps = (self._caps.per_day, job.per_day, part.per_day, job.per_run, part.per_task)
         return {name: cap for name, cap in zip(_names(scope, day, role), caps, strict=True) if cap is not None}
-
-    def _reserve(
-        self, connection: Connection, wanted: Reservation, caps: Mapping[str, int], also: Booking
-    ) -> Reservation | _Denied:
-        done: list[str] = []
-        for counter, cap in caps.items():
-            if not _add(connection, counter, cap, wanted.worst):
-                for other in done:  # not by an exception: that would undo the whole group of other callers
-                    _take_back(connection, other, wanted.worst)
-                return _why(connection, counter, cap, wanted.worst)
-            done.append(counter)
-        also(connection, wanted.day)
-        warned = _warn(connection, day_counter(wanted.day), self._caps.warn_at, self._clock.now())
-        return replace(wanted, warned=warned)
 
     def _refuse(self, denied: _Denied, worst: int, waited: float) -> None:
         raised = f" ({dollars(denied.extra)} of it raised by hand)" if denied.extra else ""
@@ -215,7 +236,7 @@ def reap(connection: Connection, now: datetime) -> int:
     for row in rows:
         connection.execute(update(call).where(call.c.id == row.id).values(error_code=LOST))
         names = _names(Scope(row.job, row.slot, row.key, ""), row.budget_day, row.role)
-        _settle(connection, Reservation(names, row.cost_nano, row.budget_day), row.cost_nano, _nothing)
+        _settle(connection, [_Settlement(Reservation(names, row.cost_nano, row.budget_day), row.cost_nano)])
     return len(rows)
 
 
@@ -236,22 +257,61 @@ def dollars(nano: int) -> str:
     return f"${whole}.{fraction.rstrip('0').ljust(2, '0')}"
 
 
+def _reserve(connection: Connection, group: Sequence[_Wanted]) -> list[Reservation | _Denied]:
+    """Reserve for callers of one group: by one statement a counter where they all fit, else one after the other."""
+    sums: Counter[str] = Counter()
+    caps: dict[str, int] = {}
+    for wanted in group:
+        caps |= wanted.caps
+        sums.update(dict.fromkeys(wanted.caps, wanted.reservation.worst))
+    denied = _added(connection, caps, sums)
+    if denied is None:
+        return _granted(connection, group)
+    if len(group) == 1:
+        return [_why(connection, denied, caps[denied], sums[denied])]
+    return [found for wanted in group for found in _reserve(connection, [wanted])]
+
+
+def _granted(connection: Connection, group: Sequence[_Wanted]) -> list[Reservation | _Denied]:
+    _also(connection, [(wanted.also, (wanted.also.row, wanted.reservation.day)) for wanted in group])
+    days = {wanted.reservation.day: wanted for wanted in group}
+    first = {day for day, last in days.items() if _warn(connection, day_counter(day), last.warn_at, last.now)}
+    told: list[Reservation | _Denied] = []
+    for wanted in group:
+        mine = wanted.reservation
+        told.append(replace(mine, warned=True) if mine.day in first else mine)
+        first.discard(mine.day)
+    return told
+
+
+def _added(connection: Connection, caps: Mapping[str, int], sums: Mapping[str, int]) -> str | None:
+    """Reserve in all counters, or in none; returns the counter that has no room."""
+    done: list[str] = []
+    for counter, cap in caps.items():
+        if not _add(connection, counter, cap, sums[counter]):
+            for other in done:  # not by an exception: that would undo the whole group of other callers
+                move.one(connection, {"b_scope": other, "v_worst": sums[other], "v_actual": 0})
+            return counter
+        done.append(counter)
+    return None
+
+
 def _add(connection: Connection, counter: str, cap: int, worst: int) -> bool:
-    b = budget.c
-    fits = b.settled_nano + b.reserved_nano + worst <= cap + b.extra_nano
-    reserve = update(budget).where(b.scope == counter, fits)
-    reserve = reserve.values(reserved_nano=b.reserved_nano + worst, cap_nano=cap)
-    if connection.execute(reserve).rowcount:
+    values = {"b_scope": counter, "v_worst": worst, "v_cap": cap}
+    if take.one(connection, values).rowcount:
         return True
-    if connection.execute(select(b.scope).where(b.scope == counter)).first() is not None:
+    if connection.execute(select(budget.c.scope).where(budget.c.scope == counter)).first() is not None:
         return False
     insert_new(connection, budget, [{"scope": counter, "cap_nano": cap}])
-    return bool(connection.execute(reserve).rowcount)
+    return bool(take.one(connection, values).rowcount)
 
 
-def _take_back(connection: Connection, counter: str, worst: int) -> None:
-    less = budget.c.reserved_nano - worst
-    connection.execute(update(budget).where(budget.c.scope == counter).values(reserved_nano=less))
+def _also(connection: Connection, rows: Sequence[tuple[Also, Any]]) -> None:
+    by_function: dict[Any, list[Any]] = {}
+    for also, row in rows:
+        by_function.setdefault(also.write, []).append(row)
+    for write, each in by_function.items():
+        write(connection, each)
 
 
 def _why(connection: Connection, counter: str, cap: int, worst: int) -> _Denied:
@@ -266,23 +326,26 @@ def _row(connection: Connection, counter: str) -> RowMapping:
 
 def _warn(connection: Connection, counter: str, at: Decimal, now: datetime) -> bool:
     """Mark the day as warned about when it has come so far; True for exactly one caller per day."""
-    b = budget.c
     numerator, denominator = at.as_integer_ratio()
-    reached = (b.settled_nano + b.reserved_nano) * denominator >= (b.cap_nano + b.extra_nano) * numerator
-    warn = update(budget).where(b.scope == counter, b.warned_at.is_(None), reached).values(warned_at=now)
-    return bool(connection.execute(warn).rowcount)
+    values = {"b_scope": counter, "v_numerator": numerator, "v_denominator": denominator, "v_now": iso(now)}
+    return bool(mark.one(connection, values).rowcount)
 
 
-def _settle(connection: Connection, reservation: Reservation, actual: int, also: Write[None]) -> None:
-    b = budget.c
-    changes = {"reserved_nano": b.reserved_nano - reservation.worst, "settled_nano": b.settled_nano + actual}
-    connection.execute(update(budget).where(b.scope.in_(reservation.counters)).values(**changes))
-    also(connection)
+def _settle(connection: Connection, group: Sequence[_Settlement]) -> list[None]:
+    worst: Counter[str] = Counter()
+    actual: Counter[str] = Counter()
+    for each in group:
+        worst.update(dict.fromkeys(each.reservation.counters, each.reservation.worst))
+        actual.update(dict.fromkeys(each.reservation.counters, each.actual))
+    move.many(connection, [{"b_scope": c, "v_worst": nano, "v_actual": actual[c]} for c, nano in worst.items()])
+    _also(connection, [(each.also, each.also.row) for each in group])
+    return [None] * len(group)
 
 
 def _give_back(connection: Connection, reservation: Reservation, undo: Write[None]) -> None:
     """Undo a reservation that nobody heard of, and its warning, which is the next one's to give."""
-    _settle(connection, reservation, 0, undo)
+    _settle(connection, [_Settlement(reservation, 0)])
+    undo(connection)
     if reservation.warned:
         day = budget.c.scope == day_counter(reservation.day)
         connection.execute(update(budget).where(day).values(warned_at=None))

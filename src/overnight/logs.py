@@ -47,6 +47,7 @@ _COLOURS = {
 }
 _RESET = "\x1b[0m"
 _CLOCK = SystemClock()
+_encode = jsonlib.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
 
 class Sink(Protocol):
@@ -263,7 +264,7 @@ def _message(record: logging.LogRecord) -> str:
 
 def _json_line(event: EventDict) -> str:
     """ASCII on purpose: line separators and control characters of all alphabets come out escaped."""
-    return jsonlib.dumps(event, separators=(",", ":"), check_circular=False) + "\n"
+    return _encode(event) + "\n"
 
 
 class _Stream:

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import Any, Protocol, Self
 from urllib.parse import urlsplit
 
@@ -45,7 +46,7 @@ class Lost(Transient):
     """The request may have been carried out and billed, but there is no usable reply."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ModelRequest:
     """What is asked: `messages` are `{"role", "content"}` with text contents, `schema` is that of the answer."""
 
@@ -55,7 +56,7 @@ class ModelRequest:
     max_tokens: int
     schema: Mapping[str, Any] | None = None
 
-    @property
+    @cached_property
     def size(self) -> int:
         """UTF-8 bytes of all that is sent."""
         texts = [self.system, *(message["content"] for message in self.messages), json.dumps(self.schema or "")]

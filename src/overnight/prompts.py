@@ -57,4 +57,5 @@ def suspicious(text: str) -> bool:
 
     Joiners inside emoji and in scripts that need them, and flags, are honest.
     """
-    return _INVISIBLE.search(_HONEST.sub("", text)) is not None
+    found = not text.isascii() and _INVISIBLE.search(text)  # most texts hold none, and need no second look
+    return bool(found) and _INVISIBLE.search(_HONEST.sub("", text)) is not None

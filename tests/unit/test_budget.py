@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from sqlalchemy import select
 
-from overnight.budget import BudgetExceeded, Budgets, Caps, JobCaps, RoleCaps, day_counter, dollars, raise_cap
+from overnight.budget import Also, BudgetExceeded, Budgets, Caps, JobCaps, RoleCaps, day_counter, dollars, raise_cap
 from overnight.errors import Deferred, Skip
 from overnight.ledger import Ledger
 from overnight.ledger.tables import budget
@@ -140,6 +140,20 @@ async def test_many_callers_of_several_processes_never_pass_the_cap(tmp_path: Pa
         own.close()
 
 
+async def test_of_callers_who_do_not_fit_together_as_many_as_fit_are_let_through(ledger: Ledger) -> None:
+    budgets = Budgets(ledger, Clock(), PARIS, Caps(per_day=100))
+    written: list[list[Any]] = []
+    also = Also(lambda _, rows: written.append(list(rows)), "row")
+    asked = [asyncio.create_task(budgets.reserve(SCOPE, 30, also=also)) for _ in range(8)]
+    found = await asyncio.gather(*asked, return_exceptions=True)
+    granted = [each for each in found if not isinstance(each, BaseException)]
+    assert len(granted) == 3
+    assert {type(each) for each in found} - {type(granted[0])} == {Deferred}
+    assert rows(ledger)["day:2026-11-22"] == (100, 0, 90)
+    assert [row for group in written for row in group] == [("row", "2026-11-22")] * 3
+    assert sum(each.warned for each in granted) == 1
+
+
 async def test_the_budget_day_is_the_date_on_the_wall(ledger: Ledger) -> None:
     late = datetime(2026, 11, 22, 23, 30, tzinfo=UTC)
     reservation = await Budgets(ledger, Clock(late), PARIS, Caps()).reserve(SCOPE, 1)
@@ -224,7 +238,7 @@ async def test_rows_of_the_caller_share_the_transaction(ledger: Ledger) -> None:
         raise RuntimeError("no room for the row")
 
     with pytest.raises(RuntimeError):
-        await budgets.reserve(SCOPE, 10, also=broken)
+        await budgets.reserve(SCOPE, 10, also=Also(broken))
     assert rows(ledger) == {}
 
 

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 from sqlalchemy import insert, select, update
 
-from overnight.budget import Budgets, Caps, JobCaps, Reservation, RoleCaps, reap
+from overnight.budget import Also, Budgets, Caps, JobCaps, Reservation, RoleCaps, reap
 from overnight.cli.budget import budget
 from overnight.cli.context import Cli
 from overnight.clock import SystemClock
@@ -79,9 +79,7 @@ async def reserved(ledger: Ledger, scope: Scope, worst: int, name: str = "c_1") 
     caps = Caps(10 * NANO, jobs={"mail": JobCaps(per_run=NANO)}, roles={"editor": RoleCaps(per_task=NANO)})
     budgets = Budgets(ledger, SystemClock(), ZoneInfo("UTC"), caps)
     sent = Sent(name, scope, "h", "editor", "m", worst, NOW)
-    return sent, await budgets.reserve(
-        scope, worst, role="editor", also=lambda connection, day: begin(connection, sent, day)
-    )
+    return sent, await budgets.reserve(scope, worst, role="editor", also=Also(begin, sent))
 
 
 def rows(ledger: Ledger) -> dict[str, tuple[int, int]]:
@@ -222,7 +220,7 @@ async def test_a_process_that_was_only_asleep_is_charged_what_it_has_used(ledger
     sent, reservation = await reserved(ledger, opened(ledger), 100)
     assert reaped(ledger, NOW + timedelta(minutes=2)) == 1
     budgets = Budgets(ledger, SystemClock(), ZoneInfo("UTC"), Caps())
-    await budgets.settle(reservation, 30, also=lambda connection: book(connection, sent, Ended("ok", 30, 1)))
+    await budgets.settle(reservation, 30, also=Also(book, (sent, Ended("ok", 30, 1))))
     assert {sum(value) for value in rows(ledger).values()} == {30}
 
 
@@ -231,7 +229,7 @@ async def test_calls_that_ended_are_never_settled_again(ledger: Ledger) -> None:
     sent, reservation = await reserved(ledger, scope, 100)
     budgets = Budgets(ledger, SystemClock(), ZoneInfo("UTC"), Caps())
     ended = Ended("unknown", 100, 1, error_class="transient", error_code="timeout")
-    await budgets.settle(reservation, 100, also=lambda connection: book(connection, sent, ended))
+    await budgets.settle(reservation, 100, also=Also(book, (sent, ended)))
     assert reaped(ledger, NOW + timedelta(minutes=2)) == 0
     assert rows(ledger)[f"day:{DAY}"] == (100, 0)
 
@@ -260,7 +258,7 @@ def test_the_lookup_of_the_dead_is_quick(ledger: Ledger) -> None:
 WARNER = """
 import asyncio, sys
 from zoneinfo import ZoneInfo
-from overnight.budget import Budgets, Caps
+from overnight.budget import Also, Budgets, Caps
 from overnight.clock import SystemClock
 from overnight.ledger import Ledger
 from overnight.outcome import Scope

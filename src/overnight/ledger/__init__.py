@@ -129,9 +129,12 @@ def _turn(database: str) -> Iterator[None]:
     Seconds without a single write were measured for one of two processes; here each waits for one transaction of each
     other process.
     """
-    with Path(f"{database}-turn").open("ab") as file:
+    file = os.open(f"{database}-turn", os.O_WRONLY | os.O_CREAT, 0o666)  # an open() of Python's costs 20 us
+    try:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(file)
 
 
 def _create(engine: Engine) -> None:

@@ -3,13 +3,17 @@
 Costs of item, slot and run move in the transaction of the row, so that they are at all times the sums of their calls.
 """
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, RowMapping, delete, func, insert, select, update
+from sqlalchemy import Connection, RowMapping, Table, bindparam, delete, func, select, update
 
+from overnight.clock import iso
 from overnight.ledger.items import hold
+from overnight.ledger.statements import Prepared
 from overnight.ledger.tables import call, item, run, slot
 from overnight.outcome import Scope
 from overnight.pricing import Usage
@@ -42,42 +46,58 @@ class Ended:
     error_code: str | None = None
 
 
-def begin(connection: Connection, sent: Sent, budget_day: str) -> None:
-    """Book a request as unknown at its worst cost, before it is sent. Raises Fenced."""
-    hold(connection, sent.scope)
-    c, scope = call.c, sent.scope
-    asked = (c.job == scope.job, c.slot == scope.slot, c.key == scope.key, c.hash == sent.hash)
-    nth = select(func.count()).where(*asked).scalar_subquery()
-    connection.execute(
-        insert(call).values(
-            id=sent.id, job=scope.job, slot=scope.slot, key=scope.key, hash=sent.hash, nth=nth, run_id=scope.run_id,
-            role=sent.role, model=sent.model, status="unknown", error_class="transient", error_code="in_flight",
-            cost_nano=sent.worst, budget_day=budget_day, started_at=sent.started_at,
-        )
-    )  # fmt: skip
-    _charge(connection, scope, sent.worst)
+_insert = Prepared(
+    lambda insert: insert(call).values(
+        nth=select(func.count())
+        .where(call.c.job == bindparam("b_job"), call.c.slot == bindparam("b_slot"))
+        .where(call.c.key == bindparam("b_key"), call.c.hash == bindparam("b_hash"))
+        .scalar_subquery()
+    ),
+    columns=(
+        "id", "job", "slot", "key", "hash", "run_id", "role", "model", "status", "error_class", "error_code",
+        "cost_nano", "budget_day", "started_at", "nth",
+    ),
+)  # fmt: skip
+_BOOKED = (
+    "status", "cost_nano", "duration_ms", "request_id", "response", "error_class", "error_code", "input_tokens",
+    "output_tokens", "cache_read_tokens", "cache_write_tokens",
+)  # fmt: skip
+_correct = Prepared(
+    lambda _insert: (
+        update(call).where(call.c.id == bindparam("b_id")).values({name: bindparam(f"v_{name}") for name in _BOOKED})
+    )
+)
 
 
-def forget(connection: Connection, sent: Sent) -> None:
-    """Remove a request that was never sent."""
-    connection.execute(delete(call).where(call.c.id == sent.id))
-    _charge(connection, sent.scope, -sent.worst)
+def _cost(table: Table, *keys: str) -> Prepared:
+    of_one = [table.c[name] == bindparam(f"b_{name}") for name in keys]
+    moved = table.c.cost_nano + bindparam("v_nano")
+    return Prepared(lambda _insert: update(table).where(*of_one).values(cost_nano=moved))
 
 
-def book(connection: Connection, sent: Sent, ended: Ended) -> None:
-    """Correct the row of a request, and the costs of its item, slot and run, by what became of it."""
-    usage = ended.usage
-    connection.execute(
-        update(call)
-        .where(call.c.id == sent.id)
-        .values(
-            status=ended.status, cost_nano=ended.cost_nano, duration_ms=ended.duration_ms, request_id=ended.request_id,
-            response=ended.response, error_class=ended.error_class, error_code=ended.error_code,
-            input_tokens=usage.input_tokens, output_tokens=usage.output_tokens,
-            cache_read_tokens=usage.cache_read_tokens, cache_write_tokens=usage.cache_write_tokens,
-        )
-    )  # fmt: skip
-    _charge(connection, sent.scope, ended.cost_nano - sent.worst)
+_cost_of_item = _cost(item, "job", "slot", "key")
+_cost_of_slot = _cost(slot, "job", "slot")
+_cost_of_run = _cost(run, "id")
+
+
+def begin(connection: Connection, starts: Sequence[tuple[Sent, str]]) -> None:
+    """Book requests `(sent, budget day)` as unknown at their worst cost, before they are sent. Raises Fenced."""
+    for scope in {(s.scope.job, s.scope.slot, s.scope.fence): s.scope for s, _ in starts}.values():
+        hold(connection, scope)
+    _insert.many(connection, [_begun(sent, day) for sent, day in starts])
+    _charge(connection, [(sent.scope, sent.worst) for sent, _ in starts])
+
+
+def forget(connection: Connection, never: Sequence[Sent]) -> None:
+    """Remove requests that were never sent."""
+    connection.execute(delete(call).where(call.c.id.in_([sent.id for sent in never])))
+    _charge(connection, [(sent.scope, -sent.worst) for sent in never])
+
+
+def book(connection: Connection, ends: Sequence[tuple[Sent, Ended]]) -> None:
+    """Correct the rows of requests, and the costs of their items, slots and runs, by what became of them."""
+    _correct.many(connection, [_booked(sent, ended) for sent, ended in ends])
+    _charge(connection, [(sent.scope, ended.cost_nano - sent.worst) for sent, ended in ends])
 
 
 def discard(connection: Connection, call_id: str, error_code: str) -> None:
@@ -104,9 +124,36 @@ def cut_off(connection: Connection, scope: Scope, hashes: Collection[str], error
     return connection.execute(select(c.id).where(*of_item, c.error_code == error_code).limit(1)).first() is not None
 
 
-def _charge(connection: Connection, scope: Scope, nano: int) -> None:
-    of_item = (item.c.job == scope.job, item.c.slot == scope.slot, item.c.key == scope.key)
-    connection.execute(update(item).where(*of_item).values(cost_nano=item.c.cost_nano + nano))
-    of_slot = (slot.c.job == scope.job, slot.c.slot == scope.slot)
-    connection.execute(update(slot).where(*of_slot).values(cost_nano=slot.c.cost_nano + nano))
-    connection.execute(update(run).where(run.c.id == scope.run_id).values(cost_nano=run.c.cost_nano + nano))
+def _begun(sent: Sent, day: str) -> dict[str, Any]:
+    scope = sent.scope
+    return {
+        "id": sent.id, "job": scope.job, "slot": scope.slot, "key": scope.key, "hash": sent.hash,
+        "run_id": scope.run_id, "role": sent.role, "model": sent.model, "status": "unknown",
+        "error_class": "transient", "error_code": "in_flight", "cost_nano": sent.worst, "budget_day": day,
+        "started_at": iso(sent.started_at), "b_job": scope.job, "b_slot": scope.slot, "b_key": scope.key,
+        "b_hash": sent.hash,
+    }  # fmt: skip
+
+
+def _booked(sent: Sent, ended: Ended) -> dict[str, Any]:
+    usage = ended.usage
+    return {
+        "b_id": sent.id, "v_status": ended.status, "v_cost_nano": ended.cost_nano, "v_duration_ms": ended.duration_ms,
+        "v_request_id": ended.request_id, "v_response": ended.response, "v_error_class": ended.error_class,
+        "v_error_code": ended.error_code, "v_input_tokens": usage.input_tokens,
+        "v_output_tokens": usage.output_tokens, "v_cache_read_tokens": usage.cache_read_tokens,
+        "v_cache_write_tokens": usage.cache_write_tokens,
+    }  # fmt: skip
+
+
+def _charge(connection: Connection, charges: Sequence[tuple[Scope, int]]) -> None:
+    """Move the costs of items one by one, those of slots and runs by the sum of their charges."""
+    slots: Counter[tuple[str, str]] = Counter()
+    runs: Counter[str] = Counter()
+    for scope, nano in charges:
+        slots[scope.job, scope.slot] += nano
+        runs[scope.run_id] += nano
+    moved = [{"b_job": s.job, "b_slot": s.slot, "b_key": s.key, "v_nano": nano} for s, nano in charges]
+    _cost_of_item.many(connection, moved)
+    _cost_of_slot.many(connection, [{"b_job": j, "b_slot": s, "v_nano": nano} for (j, s), nano in slots.items()])
+    _cost_of_run.many(connection, [{"b_id": run_id, "v_nano": nano} for run_id, nano in runs.items()])
