@@ -4,8 +4,8 @@ Usage: killing.py, then lines of JSON on stdin: {"arguments": [...], "cwd": "...
 place of a point, "delay": 0.2 (seconds until SIGKILL), or neither. Each line is a fork of this process, which has the
 engine loaded already, so that hundreds of kills take minutes; the answer is {"code": 0} or {"code": -9}.
 
-Beside that the child keeps books of its own, in the file BOOKS of its working directory: a line for each rendering
-(`rendered MESSAGE-ID DIGEST`), and for each file that it created exclusively (`created NAME`).
+Beside that the child keeps books of its own, in the file BOOKS of its working directory: a line for each rendering of a
+mail of `daily_email` (`rendered MESSAGE-ID DIGEST`), and for each that it created exclusively (`created NAME`).
 """
 
 import asyncio
@@ -37,16 +37,20 @@ from overnight.effects import Effects
 from overnight.mail import outbox, smtp
 from overnight.storage import Spool
 
-BOOKS = "books.log"
+BOOKS, JOB = "books.log", "daily_email"
 
 # name -> what is wrapped, and on which side of it the process dies; in the order of the send path
-COMMON: dict[str, tuple[Any, str, str]] = {
+PLAN: dict[str, tuple[Any, str, str]] = {
     "before the plan": (batch, "plan", "before"),
     "after the plan": (batch, "planned", "after"),
     "edition made, not stored": (run, "keep_once", "before"),
     "edition stored": (run, "_compute", "after"),
+}
+INTENT: dict[str, tuple[Any, str, str]] = {
     "before the intent": (Effects, "begin", "before"),
     "intent stored": (Effects, "begin", "after"),
+}
+REST: dict[str, tuple[Any, str, str]] = {
     "mail sent, not noted": (Effects, "done", "before"),
     "mail noted": (Effects, "done", "after"),
     "item not recorded": (Batch, "_keep", "before"),
@@ -55,20 +59,17 @@ COMMON: dict[str, tuple[Any, str, str]] = {
     "before the reports": (runner, "publish", "before"),
     "reports in the spool": (Spool, "drain", "before"),
 }
-POINTS = {
-    "outbox": COMMON
-    | {
-        "file begun": (outbox, "_temporary", "before"),
-        "file written, not in place": (outbox, "_temporary", "after"),
-        "file in place": (outbox, "_create", "after"),
-    },
-    "smtp": COMMON
-    | {
-        "recipient taken": (smtp._Connection, "_before_data", "before"),
-        "text not sent": (aiosmtplib.SMTP, "data", "before"),
-        "text taken": (aiosmtplib.SMTP, "data", "after"),
-    },
+FILES: dict[str, tuple[Any, str, str]] = {
+    "file begun": (outbox, "_temporary", "before"),
+    "file written, not in place": (outbox, "_temporary", "after"),
+    "file in place": (outbox, "_create", "after"),
 }
+CONVERSATION: dict[str, tuple[Any, str, str]] = {
+    "recipient taken": (smtp._Connection, "_before_data", "before"),
+    "text not sent": (aiosmtplib.SMTP, "data", "before"),
+    "text taken": (aiosmtplib.SMTP, "data", "after"),
+}
+POINTS = {"outbox": PLAN | INTENT | FILES | REST, "smtp": PLAN | INTENT | CONVERSATION | REST}
 ALL = {name: point for points in POINTS.values() for name, point in points.items()}
 
 
@@ -121,12 +122,14 @@ def keep_books() -> None:
         os.close(descriptor)
 
     def delivered(self: Any, letter: Any) -> None:
-        note(f"rendered {letter.message_id.strip('<>')} {digest(letter.data)}")
+        if letter.folder[0] == JOB:
+            note(f"rendered {letter.message_id.strip('<>')} {digest(letter.data)}")
         deliver(self, letter)
 
     def linked(source: Any, target: Any, **more: Any) -> None:
         link(source, target, **more)
-        note(f"created {Path(target).stem}")
+        if Path(target).suffix == ".eml" and JOB in Path(target).parts:
+            note(f"created {Path(target).stem}")
 
     outbox.Outbox._deliver = delivered  # type: ignore[method-assign]
     os.link = linked

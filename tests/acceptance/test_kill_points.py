@@ -23,7 +23,16 @@ pytestmark = pytest.mark.slow
 
 PEOPLE = [f"reader{number:02}@example.org" for number in range(24)]
 CONNECTIONS = 4
-KILLS_A_DAY = 12
+KILLS_A_DAY = 9
+ONCE_A_RUN = (
+    "before the plan",
+    "after the plan",
+    "edition made, not stored",
+    "edition stored",
+    "before the run is closed",
+    "before the reports",
+    "reports in the spool",
+)
 FIRST = date(2026, 3, 2)
 ITEM = "<item><title>News of {day}</title><link>https://site.example.org/{day}</link><guid>{day}</guid><pubDate>{at}</pubDate></item>"
 
@@ -72,6 +81,7 @@ def newspaper(project: Project, days: int) -> list[str]:
     items = "".join(ITEM.format(day=each.isoformat(), at=each.strftime("%a, %d %b %Y 01:00:00 GMT")) for each in dates)
     feed = f'<rss version="2.0"><channel><title>The Site</title><link>https://site.example.org</link>{items}</channel></rss>'
     (project.root / "content" / "feed.xml").write_text(feed, encoding="utf-8")
+    project.schedule("concurrency: 20", f"concurrency: {CONNECTIONS}")
     project.schedule("window: 3d", "window: 1d")
     project.schedule("        science: [content/science.xml]\n", "")
     project.schedule("        culture: [content/culture.xml]\n", "")
@@ -80,15 +90,16 @@ def newspaper(project: Project, days: int) -> list[str]:
 
 
 def torment(killer: Killer, transport: str, day: str, chance: random.Random) -> None:
-    """Kill the run of a day at points that have had least of it, and every third time at a random instant."""
-    for number in range(KILLS_A_DAY):
-        if number % 3 == 2:
-            code = killer.run(day, delay=chance.uniform(0.05, 0.6))
-        else:
-            least = min(POINTS[transport], key=lambda name: (killer.kills[name], chance.random()))
-            code = killer.run(day, point=least, nth=1 if "run" in least or "plan" in least else chance.randint(1, 3))
-        if code != -9:
-            assert code in (0, 3), "it ended before it could be killed"
+    """Kill the run of a day at the points that have had least of it, in the order of the path, and now and then at any.
+
+    The last of them ends the day: a run that is over cannot be killed.
+    """
+    points = list(POINTS[transport])
+    least = sorted(points, key=lambda name: (killer.kills[name], chance.random()))[:KILLS_A_DAY]
+    for name in sorted(least, key=points.index):
+        if chance.random() < 0.3 and killer.run(day, delay=chance.uniform(0.1, 0.4)) != -9:
+            return
+        if killer.run(day, point=name, nth=1 if name in ONCE_A_RUN else chance.randint(1, 3)) != -9:
             return
 
 
@@ -153,10 +164,10 @@ def test_over_smtp_nobody_is_lost_or_doubled_and_every_ambiguous_mail_is_named(
     assert killer.kills.total() >= 70
     assert set(POINTS["smtp"]) | {"any"} <= set(killer.kills)
 
-    ids = Counter(str(mail["Message-ID"]) for mail in smtp.mails())
-    assert max(ids.values()) == 1, "nothing is doubled"
+    mails = [mail for mail in smtp.mails() if mail["X-Recipient"] in PEOPLE]
+    assert max(Counter(str(mail["Message-ID"]) for mail in mails).values()) == 1, "nothing is doubled"
     got = defaultdict[str, set[str]](set)
-    for mail in smtp.mails():
+    for mail in mails:
         got[str(mail["Subject"])].add(str(mail["X-Recipient"]))
     assert len(got) == len(unknown), "one edition a day"
     for (subject, people), (day, parked) in zip(
