@@ -163,10 +163,9 @@ async def test_a_lock_held_by_another_program_is_told_and_is_over_when_it_lets_g
 
 def full(ledger: Ledger) -> None:
     """Let the file grow no more: what SQLite itself calls a full disk."""
-    for connection in (ledger.engine.connect() for _ in range(1)):
-        with connection:
-            pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
-            connection.exec_driver_sql(f"PRAGMA max_page_count={pages}")
+    with ledger.engine.connect() as connection:
+        pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
+        connection.exec_driver_sql(f"PRAGMA max_page_count={pages}")
 
 
 def test_a_full_disk_refuses_everything_until_somebody_tries_again(tmp_path: Path) -> None:

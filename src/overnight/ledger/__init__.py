@@ -18,7 +18,7 @@ from sqlalchemy import Engine, create_engine, event, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from overnight.clock import Clock, SystemClock
-from overnight.errors import ConfigError
+from overnight.errors import ConfigError, Refused
 from overnight.ledger import schema
 from overnight.ledger.copies import damage, unused
 from overnight.ledger.faults import Faults, LedgerFault, way_out
@@ -55,7 +55,9 @@ class Ledger:
         presence: Presence | Nowhere = Nowhere()
         try:
             if engine.dialect.name == "sqlite":
-                presence = Presence.enter(faults.file) if engine.url.database not in (None, "", ":memory:") else presence
+                presence = (
+                    Presence.enter(faults.file) if engine.url.database not in (None, "", ":memory:") else presence
+                )
                 _tune(engine, presence, faults)
             ledger = cls(engine, (Inline if inline else Writer)(engine), clock or SystemClock(), presence, faults)
             weakref.finalize(ledger, presence.leave)
@@ -82,6 +84,24 @@ class Ledger:
                 "damaged", f"the ledger {self.faults.file} is damaged: {found}. {way_out(self.faults.file)}"
             )
             self.faults.refuse()
+
+    def size(self) -> int:
+        """Bytes of the file with its write-ahead log; 0 for a ledger on a server."""
+        files = (self.faults.file, self.faults.file.with_name(f"{self.faults.file.name}-wal"))
+        return sum(file.stat().st_size for file in files if file.exists())
+
+    def shrink(self) -> bool:
+        """Give free space back, so that nothing deleted is left in the file; False when a reader kept the log.
+
+        Writers wait meanwhile, and the disk must have room for a second copy.
+        """
+        with self.engine.connect() as connection:
+            plain = connection.execution_options(isolation_level="AUTOCOMMIT")
+            plain.exec_driver_sql("VACUUM")
+            if self.engine.dialect.name != "sqlite":
+                return True
+            busy: int = plain.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one()[0]
+            return not busy
 
     def reading(self, query: Callable[..., T], *arguments: Any) -> T:
         """Run `query(connection, *arguments)` in this thread, for short reads."""
@@ -110,6 +130,14 @@ class Ledger:
         self.writer.close()
         self.presence.leave()
         self.engine.dispose()
+
+
+def file_of(url: str, root: Path) -> Path:
+    """The file of a ledger. Raises Refused for one that is on a server."""
+    where = make_url(_resolve(url, root))
+    if where.get_backend_name() != "sqlite":
+        raise Refused("the ledger is on a database server: use the server's own tools")
+    return Path(str(where.database))
 
 
 def _resolve(url: str, root: Path) -> str:
@@ -146,7 +174,6 @@ def _tune(engine: Engine, presence: Presence | Nowhere, faults: Faults) -> None:
 
     A deferred transaction that reads first and writes later fails at once with BUSY_SNAPSHOT, whatever the timeout.
     """
-
     faults.watch(engine)
 
     @event.listens_for(engine, "connect")

@@ -66,7 +66,7 @@ def _driver(pooled: Any) -> sqlite3.Connection:
 
 
 def unused(file: Path, why: str) -> Path:
-    """A name beside `file` that is free: `overnight.db.replaced`, `overnight.db.replaced-2`, …"""
+    """Find a free name beside `file`: `overnight.db.replaced`, `overnight.db.replaced-2` and so on."""
     name, number = file.with_name(f"{file.name}.{why}"), 1
     while name.exists():
         number += 1

@@ -69,22 +69,22 @@ def _said(kind: Kind, file: Path, error: BaseException) -> str:
     match kind:
         case "locked":
             return (
-                "is locked: another program has been writing to it for a minute without an end (a database browser with "
-                "changes not saved, a copy of the file being made, a stopped process). Nothing more was done. Find it "
+                "is locked: another program has been writing to it for a minute without an end (a database browser "
+                "with changes not saved, a stopped process). Nothing more was done. Find it "
                 f"with `fuser -v {file}`, let it finish or end it, and give the command again: nothing is repeated"
             )
         case "full":
             return (
                 "cannot grow: the disk is full. The run stopped before its next side effect, what was recorded stands. "
-                f"Free some space ({file.parent} is on that disk; `overnight vacuum` shrinks the ledger afterwards), and "
-                "give the command again: nothing is repeated"
+                f"Free some space ({file.parent} is on that disk; `overnight vacuum` shrinks the ledger afterwards) "
+                "and give the command again: nothing is repeated"
             )
         case "io" | "readonly":
             return (
-                f"cannot be written: {error} ({getattr(error, 'sqlite_errorname', '')}). Nothing more was done, and "
+                f"cannot be written: {error} ({getattr(error, 'sqlite_errorname', '')}). Nothing more was done and "
                 "nothing is tried a second time, for after such an error only a new process knows what the disk has. "
-                "Look at the disk (`dmesg`), its mount and the file's rights, and give the command again: it checks the "
-                "file first"
+                "Look at the disk (`dmesg`), its mount and the file's rights, and give the command again: it "
+                "checks the file first"
             )
         case "damaged":
             return f"is damaged: {error}. {way_out(file)}"
@@ -96,15 +96,18 @@ def way_out(file: Path) -> str:
     """What to do about a damaged or missing file, and what is lost by it."""
     newest = newest_backup(file)
     if newest is None:
+        recover = (
+            f". Without any, save what can be read: `sqlite3 {file} .recover | sqlite3 recovered.db`, look at it, and "
+            "put it in the place of the file"
+        )
         return (
-            f"Nothing was done with it, and nothing is sent. There is no backup under {file.parent / 'backups'}; if you "
-            f"keep them elsewhere: `overnight restore FOLDER`. Without any, save what can be read: "
-            f"`sqlite3 {file} .recover | sqlite3 recovered.db`, look at it, and put it in the place of the file"
+            f"Nothing was done with it, and nothing is sent. There is no backup under {file.parent / 'backups'}; if "
+            f"you keep them elsewhere: `overnight restore FOLDER`{recover if file.exists() else ''}"
         )
     return (
-        f"Nothing was done with it, and nothing is sent. The newest backup is {newest}: `overnight restore {newest}` puts "
-        "it in place and keeps this file aside; what was recorded after that backup is lost, and the command says what "
-        "that means"
+        f"Nothing was done with it, and nothing is sent. The newest backup is {newest}: `overnight restore {newest}` "
+        "puts it in place and keeps this file aside; what was recorded after that backup is lost, and the command says "
+        "what that means"
     )
 
 

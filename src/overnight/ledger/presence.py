@@ -11,10 +11,13 @@ dies with the process. The first to come finds there whether the last to go has 
 import fcntl
 import os
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from overnight.errors import Refused
 from overnight.ledger.copies import copy_file
 from overnight.ledger.faults import LedgerFault, way_out
 
@@ -103,6 +106,24 @@ class Presence:
         os.ftruncate(self._descriptor, len(state) + 1)
 
 
+@contextmanager
+def exclusive(file: Path) -> Iterator[None]:
+    """Keep every process from opening the ledger for the length of the block. Raises Refused while one has it open."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(marker(file), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        if not _locked(descriptor):
+            raise Refused(
+                f"processes have the ledger {file} open: stop `overnight serve`, wait for runs to end or "
+                f"`overnight cancel` them (`fuser -v {file}` lists who it is), and give the command again"
+            )
+        yield
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, b"closed\n", 0)
+    finally:
+        os.close(descriptor)
+
+
 class Nowhere:
     """The presence in a ledger that is no file: its server keeps order."""
 
@@ -145,8 +166,8 @@ def _refuse_loss(file: Path, state: str, *, alone: bool) -> None:
         raise LedgerFault(
             "gone",
             f"{file}-wal is gone, which had the latest commits of the ledger when its last process was killed: what is "
-            f"left is older than what was sent. {way_out(file)}. To go on with what is left, and have mail of that time "
-            f"sent again: rm {marker(file)}",
+            f"left is older than what was sent. {way_out(file)}. To go on with what is left, and have mail of that "
+            f"time sent again: rm {marker(file)}",
         )
 
 
