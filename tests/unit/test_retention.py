@@ -87,7 +87,7 @@ async def test_what_items_carried_goes_and_what_prevents_a_second_mail_stays(
     assert sum(row["cost_nano"] for row in rows(ledger, call)) == 5 * MANY, "the books stay"
     assert {(row["state"], row["ref"], row["detail"]) for row in rows(ledger, effect)} == {("done", "<id>", None)}
     kept = ledger.reading(slot_of, "greet", SLOT)
-    assert (kept["ok"], kept["retired_at"]) == (MANY, clock.now())
+    assert (kept["ok"], kept["retired_at"]) == (MANY, NOW + LATER)
     assert len(rows(ledger, run)) == len(rows(ledger, seen)) == 1
     assert [row["scope"] for row in rows(ledger, budget)] == []
     assert (await retire(ledger, TERMS)).rows == 0, "once is enough"
