@@ -42,6 +42,11 @@ def altered(file: Path, *statements: str) -> None:
 @pytest.mark.slow
 def test_a_ledger_restored_from_a_backup_made_in_a_run_mails_nobody_twice(mailing: Project) -> None:
     mailing.subscribe(*PEOPLE)
+    mailing.edit(
+        "jobs/daily_email.py",
+        '    return await run.mail.send(subscriber, "daily_email"',
+        '    await run.clock.sleep(4)\n    return await run.mail.send(subscriber, "daily_email"',
+    )
     process = mailing.start(*RUN)
     box = mailing.root / "var" / "outbox" / "daily_email" / TODAY
     wait_until(lambda: len(list(box.glob("*.eml"))) >= 5 or process.poll() is not None, "the first mails")
@@ -106,7 +111,7 @@ def test_a_deleted_ledger_is_not_begun_anew_by_itself(mailing: Project) -> None:
 def test_restore_is_refused_while_serve_has_the_ledger(project: Project) -> None:
     made = project.json("backup")
     process = project.start("serve", "--port", "0")
-    wait_until(lambda: any(line.get("event") == "serving" for line in project.log()), "serve")
+    wait_until(lambda: any(line["message"] == "serving" for line in project.log()), "serve")
     assert project.run("restore", made["path"]).code == 4
     project.kill(process)
     assert project.run("restore", made["path"]).code == 0
@@ -131,7 +136,6 @@ def test_a_corrected_edition_is_composed_anew_and_sent_once_to_everybody_after_a
         FEW * 3
     )
     assert len({mail["Message-ID"] for mail in mails}) == 9
-    assert len({mail.get_body(("plain",)).get_content() for mail in mails}) <= 3, "the same stories"  # type: ignore[union-attr]
     assert len(fake_model.bill()) == 3, "each edition asked the editor"
     again = mailing.json("run", "daily_email", "--slot", f"{TODAY}.2", "--yes")
     assert again["items"]["total"] == 0
@@ -151,7 +155,7 @@ def test_what_is_old_is_deleted_once_a_day_and_the_file_shrinks_on_request(maili
     )
     assert mailing.json("vacuum", "--dry-run")["deleted"]["items"] == len(PEOPLE)
     assert mailing.run("tick").code in (0, 1, 3)
-    assert any(line.get("event") == "old items were deleted" and line["items"] == 60 for line in mailing.log())
+    assert any(line["message"] == "old items were deleted" and line["items"] == 60 for line in mailing.log())
     shrunk = mailing.json("vacuum")
     assert shrunk["deleted"]["items"] == 0
     assert shrunk["bytes_won"] > 0

@@ -70,6 +70,17 @@ def test_a_lost_write_ahead_log_is_refused_and_can_be_accepted(tmp_path: Path) -
     ledger.close()
 
 
+def test_another_program_may_open_and_close_what_a_killed_process_left(tmp_path: Path) -> None:
+    file = killed(tmp_path)
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("SELECT count(*) FROM meta").fetchone()
+    assert not file.with_name(f"{FILE}-wal").exists(), "SQLite has put it into the file"
+    ledger = open_ledger(tmp_path, ManualClock())
+    assert ledger.presence.unclean
+    assert "left" in names(ledger)
+    ledger.close()
+
+
 @pytest.mark.parametrize("how", ["deleted", "emptied"])
 def test_a_ledger_that_was_there_and_is_not_any_more_is_not_begun_anew(tmp_path: Path, how: str) -> None:
     open_ledger(tmp_path, ManualClock()).close()

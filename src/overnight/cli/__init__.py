@@ -5,6 +5,7 @@ Exit codes: 0 ok, also when there was nothing to do · 1 failed or stopped · 2 
 """
 
 import importlib
+import os
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -178,4 +179,13 @@ def _told(error: OvernightError, arguments: list[str]) -> int:
         import json  # noqa: PLC0415  only here
 
         click.echo(json.dumps({"error": {"code": error.code, "message": text, "exit_code": code}}))
+    if error.code == "ledger_io":
+        _end_as_it_is(code)
     return code
+
+
+def _end_as_it_is(code: int) -> NoReturn:
+    """End without closing the ledger, which would be a second try at a sync that failed."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

@@ -126,7 +126,13 @@ class Ledger:
             return write(connection)
 
     def close(self) -> None:
-        """Commit what is queued and let go of the file."""
+        """Commit what is queued and let go of the file.
+
+        After an error of the disk nothing is tidied up, for SQLite would sync again: the process is to end as it is.
+        """
+        if self.faults.found is not None and self.faults.found.kind == "io":
+            self.presence.abandon()
+            return
         self.writer.close()
         self.presence.leave()
         self.engine.dispose()

@@ -5,7 +5,7 @@ dies with the process. The first to come finds there whether the last to go has 
 
     (empty)   no ledger was ever made here
     closed    the last process has closed the ledger: everything is in the file itself
-    open      somebody has it open, or was killed: then `overnight.db-wal` must be there, it has the latest commits
+    open      somebody has it open, or was killed: then `overnight.db-wal` has the latest commits
 """
 
 import fcntl
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from overnight import logs
 from overnight.errors import Refused
 from overnight.ledger.copies import copy_file
 from overnight.ledger.faults import LedgerFault, way_out
@@ -74,7 +75,7 @@ class Presence:
 
     def verify(self) -> None:
         """Check that what is open is still what has the name: two stats, some 3 us. Raises LedgerFault."""
-        if self._identity is not None and self._identity != self._seen():
+        if self._identity is not None and not self._left and self._identity != self._seen():
             raise LedgerFault(
                 "gone",
                 f"the ledger {self.file} was deleted, moved or replaced while this process had it open, or its -wal "
@@ -85,6 +86,10 @@ class Presence:
         """Copy what was open, whatever has its name now."""
         if self._witness is not None:
             copy_file(self._witness, target)
+
+    def abandon(self) -> None:
+        """Go without a goodbye: the next process looks at the file first."""
+        self._left = True
 
     def leave(self) -> None:
         """Say goodbye; call it when everything is committed, before the last connection is closed."""
@@ -99,7 +104,7 @@ class Presence:
         os.close(self._descriptor)
 
     def _seen(self) -> tuple[Identity | None, Identity | None]:
-        return _identity(self.file), _identity(self.file.with_name(f"{self.file.name}-wal"))
+        return _identity(self.file), _identity(_side(self.file, "wal"))
 
     def _write(self, state: str) -> None:
         os.pwrite(self._descriptor, f"{state}\n".encode(), 0)
@@ -139,6 +144,9 @@ class Nowhere:
     def rescue(self, target: Path) -> None:
         """Nothing to copy."""
 
+    def abandon(self) -> None:
+        """Nobody asks."""
+
     def leave(self) -> None:
         """Nobody asks."""
 
@@ -162,13 +170,30 @@ def _refuse_loss(file: Path, state: str, *, alone: bool) -> None:
             f"the ledger {file} {what}, though there was one. Without it nobody knows what was sent. {way_out(file)}. "
             f"{anew}",
         )
-    if alone and state == "open" and not file.with_name(f"{file.name}-wal").exists():
+    if alone and state == "open" and not _side(file, "wal").exists():
+        _refuse_lost_log(file)
+
+
+def _refuse_lost_log(file: Path) -> None:
+    """A killed process leaves both side files, and whoever closes the database removes the -shm file first.
+
+    So a -shm file alone says that the other was removed by hand. When both are gone another program may have closed the
+    database properly: that is told, and the file is checked.
+    """
+    if _side(file, "shm").exists():
         raise LedgerFault(
             "gone",
             f"{file}-wal is gone, which had the latest commits of the ledger when its last process was killed: what is "
             f"left is older than what was sent. {way_out(file)}. To go on with what is left, and have mail of that "
             f"time sent again: rm {marker(file)}",
         )
+    logs.get().warning(
+        "the ledger was closed by another program, or its -wal and -shm files were removed", ledger=str(file)
+    )
+
+
+def _side(file: Path, name: str) -> Path:
+    return file.with_name(f"{file.name}-{name}")
 
 
 def _size(file: Path) -> int:
