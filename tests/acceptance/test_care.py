@@ -147,11 +147,10 @@ def test_what_is_old_is_deleted_once_a_day_and_the_file_shrinks_on_request(maili
     mailing.subscribe(*PEOPLE)
     mailing.json(*RUN)
     assert mailing.json("vacuum", "--dry-run")["deleted"]["items"] == 0
-    long_ago = "2026-01-01T06:00:00.000Z"
     altered(
         database(mailing),
-        f"UPDATE slot SET scheduled_for = '{long_ago}', created_at = '{long_ago}'",
-        f"UPDATE run SET started_at = '{long_ago}'",
+        "UPDATE slot SET scheduled_for = '2026-01-01T06:00:00.000Z', created_at = '2026-01-01T06:00:00.000Z'",
+        "UPDATE run SET started_at = '2026-01-01T06:00:00.000Z'",
     )
     assert mailing.json("vacuum", "--dry-run")["deleted"]["items"] == len(PEOPLE)
     assert mailing.run("tick").code in (0, 1, 3)

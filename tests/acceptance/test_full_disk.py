@@ -1,4 +1,4 @@
-"""A disk that is full, or fails: nothing is done that cannot be recorded, and afterwards nothing is missing or double."""
+"""A disk that is full, or fails: nothing is done that cannot be recorded, and nothing is missing or double later."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""Backups while everything runs, and the way back: what is replaced is kept, and what is damaged is not put in place."""
+"""Backups while everything runs, and the way back: what is replaced is kept, what is damaged is not put in place."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -113,7 +113,7 @@ def test_a_lost_or_damaged_ledger_is_restored_all_the_same(ledger: Ledger, tmp_p
     made = back_up(ledger, tmp_path, tmp_path / "var" / "backups", NOW)
     ledger.close()
     file = tmp_path / "var" / "overnight.db"
-    for damage in (lambda: file.unlink(), lambda: file.write_bytes(b"rubbish" * 999)):
+    for damage in (file.unlink, lambda: file.write_bytes(b"rubbish" * 999)):
         damage()
         assert names(restore(made.folder, file, tmp_path).file) == {"before"}
     assert file.with_name("overnight.db.replaced").read_bytes().startswith(b"rubbish")

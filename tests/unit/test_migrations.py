@@ -1,6 +1,5 @@
 """A ledger of an older schema: copied, then brought up to date in one transaction."""
 
-import os
 import sqlite3
 import subprocess
 import sys
@@ -121,4 +120,4 @@ def test_nothing_is_migrated_under_the_feet_of_another_process(tmp_path: Path) -
 
 def test_every_version_has_its_migration() -> None:
     assert sorted(schema.MIGRATIONS) == list(range(2, SCHEMA_VERSION + 1))
-    assert {f"schema-{n}.sql" for n in range(1, SCHEMA_VERSION)} == set(os.listdir(HERE / "ledgers"))
+    assert {f"schema-{n}.sql" for n in range(1, SCHEMA_VERSION)} == {path.name for path in (HERE / "ledgers").iterdir()}

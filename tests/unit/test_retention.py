@@ -11,7 +11,7 @@ from overnight.clock import iso
 from overnight.ledger import Ledger
 from overnight.ledger.items import Recorded, plan, planned, record
 from overnight.ledger.runs import close_run, keep_once, slot_of
-from overnight.ledger.tables import alert, budget, call, effect, histogram, item, once, run, seen, slot
+from overnight.ledger.tables import alert, budget, call, effect, histogram, item, once, run, seen
 from overnight.outcome import Outcome, RunStatus, Scope, State
 from overnight.retention import claim, due, preview, retire, retired_days
 from tests.slots import NOW, SLOT, ManualClock, begin, open_ledger, rows
@@ -59,8 +59,9 @@ def night(ledger: Ledger, states: dict[str, State], name: str = SLOT, *, status:
 
 def _call(scope: Scope, key: str) -> dict[str, object]:
     return {
-        "id": f"{scope.slot}-{key}", "job": scope.job, "slot": scope.slot, "key": key, "hash": "h", "nth": 0, "run_id": scope.run_id,
-        "role": "r", "model": "m", "status": "ok", "cost_nano": 5, "budget_day": SLOT, "started_at": NOW, "response": "secret text",
+        "id": f"{scope.slot}-{key}", "job": scope.job, "slot": scope.slot, "key": key, "hash": "h", "nth": 0,
+        "run_id": scope.run_id, "role": "r", "model": "m", "status": "ok", "cost_nano": 5, "budget_day": SLOT,
+        "started_at": NOW, "response": "secret text",
     }  # fmt: skip
 
 
