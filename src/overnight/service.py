@@ -19,7 +19,6 @@ from overnight import __version__, logs
 from overnight.alerts import Alarm
 from overnight.budget import reap
 from overnight.errors import Refused
-from overnight.ledger import LedgerFault
 from overnight.ledger.items import due_slots
 from overnight.ledger.runs import LEASE, Opening, deaths, held_leases, latest_run, owed_reports, paused
 from overnight.liveness import HOST, ask_to_end, is_dead
@@ -41,15 +40,13 @@ from overnight.occurrences import (
 )
 from overnight.ports import open_dependencies, operator_alerts
 from overnight.publishing import drain_spool, publish
-from overnight.retention import claim as claim_retention
-from overnight.retention import retire
 from overnight.runner import REHEARSAL, Workplace
 from overnight.schedule import JobSettings, Schedule, Watch
 from overnight.storage import waiting
 from overnight.triggers import Trigger
+from overnight.upkeep import Upkeep, guarded
 
 STDERR = 2
-PASSING = ("locked", "full")  # faults of the ledger that may be over in a minute
 TOLD = (0, 3, 4, 130)  # exit codes of runs that are over, refused, or asked to end
 GIVE_UP = 3  # deaths in a row after which a slot is left alone: a crash loop costs money
 LOOK_EVERY = 60.0  # seconds: repairs a suspended machine, a stepped clock, and other processes' deaths
@@ -69,7 +66,7 @@ class Dispatcher:
     looked_at: datetime | None = None
     draining: bool = False
     on_end: Callable[[], None] = lambda: None
-    chores: set[asyncio.Task[None]] = field(default_factory=set)
+    upkeep: Upkeep = field(default_factory=Upkeep)
 
     async def look(self) -> None:
         """One round: what is due, what waits in the queue, what died, what is deferred, what is spooled."""
@@ -82,34 +79,19 @@ class Dispatcher:
         await self._sweep()
         await self.work.ledger.write(lambda connection: reap(connection, self.work.clock.now()))
         await self._report()
-        now = self.looked_at = self.work.clock.now()
-        if not self.draining and await self.work.ledger.write(lambda connection: claim_retention(connection, now)):
-            chore = asyncio.create_task(self._retire())
-            self.chores.add(chore)
-            chore.add_done_callback(self.chores.discard)
-
-    async def _retire(self) -> None:
-        """Once a day, beside everything else: delete what is older than its retention."""
-        terms = {name: job.retention for name, job in self.work.schedule.jobs.items()}
-        try:
-            deleted = await retire(self.work.ledger, terms)
-        except Exception as error:  # noqa: BLE001  tomorrow is another day; the file's own faults are told by the next round
-            logs.get().error("old items could not be deleted", exc_info=error)
-            return
-        if deleted.rows:
-            logs.get().info("old items were deleted", **dataclasses.asdict(deleted))
+        await self.upkeep.begin(self.work)
+        self.looked_at = self.work.clock.now()
 
     async def settle(self) -> list[int]:
         """Wait for every run started so far; returns the exit codes of the last round's."""
         await asyncio.gather(*self.children)
-        await asyncio.gather(*self.chores, return_exceptions=True)
+        await self.upkeep.settle()
         return self.codes
 
     def stop(self) -> None:
         """Ask every running child to finish what is in flight."""
         self.draining = True
-        for chore in self.chores:
-            chore.cancel()
+        self.upkeep.stop()
         for process in self.processes:
             if process.returncode is None:
                 process.terminate()
@@ -238,13 +220,6 @@ class Dispatcher:
             if owed:
                 await publish(work.root, work.schedule, work.ledger, dependencies, alerter)
             await drain_spool(work.root, work.schedule, dependencies, alerter)
-
-    async def tell_fault(self, fault: LedgerFault) -> None:
-        """Try to tell the operators what cannot be noted."""
-        logs.get().error("the ledger cannot be written", error=str(fault))
-        work = self.work
-        async with operator_alerts(work.root, work.schedule, work.ledger, work.clock) as alerter:
-            await alerter.last_words(f"overnight serve: {fault}")
 
     async def _alarm(self, rule: str, job: str, message: str) -> None:
         work = self.work
@@ -376,7 +351,7 @@ async def serve(work: Workplace, host: str, port: int) -> None:
             if (schedule := _reloaded(watch)) is not None:
                 dispatcher.work = dataclasses.replace(dispatcher.work, schedule=schedule)
                 alarm.set(_triggers(schedule))
-            await _guarded_look(dispatcher)
+            await guarded(dispatcher.work, dispatcher.look)
             await _either(wake, LOOK_EVERY)
         alarm.stop()
         dispatcher.stop()
@@ -406,25 +381,6 @@ def _stopping(stop: asyncio.Event, wake: asyncio.Event) -> Any:
         wake.set()
 
     return handler
-
-
-async def _guarded_look(dispatcher: Dispatcher) -> None:
-    """A round that fails is told and tried again in a minute: the process that wakes the others must not die.
-
-    Only a ledger that cannot be trusted ends it, for a new process looks at the file first. A full disk is tried again.
-    """
-    faults = dispatcher.work.ledger.faults
-    was_full = faults.found is not None
-    faults.forgive()
-    try:
-        await dispatcher.look()
-    except LedgerFault as fault:
-        if not was_full:
-            await dispatcher.tell_fault(fault)
-        if fault.kind not in PASSING:
-            raise
-    except Exception as error:  # noqa: BLE001
-        logs.get().error("looking for due jobs failed; it is tried again within a minute", exc_info=error)
 
 
 async def _either(wake: asyncio.Event, seconds: float) -> None:

@@ -7,10 +7,10 @@ a person back.
 
 import hashlib
 import hmac
-import secrets
 
 from sqlalchemy import Connection, select
 
+from overnight.clock import token
 from overnight.ledger.statements import insert_new
 from overnight.ledger.tables import meta, subscriber
 
@@ -19,7 +19,7 @@ _KEY = "forget_key"
 
 def tombstone(connection: Connection, normalized: str) -> str:
     """What stands in the place of this address."""
-    insert_new(connection, meta, [{"name": _KEY, "value": secrets.token_hex(32)}])
+    insert_new(connection, meta, [{"name": _KEY, "value": token(32)}])
     key: str = connection.execute(select(meta.c.value).where(meta.c.name == _KEY)).scalar_one()
     return f"forgotten:{hmac.new(key.encode(), normalized.encode(), hashlib.sha256).hexdigest()}"
 
