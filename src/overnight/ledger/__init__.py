@@ -32,7 +32,7 @@ T = TypeVar("T")
 BUSY_SECONDS = 60  # how long a write waits for another process before it gives up
 
 
-@dataclass(slots=True, weakref_slot=True)
+@dataclass(slots=True)
 class Ledger:
     """An open ledger. `read` and `write` take a function of a SQLAlchemy connection."""
 
@@ -60,7 +60,7 @@ class Ledger:
                 )
                 _tune(engine, presence, faults)
             ledger = cls(engine, (Inline if inline else Writer)(engine), clock or SystemClock(), presence, faults)
-            weakref.finalize(ledger, presence.leave)
+            weakref.finalize(engine, presence.leave)  # for who forgets to close
             if presence.unclean:
                 ledger.check()
             schema.prepare(engine, presence)
