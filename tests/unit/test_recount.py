@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select, update
 
-from overnight.budget import IN_FLIGHT, Budgets, Caps, JobCaps, RoleCaps
+from overnight.budget import IN_FLIGHT, Also, Budgets, Caps, JobCaps, RoleCaps
 from overnight.cli.settle import settle_item
 from overnight.editions import next_edition, supersede
 from overnight.effects import Effects
@@ -85,10 +85,10 @@ async def asked(ledger: Ledger, budgets: Budgets, scope: Scope, chance: random.R
     for _ in range(chance.randint(0, 2)):
         worst = chance.randint(10, 1000)
         sent = Sent(f"c{chance.getrandbits(60):x}", scope, "h", "editor", "m", worst, ledger.clock.now())
-        held = await budgets.reserve(scope, worst, role="editor", also=lambda c, day, s=sent: begin(c, s, day))  # type: ignore[misc]
+        held = await budgets.reserve(scope, worst, role="editor", also=Also(begin, sent))
         if chance.random() < 0.8:
             ended = Ended("ok", chance.randint(0, worst), 5)
-            await budgets.settle(held, ended.cost_nano, also=lambda c, s=sent, e=ended: book(c, s, e))  # type: ignore[misc]
+            await budgets.settle(held, ended.cost_nano, also=Also(book, (sent, ended)))
 
 
 def everything(ledger: Ledger) -> dict[str, list[dict[str, object]]]:
