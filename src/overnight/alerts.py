@@ -5,7 +5,7 @@ its own.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -69,6 +69,7 @@ class Post(Protocol):
     """Who sends the mail of an alert."""
 
     async def send(self, scope: Scope, to: Any, template: str, context: Mapping[str, Any]) -> str: ...
+    async def send_unnoted(self, scope: Scope, to: str, template: str, context: Mapping[str, Any]) -> str: ...
 
 
 def of_run(
@@ -204,14 +205,25 @@ class Alerter:
             if change is not None:
                 await self._tell(clean, change, since, now)
 
+    async def last_words(self, message: str) -> None:
+        """Try once to tell what no ledger can note: that the ledger itself cannot be written."""
+        now, clean = self.clock.now(), Alarm("ledger", "", self.redactor.text(message))
+        logs.get().error("alert", alert=clean.key, change="new", alert_message=clean.message)
+        scope = Scope("alert", f"{now:%Y-%m-%dT%H:%M:%S.%fZ}", clean.key, "")
+        context = {"alarm": clean, "change": "new", "since": now, "now": now}
+        await self._each(clean, "new", lambda address: self.post.send_unnoted(scope, address, "alert", context))
+
     async def _tell(self, alarm: Alarm, change: Change, since: datetime, now: datetime) -> None:
         log = logs.get()
         write = log.info if change == "over" else log.error
         write("alert", alert=alarm.key, change=change, alert_message=alarm.message)
         context = {"alarm": alarm, "change": change, "since": since, "now": now}
         scope = Scope("alert", f"{now:%Y-%m-%dT%H:%M:%S.%fZ}", alarm.key, "")
+        await self._each(alarm, change, lambda address: self.post.send(scope, address, "alert", context))
+
+    async def _each(self, alarm: Alarm, change: Change, send: Callable[[str], Awaitable[str]]) -> None:
         for address in self.emails:
-            await self._guarded(f"mail to {address}", self.post.send(scope, address, "alert", context))
+            await self._guarded(f"mail to {address}", send(address))
         for url in self.webhooks:
             await self._guarded(
                 "webhook", _post(url, f"{'Resolved' if change == 'over' else 'Alert'}: {alarm.message}")

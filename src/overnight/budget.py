@@ -182,7 +182,7 @@ class Budgets:
     def _counters(self, scope: Scope, day: str, role: str) -> dict[str, int]:
         job, part = self._caps.jobs.get(scope.job, JobCaps()), self._caps.roles.get(role, RoleCaps())
         caps = (self._caps.per_day, job.per_day, part.per_day, job.per_run, part.per_task)
-        return {name: cap for name, cap in zip(_names(scope, day, role), caps, strict=True) if cap is not None}
+        return {name: cap for name, cap in zip(counters_of(scope, day, role), caps, strict=True) if cap is not None}
 
     def _refuse(self, denied: _Denied, worst: int, waited: float) -> None:
         raised = f" ({dollars(denied.extra)} of it raised by hand)" if denied.extra else ""
@@ -235,7 +235,7 @@ def reap(connection: Connection, now: datetime) -> int:
     ).all()
     for row in rows:
         connection.execute(update(call).where(call.c.id == row.id).values(error_code=LOST))
-        names = _names(Scope(row.job, row.slot, row.key, ""), row.budget_day, row.role)
+        names = counters_of(Scope(row.job, row.slot, row.key, ""), row.budget_day, row.role)
         _settle(connection, [_Settlement(Reservation(names, row.cost_nano, row.budget_day), row.cost_nano)])
     return len(rows)
 
@@ -351,7 +351,7 @@ def _give_back(connection: Connection, reservation: Reservation, undo: Write[Non
         connection.execute(update(budget).where(day).values(warned_at=None))
 
 
-def _names(scope: Scope, day: str, role: str) -> tuple[str, ...]:
+def counters_of(scope: Scope, day: str, role: str) -> tuple[str, ...]:
     """The counters that a call may have: of the day, the job's day, the role's day, the slot, the task."""
     task = _bounded(f"task:{role}:{scope.task_id}")
     days = day_counter(day), job_counter(scope.job, day), role_counter(role, day)

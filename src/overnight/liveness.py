@@ -20,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from overnight import logs
 from overnight.clock import Clock
 from overnight.errors import Fenced, Refused
-from overnight.ledger import Ledger
+from overnight.ledger import Ledger, LedgerFault
 from overnight.ledger.runs import LEASE, renew
 from overnight.outcome import Scope
 
@@ -143,7 +143,10 @@ async def kept_lease(ledger: Ledger, scope: Scope, clock: Clock, lost: Callable[
             except Fenced as error:
                 lost(error)
                 return
-            except SQLAlchemyError as error:  # locked, or the disk is full: the items' own writes will tell
+            except (
+                SQLAlchemyError,
+                LedgerFault,
+            ) as error:  # locked, or the disk is full: the items' own writes will tell
                 logs.get().warning("the lease could not be renewed", job=scope.job, slot=scope.slot, error=str(error))
 
     task = asyncio.create_task(keep())

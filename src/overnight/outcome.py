@@ -13,6 +13,14 @@ STATES: tuple[State, ...] = ("pending", "ok", "failed", "retry", "skipped", "unk
 RunStatus = Literal["running", "ok", "partial", "failed", "interrupted", "stopped", "cancelled"]
 
 
+EDITION = "."  # in a slot's name: a corrected edition of it
+
+
+def original(slot: str) -> str:
+    """The slot as it was scheduled, of a rehearsal (`2026-11-22~a1b2c3`) or a corrected edition (`2026-11-22.2`)."""
+    return slot.partition("~")[0].partition(EDITION)[0]
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What became of one item.

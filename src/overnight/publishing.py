@@ -9,6 +9,7 @@ from overnight.dependency import Dependencies
 from overnight.ledger import Ledger
 from overnight.ledger.runs import owed_reports, reports_made
 from overnight.report import publish as publish_days
+from overnight.retention import retired_days
 from overnight.schedule import Schedule
 from overnight.storage import Drained, Spool, open_store
 
@@ -31,7 +32,8 @@ async def publish(
     if not owed:
         return ()
     try:
-        days = [date.fromisoformat(day) for day in owed]
+        retired = await ledger.read(retired_days, list(owed))  # they would be made of less than before
+        days = [date.fromisoformat(day) for day in owed if day not in retired]
         spool = spool_of(root, schedule, dependencies)
         done = await publish_days(project.load_reports(), days, ledger, schedule.timezone, spool)
         made = {day: mark for day, mark in owed.items() if date.fromisoformat(day) not in done.unkept}

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import RowMapping
+from sqlalchemy import Connection, RowMapping, select
 
 from overnight import __version__, alerts, logs, project
 from overnight.alerts import Alarm
@@ -21,10 +21,11 @@ from overnight.budget import dollars, reap
 from overnight.clock import Clock, token
 from overnight.errors import ConfigError, Fenced, Refused, Stop
 from overnight.jobs import Job, Options
-from overnight.ledger import Ledger
+from overnight.ledger import Ledger, LedgerFault
 from overnight.ledger.runs import Opening, close_run, lease_of, mails_of, open_run, paused, previous_slot, slot_of
+from overnight.ledger.tables import run as run_table
 from overnight.liveness import HOST, kept_lease, slot_lock
-from overnight.outcome import Outcome, RunStatus, Scope, run_status
+from overnight.outcome import Outcome, RunStatus, Scope, original, run_status
 from overnight.ports import Ports, open_ports
 from overnight.publishing import publish
 from overnight.redact import Redactor
@@ -116,6 +117,9 @@ async def run_slot(work: Workplace, request: Request) -> Result:
             await work.ledger.write(lambda connection: reap(connection, now))
             with ports.dependencies.in_use():
                 return await _Attempt(work, request, settings, job, scope, ports).go()
+        except LedgerFault as fault:
+            await ports.alerter.last_words(f"{request.job} {slot} stopped: {fault}")
+            raise
         finally:
             await ports.close()
 
@@ -146,7 +150,7 @@ def _slot(settings: JobSettings, request: Request, now: datetime) -> str:
     else:
         slot = request.slot
         try:
-            trigger.scheduled_for(slot.partition(REHEARSAL)[0])
+            trigger.scheduled_for(original(slot))
         except ValueError as error:
             raise ConfigError(f"{request.job}: --slot {slot}: {error}") from error
     if request.rehearsal and REHEARSAL not in slot:
@@ -155,7 +159,7 @@ def _slot(settings: JobSettings, request: Request, now: datetime) -> str:
 
 
 def _opening(work: Workplace, settings: JobSettings, job: Job[Any, Any], request: Request, slot: str) -> Opening:
-    scheduled_for = settings.trigger().scheduled_for(slot.partition(REHEARSAL)[0])
+    scheduled_for = settings.trigger().scheduled_for(original(slot))
     source = Path(job.work.__code__.co_filename)
     return Opening(
         job=request.job,
@@ -387,13 +391,8 @@ def _retry(settings: JobSettings) -> dict[str, Any]:
     return {"attempts": asked.attempts, "initial": asked.initial.total_seconds(), "longest": asked.max.total_seconds()}
 
 
-def _run_row(connection: Any, run_id: str) -> RowMapping:
-    from sqlalchemy import select  # noqa: PLC0415
-
-    from overnight.ledger.tables import run  # noqa: PLC0415
-
-    row: RowMapping = connection.execute(select(run).where(run.c.id == run_id)).mappings().one()
-    return row
+def _run_row(connection: Connection, run_id: str) -> RowMapping:
+    return connection.execute(select(run_table).where(run_table.c.id == run_id)).mappings().one()
 
 
 __all__ = ["Fenced", "Request", "Result", "Workplace", "run_slot", "settings_of"]

@@ -44,6 +44,7 @@ from overnight.runner import REHEARSAL, Workplace
 from overnight.schedule import JobSettings, Schedule, Watch
 from overnight.storage import waiting
 from overnight.triggers import Trigger
+from overnight.upkeep import Upkeep, guarded
 
 STDERR = 2
 TOLD = (0, 3, 4, 130)  # exit codes of runs that are over, refused, or asked to end
@@ -65,6 +66,7 @@ class Dispatcher:
     looked_at: datetime | None = None
     draining: bool = False
     on_end: Callable[[], None] = lambda: None
+    upkeep: Upkeep = field(default_factory=Upkeep)
 
     async def look(self) -> None:
         """One round: what is due, what waits in the queue, what died, what is deferred, what is spooled."""
@@ -77,16 +79,19 @@ class Dispatcher:
         await self._sweep()
         await self.work.ledger.write(lambda connection: reap(connection, self.work.clock.now()))
         await self._report()
+        await self.upkeep.begin(self.work)
         self.looked_at = self.work.clock.now()
 
     async def settle(self) -> list[int]:
         """Wait for every run started so far; returns the exit codes of the last round's."""
         await asyncio.gather(*self.children)
+        await self.upkeep.settle()
         return self.codes
 
     def stop(self) -> None:
         """Ask every running child to finish what is in flight."""
         self.draining = True
+        self.upkeep.stop()
         for process in self.processes:
             if process.returncode is None:
                 process.terminate()
@@ -346,7 +351,7 @@ async def serve(work: Workplace, host: str, port: int) -> None:
             if (schedule := _reloaded(watch)) is not None:
                 dispatcher.work = dataclasses.replace(dispatcher.work, schedule=schedule)
                 alarm.set(_triggers(schedule))
-            await _guarded_look(dispatcher)
+            await guarded(dispatcher.work, dispatcher.look)
             await _either(wake, LOOK_EVERY)
         alarm.stop()
         dispatcher.stop()
@@ -376,14 +381,6 @@ def _stopping(stop: asyncio.Event, wake: asyncio.Event) -> Any:
         wake.set()
 
     return handler
-
-
-async def _guarded_look(dispatcher: Dispatcher) -> None:
-    """A round that fails is told and tried again in a minute: the process that wakes the others must not die."""
-    try:
-        await dispatcher.look()
-    except Exception as error:  # noqa: BLE001
-        logs.get().error("looking for due jobs failed; it is tried again within a minute", exc_info=error)
 
 
 async def _either(wake: asyncio.Event, seconds: float) -> None:

@@ -23,9 +23,10 @@ from sqlalchemy import Connection, Row, insert, or_, select, update
 from overnight.clock import Clock, token
 from overnight.errors import ConfigError
 from overnight.ledger import Ledger
+from overnight.ledger.forgotten import is_forgotten
 from overnight.ledger.tables import subscriber as table
 
-Status = Literal["active", "unsubscribed", "suppressed"]
+Status = Literal["active", "unsubscribed", "suppressed", "forgotten"]
 Change = Literal["added", "updated", "unchanged", "inactive"]
 
 PAGE = 500  # rows a read or a transaction
@@ -139,6 +140,15 @@ def unsubscribe(ledger: Ledger, clock: Clock, who: str) -> bool:
     return ledger.writing(write)
 
 
+def forms(address: str) -> tuple[str, ...]:
+    """The address as it is stored and as it is compared; empty for what is no address."""
+    try:
+        checked = _address(address)
+    except _BadCell:
+        return ()
+    return checked.normalized, _normalized(checked)
+
+
 def export_csv(ledger: Ledger) -> Iterator[str]:
     """Write all subscribers as lines of CSV that `import_csv` reads again; text is guarded against spreadsheets."""
     yield _line(["email", "name", "topics", "id", "status"])
@@ -177,7 +187,7 @@ class _BadCell(Exception):
 
 
 def _page(connection: Connection, after: str, status: Status | None) -> list[Listed]:
-    query = select(table).where(table.c.id > after).order_by(table.c.id).limit(PAGE)
+    query = select(table).where(table.c.id > after, table.c.status != "forgotten").order_by(table.c.id).limit(PAGE)
     if status is not None:
         query = query.where(table.c.status == status)
     return [_listed(row) for row in connection.execute(query)]
@@ -194,6 +204,8 @@ def _put_all(connection: Connection, entries: list[_Entry], now: datetime) -> li
 
 def _put(connection: Connection, entry: _Entry, now: datetime) -> Change:
     row = connection.execute(select(table).where(table.c.normalized == entry.normalized)).one_or_none()
+    if row is None and is_forgotten(connection, entry.normalized):
+        return "inactive"
     if row is None:
         connection.execute(insert(table).values(**_new_row(entry, now)))
         return "added"

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import update
 
 from overnight.errors import ConfigError
-from overnight.ledger import Ledger
+from overnight.ledger import Ledger, LedgerFault
 from overnight.ledger.tables import SCHEMA_VERSION, meta, metadata
 from tests.slots import ManualClock, open_ledger, rows
 
@@ -60,7 +60,7 @@ def test_a_ledger_of_a_newer_version_is_refused(tmp_path: Path) -> None:
 
 def test_a_damaged_file_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "ledger.db").write_bytes(b"this is no database, it only looks like a file" * 100)
-    with pytest.raises(ConfigError, match=r"ledger\.db: file is not a database"):
+    with pytest.raises(LedgerFault, match=r"ledger\.db is damaged: file is not a database"):
         open_ledger(tmp_path, ManualClock())
 
 

@@ -68,8 +68,6 @@ def test_settings_that_nothing_reads_yet_are_named() -> None:
         "alerts.p95_duration",
         "alerts.missed",
         "limits.github",
-        "jobs.digest.retention",
-        "jobs.mail.retention",
         "jobs.mail.heartbeat",
     ]
 

@@ -5,6 +5,7 @@ Exit codes: 0 ok, also when there was nothing to do · 1 failed or stopped · 2 
 """
 
 import importlib
+import os
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -17,6 +18,7 @@ from overnight.errors import ConfigError, Fenced, OvernightError, Refused
 
 COMMANDS = {
     "alerts": "look:alerts_",
+    "backup": "care:backup",
     "budget": "budget:budget",
     "cancel": "settle:cancel",
     "costs": "report:costs",
@@ -27,7 +29,10 @@ COMMANDS = {
     "next": "times:next_",
     "pause": "times:pause",
     "preview": "run:preview",
+    "rebuild": "care:rebuild",
+    "redo": "redo:redo",
     "report": "report:report",
+    "restore": "care:restore",
     "resume": "run:resume",
     "resume-job": "times:resume_job",
     "retry": "run:retry",
@@ -40,18 +45,21 @@ COMMANDS = {
     "subscribers": "subscribers:subscribers",
     "tasks": "tasks:tasks",
     "tick": "serve:tick",
+    "vacuum": "care:vacuum",
     "validate": "times:validate",
 }
 
 SECTIONS = {
     "Begin": ("demo", "init", "doctor", "validate", "schema"),
-    "Run": ("run", "retry", "resume", "cancel", "settle", "preview", "serve", "tick", "pause", "resume-job"),
+    "Run": ("run", "retry", "resume", "redo", "cancel", "settle", "preview", "serve", "tick", "pause", "resume-job"),
     "Look": ("next", "runs", "show", "report", "costs", "budget", "alerts"),
     "Data": ("subscribers", "tasks", "fake-model"),
+    "Ledger": ("backup", "restore", "vacuum", "rebuild"),
 }
 
 SHORT = {
     "alerts": "What is wrong now.",
+    "backup": "Copy the ledger and the secret, while everything runs.",
     "budget": "What may still be spent today, and more of it.",
     "cancel": "Ask a run to end.",
     "costs": "What was spent, by job, model, role or day.",
@@ -62,7 +70,10 @@ SHORT = {
     "next": "When each job runs next.",
     "pause": "Let a job's occurrences pass until it is resumed.",
     "preview": "Render what a job would mail; sends nothing.",
+    "rebuild": "Compute the ledger's counters anew and say what differed.",
+    "redo": "Make a corrected edition of a slot and send it to everybody again.",
     "report": "The day's reports as tables or CSV.",
+    "restore": "Put a backup in the place of the ledger.",
     "resume": "Continue a run that was interrupted.",
     "resume-job": "End a job's pause.",
     "retry": "Run the items of a run that failed or were not started.",
@@ -75,6 +86,7 @@ SHORT = {
     "subscribers": "Who receives the mail.",
     "tasks": "The queue that agents work through.",
     "tick": "Run what is due once, for cron or a systemd timer.",
+    "vacuum": "Delete what is older than its retention, and shrink the ledger.",
     "validate": "Check schedule.yaml and say everything that is wrong.",
 }
 
@@ -167,4 +179,13 @@ def _told(error: OvernightError, arguments: list[str]) -> int:
         import json  # noqa: PLC0415  only here
 
         click.echo(json.dumps({"error": {"code": error.code, "message": text, "exit_code": code}}))
+    if error.code == "ledger_io":
+        _end_as_it_is(code)
     return code
+
+
+def _end_as_it_is(code: int) -> NoReturn:
+    """End without closing the ledger, which would be a second try at a sync that failed."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

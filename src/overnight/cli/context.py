@@ -77,6 +77,8 @@ class Cli:
         from overnight.runner import Workplace  # noqa: PLC0415
 
         self.start_logs()
+        if self.ledger.presence.alone and not self.ledger.presence.unclean:  # then opening it has checked it already
+            self.ledger.check()
         return Workplace(self.root, self.schedule, self.ledger, self.clock, self.redactor, self.path)
 
     def start_logs(self) -> None:

@@ -3,8 +3,8 @@
 from typing import Any
 
 from overnight.cli.context import Cli
-from overnight.errors import ConfigError
-from overnight.ledger.runs import latest_run, lease_of, runs_like
+from overnight.errors import ConfigError, Refused
+from overnight.ledger.runs import latest_run, lease_of, runs_like, under_way
 from overnight.liveness import is_dead
 
 LISTED = 3  # candidates named when the beginning of an id fits several
@@ -38,6 +38,13 @@ def has_died(cli: Cli, run: Any) -> bool:
         return True
     names = ("job", "slot", "host", "pid", "until")
     return is_dead(cli.root, now=cli.clock.now(), **{name: held[name] for name in names})
+
+
+def refuse_runs(cli: Cli) -> None:
+    """Raise Refused while any run goes on."""
+    going = [row["id"] for row in cli.ledger.reading(under_way) if not has_died(cli, row)]
+    if going:
+        raise Refused(f"{', '.join(going)} is going on and needs the ledger: wait for it, and give the command again")
 
 
 def status_of(cli: Cli, run: Any) -> str:

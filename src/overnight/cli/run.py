@@ -16,10 +16,11 @@ from overnight.cli.progress import Progress, told
 from overnight.clock import iso
 from overnight.errors import ConfigError, Refused
 from overnight.ledger.items import items_of
-from overnight.ledger.runs import item_of
+from overnight.ledger.runs import find_slot, item_of
 from overnight.ledger.statements import put
 from overnight.ledger.tables import meta
 from overnight.occurrences import occurrence_of
+from overnight.outcome import EDITION, original
 from overnight.runner import REHEARSAL, Request, Result, run_slot, settings_of
 
 EXIT = {"ok": 0, "partial": 3, "failed": 1, "stopped": 1, "cancelled": 1, "interrupted": 130}
@@ -61,7 +62,7 @@ def run(
         slot, kind, run_id = row["slot"], "scheduled", row["run_id"] or ""
     picked = Picked("deferred" if sweep == "deferred" else "due", only=frozenset(only), limit=limit)
     request = Request(job, slot, kind=kind, picked=picked, run_id=run_id, rehearsal=dry_run)
-    return _run(cli, request, yes=yes)
+    return run_and_tell(cli, request, yes=yes)
 
 
 @click.command()
@@ -112,8 +113,10 @@ def _refuse_slip(cli: Cli, job: str, slot: str, *, ahead: bool) -> None:
     """Refuse a slot that looks mistyped: it would be run, and mailed, like any other. Raises ConfigError."""
     if REHEARSAL in slot:
         raise ConfigError(f"{job}: --slot {slot} is a rehearsal's: say --dry-run, or retry it by the id of its run")
+    if EDITION in slot and cli.ledger.reading(find_slot, job, slot) is None:
+        raise ConfigError(f"{job}: there is no edition {slot}; a new one is made by: overnight redo {job} --slot SLOT")
     try:
-        due = settings_of(cli.schedule, job).trigger().scheduled_for(slot)
+        due = settings_of(cli.schedule, job).trigger().scheduled_for(original(slot))
     except ValueError:
         return  # told where the slot is parsed
     if not ahead and due > cli.clock.now() + AHEAD:
@@ -124,10 +127,11 @@ def _again(cli: Cli, name: str, kind: str, picked: Picked, *, yes: bool) -> int:
     row = found_run(cli, name)
     rehearsal = REHEARSAL in row["slot"]
     request = Request(row["job"], row["slot"], kind=kind, picked=picked, retry_of=row["id"], rehearsal=rehearsal)
-    return _run(cli, request, yes=yes)
+    return run_and_tell(cli, request, yes=yes)
 
 
-def _run(cli: Cli, request: Request, *, yes: bool) -> int:
+def run_and_tell(cli: Cli, request: Request, *, yes: bool) -> int:
+    """Run it and tell; returns the exit code."""
     return EXIT[_ran(cli, request, yes=yes).status]
 
 

@@ -1,5 +1,6 @@
 """`overnight subscribers`: who gets the mail."""
 
+import sys
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import click
 
 from overnight.cli.context import Cli, pass_cli
-from overnight.errors import ConfigError
+from overnight.errors import ConfigError, Refused
 from overnight.subscribers import (
     Change,
     ImportResult,
@@ -99,6 +100,42 @@ def unsubscribe_(cli: Cli, who: str) -> None:
     if not unsubscribe(cli.ledger, cli.clock, who):
         raise ConfigError(f"{who}: nobody is known by this address or id; see overnight subscribers list")
     cli.emit({"who": who, "status": "unsubscribed"}, f"{who} unsubscribed")
+
+
+@subscribers.command("forget")
+@click.argument("who", metavar="EMAIL|ID")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@pass_cli
+def forget_(cli: Cli, who: str, *, yes: bool) -> int:
+    """Erase a person for ever: from the ledger and its backups, from mail files, logs and reports on this machine.
+
+    A keyed hash of the address stays, so that no import brings the person back.
+    """
+    from overnight.cli.found import refuse_runs  # noqa: PLC0415
+    from overnight.erasure import files_of, find_person, forget  # noqa: PLC0415
+
+    known = find_person(cli.ledger, who)
+    if known is None:
+        raise ConfigError(f"{who}: nobody is known by this address or id; see overnight subscribers list")
+    refuse_runs(cli)
+    _confirm(known.id, yes=yes)
+    outbox, reports = cli.schedule.mail.transport.removeprefix("outbox:"), cli.schedule.reports
+    folders = files_of(cli.root, outbox, reports.to, reports.spool)
+    done = forget(cli.ledger, known, [*folders, cli.ledger.faults.file.parent])
+    lines = [f"{n} rows of {table}" for table, n in sorted(done.rows.items()) if n]
+    lines += [f"{path}: {what}" for path, what in done.files.items()]
+    lines += [f"NOT ERASED {what}" for what in done.left]
+    document = {"id": known.id, "rows": dict(done.rows), "files": done.files, "not_erased": done.left}
+    cli.emit(document, "\n".join([f"{known.id} is forgotten:", *(f"  {line}" for line in lines)]))
+    return PARTIAL if done.left else 0
+
+
+def _confirm(id_: str, *, yes: bool) -> None:
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise Refused(f"this erases {id_} for ever; say --yes if that is meant")
+    click.confirm(f"This erases {id_} for ever. Go on?", err=True, abort=True)
 
 
 def _import_text(name: str, result: ImportResult) -> str:

@@ -7,21 +7,25 @@ plain functions of a connection (see `queries`), so that any number of them can 
 import asyncio
 import fcntl
 import os
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from sqlalchemy import Engine, create_engine, event, insert, inspect, make_url, select
+from sqlalchemy import Engine, create_engine, event, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from overnight.clock import Clock, SystemClock
-from overnight.errors import ConfigError
-from overnight.ledger.tables import SCHEMA_VERSION, meta, metadata
+from overnight.errors import ConfigError, Refused
+from overnight.ledger import schema
+from overnight.ledger.copies import damage, unused
+from overnight.ledger.faults import Faults, LedgerFault, way_out
+from overnight.ledger.presence import Nowhere, Presence
 from overnight.ledger.writer import Inline, Many, Write, Writer
 
-__all__ = ["Ledger", "Write"]
+__all__ = ["Ledger", "LedgerFault", "Write"]
 
 T = TypeVar("T")
 
@@ -35,27 +39,69 @@ class Ledger:
     engine: Engine
     writer: Writer | Inline
     clock: Clock
+    presence: Presence | Nowhere
+    faults: Faults
 
     @classmethod
     def open(cls, url: str, *, root: Path | None = None, clock: Clock | None = None, inline: bool = False) -> Self:
         """Open or create the ledger at `url` (`sqlite:///var/overnight.db` is relative to `root`).
 
-        Raises ConfigError when the file cannot be opened or written, is damaged, or was made by a newer version.
+        Raises ConfigError when the file cannot be opened or written, or was made by a newer version; LedgerFault when
+        it is damaged or gone. After an end that was none (kill -9, power) the file is checked first.
         `inline`: commits happen in the event loop, for simulations.
         """
         where = _resolve(url, root or Path.cwd())
-        engine = create_engine(where)
-        if engine.dialect.name == "sqlite":
-            _tune(engine)
+        engine, faults = create_engine(where), Faults(Path(_shown(where)))
+        presence: Presence | Nowhere = Nowhere()
         try:
-            _create(engine)
-        except (SQLAlchemyError, OSError) as error:
-            cause = getattr(error, "orig", None) or error
-            raise ConfigError(
-                f"cannot open the ledger {_shown(where)}: {cause}; "
-                "check that the file and its folder are writable and no disk is full"
-            ) from error
-        return cls(engine, (Inline if inline else Writer)(engine), clock or SystemClock())
+            if engine.dialect.name == "sqlite":
+                presence = (
+                    Presence.enter(faults.file) if engine.url.database not in (None, "", ":memory:") else presence
+                )
+                _tune(engine, presence, faults)
+            ledger = cls(engine, (Inline if inline else Writer)(engine), clock or SystemClock(), presence, faults)
+            weakref.finalize(engine, presence.leave)  # for who forgets to close
+            if presence.unclean:
+                ledger.check()
+            schema.prepare(engine, presence)
+            _require_writable(engine)
+        except BaseException as error:
+            presence.leave()
+            engine.dispose()
+            if isinstance(error, (SQLAlchemyError, OSError)):
+                raise _unopened(where, error) from error
+            raise
+        presence.settle()
+        return ledger
+
+    def check(self) -> None:
+        """Read the whole file and see that it is one: about 1 ms a megabyte. Raises LedgerFault."""
+        if self.engine.dialect.name != "sqlite":
+            return
+        found = damage(self.engine)
+        if found is not None:
+            self.faults.found = LedgerFault(
+                "damaged", f"the ledger {self.faults.file} is damaged: {found}. {way_out(self.faults.file)}"
+            )
+            self.faults.refuse()
+
+    def size(self) -> int:
+        """Bytes of the file with its write-ahead log; 0 for a ledger on a server."""
+        files = (self.faults.file, self.faults.file.with_name(f"{self.faults.file.name}-wal"))
+        return sum(file.stat().st_size for file in files if file.exists())
+
+    def shrink(self) -> bool:
+        """Give free space back, so that nothing deleted is left in the file; False when a reader kept the log.
+
+        Writers wait meanwhile, and the disk must have room for a second copy.
+        """
+        with self.engine.connect() as connection:
+            plain = connection.execution_options(isolation_level="AUTOCOMMIT")
+            plain.exec_driver_sql("VACUUM")
+            if self.engine.dialect.name != "sqlite":
+                return True
+            busy: int = plain.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one()[0]
+            return not busy
 
     def reading(self, query: Callable[..., T], *arguments: Any) -> T:
         """Run `query(connection, *arguments)` in this thread, for short reads."""
@@ -80,9 +126,24 @@ class Ledger:
             return write(connection)
 
     def close(self) -> None:
-        """Commit what is queued and let go of the file."""
+        """Commit what is queued and let go of the file.
+
+        After an error of the disk nothing is tidied up, for SQLite would sync again: the process is to end as it is.
+        """
+        if self.faults.found is not None and self.faults.found.kind == "io":
+            self.presence.abandon()
+            return
         self.writer.close()
+        self.presence.leave()
         self.engine.dispose()
+
+
+def file_of(url: str, root: Path) -> Path:
+    """The file of a ledger. Raises Refused for one that is on a server."""
+    where = make_url(_resolve(url, root))
+    if where.get_backend_name() != "sqlite":
+        raise Refused("the ledger is on a database server: use the server's own tools")
+    return Path(str(where.database))
 
 
 def _resolve(url: str, root: Path) -> str:
@@ -101,16 +162,31 @@ def _shown(url: str) -> str:
     return make_url(url).render_as_string(hide_password=True).removeprefix("sqlite:///")
 
 
-def _tune(engine: Engine) -> None:
-    """WAL, FULL sync, and BEGIN IMMEDIATE.
+def _unopened(where: str, error: Exception) -> ConfigError:
+    cause = getattr(error, "orig", None) or error
+    return ConfigError(
+        f"cannot open the ledger {_shown(where)}: {cause}; "
+        "check that the file and its folder are writable and no disk is full"
+    )
+
+
+def _require_writable(engine: Engine) -> None:
+    if engine.dialect.name == "sqlite" and engine.url.database and not os.access(engine.url.database, os.W_OK):
+        raise ConfigError(f"the ledger {engine.url.database} is not writable: check its owner and mode")
+
+
+def _tune(engine: Engine, presence: Presence | Nowhere, faults: Faults) -> None:
+    """WAL, FULL sync, and BEGIN IMMEDIATE, each time on the file that was opened.
 
     A deferred transaction that reads first and writes later fails at once with BUSY_SNAPSHOT, whatever the timeout.
     """
+    faults.watch(engine)
 
     @event.listens_for(engine, "connect")
     def connected(connection: Any, _record: Any) -> None:
+        _refuse(presence, faults)
         connection.isolation_level = None
-        connection.execute(f"PRAGMA busy_timeout={BUSY_SECONDS * 1000}")
+        connection.execute(f"PRAGMA busy_timeout={BUSY_SECONDS * 1000:.0f}")
         with _turn(str(engine.url.database)):  # the switch to WAL does not wait for others by itself
             connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
@@ -118,6 +194,7 @@ def _tune(engine: Engine) -> None:
     @event.listens_for(engine, "begin")
     def begin(connection: Any) -> None:
         if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
+            _refuse(presence, faults)
             with _turn(str(engine.url.database)):
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
 
@@ -137,16 +214,14 @@ def _turn(database: str) -> Iterator[None]:
         os.close(file)
 
 
-def _create(engine: Engine) -> None:
-    with engine.begin() as connection:
-        if not inspect(connection).has_table("meta"):
-            metadata.create_all(connection)
-            connection.execute(insert(meta).values(name="schema", value=str(SCHEMA_VERSION)))
-        version = int(connection.execute(select(meta.c.value).where(meta.c.name == "schema")).scalar_one())
-    if version > SCHEMA_VERSION:
-        raise ConfigError(
-            f"the ledger has schema {version}, this version of overnight knows {SCHEMA_VERSION}: "
-            "upgrade overnight, or point `ledger:` to another file"
-        )
-    if engine.dialect.name == "sqlite" and engine.url.database and not os.access(engine.url.database, os.W_OK):
-        raise ConfigError(f"the ledger {engine.url.database} is not writable: check its owner and mode")
+def _refuse(presence: Presence | Nowhere, faults: Faults) -> None:
+    """Begin nothing after a fault. What only this process still has of a file that is gone is saved first."""
+    faults.refuse()
+    try:
+        presence.verify()
+    except LedgerFault as fault:
+        saved = unused(faults.file, "rescued")
+        presence.rescue(saved)
+        told = f"{fault}. Everything up to now was saved as {saved}: `overnight restore {saved}`"
+        faults.found = LedgerFault(fault.kind, told)
+        faults.refuse()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Table, and_, bindparam, func, or_, select, update
+from sqlalchemy import Connection, Table, and_, bindparam, case, func, or_, select, update
 
 from overnight.clock import iso
 from overnight.errors import Fenced
@@ -184,6 +184,12 @@ def _count(connection: Connection, records: Sequence[Recorded]) -> None:
     worked = Counter(bucket_of(r.outcome.duration_ms) for r in records if r.outcome.state in ("ok", "failed"))
     if worked:
         _move_bucket.many(connection, [{"run_id": scope.run_id, "bucket": b, "n": n} for b, n in worked.items()])
+
+
+def moved_by_hand(why: str) -> Any:
+    """The reason of an item that a person, not a run, has moved; one that was settled before says so still."""
+    settled = item.c.reason.startswith("settled by hand")
+    return case((settled, f"settled by hand, then {why}"), else_=why)
 
 
 def _slot_of(scope: Scope) -> Any:

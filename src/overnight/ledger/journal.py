@@ -111,7 +111,14 @@ def paid_answers(connection: Connection, scope: Scope, hashes: Collection[str]) 
     c = call.c
     query = (
         select(c.id, c.model, c.response)
-        .where(c.job == scope.job, c.slot == scope.slot, c.key == scope.key, c.hash.in_(hashes), c.status == "ok")
+        .where(
+            c.job == scope.job,
+            c.slot == scope.slot,
+            c.key == scope.key,
+            c.hash.in_(hashes),
+            c.status == "ok",
+            c.response.is_not(None),
+        )
         .order_by(c.started_at, c.id)
     )
     return connection.execute(query).mappings().all()

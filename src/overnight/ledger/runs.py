@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import takewhile
 
-from sqlalchemy import Connection, RowMapping, delete, func, insert, select, union, update
+from sqlalchemy import Connection, RowMapping, delete, func, insert, or_, select, union, update
 
 from overnight.clock import token
 from overnight.errors import Refused
 from overnight.ledger.items import hold
 from overnight.ledger.statements import insert_new, put
 from overnight.ledger.tables import call, effect, entry, item, lease, meta, occurrence, once, run, seen, slot
-from overnight.outcome import RunStatus, Scope
+from overnight.outcome import EDITION, RunStatus, Scope, original
 
 LEASE = timedelta(seconds=60)
 _NEWEST = (run.c.started_at.desc(), run.c.id.desc())
@@ -167,6 +167,11 @@ def slot_of(connection: Connection, job: str, name: str) -> RowMapping:
     return connection.execute(select(slot).where(slot.c.job == job, slot.c.slot == name)).mappings().one()
 
 
+def find_slot(connection: Connection, job: str, name: str) -> RowMapping | None:
+    """The slot's row, if it was ever run."""
+    return connection.execute(select(slot).where(slot.c.job == job, slot.c.slot == name)).mappings().one_or_none()
+
+
 def next_seq(connection: Connection, scope: Scope) -> int:
     """The place of the next item: behind all that are planned, so that nobody who reads in order misses it."""
     query = select(func.max(item.c.seq)).where(item.c.job == scope.job, item.c.slot == scope.slot)
@@ -203,6 +208,11 @@ def recent_runs(
     if status:
         query = query.where(run.c.status == status)
     return connection.execute(query).mappings().all()
+
+
+def under_way(connection: Connection) -> Sequence[RowMapping]:
+    """Runs marked as running, of which some may have died."""
+    return connection.execute(select(run).where(run.c.status == "running")).mappings().all()
 
 
 def lease_of(connection: Connection, job: str, name: str) -> RowMapping | None:
@@ -262,9 +272,10 @@ def keep_once(
 
 
 def seen_by_others(connection: Connection, job: str, name: str, source: str) -> set[str]:
-    """Keys of a source that other slots of the job have used; a rehearsal counts as the slot it is of."""
-    mine = (name, name.partition("~")[0])
-    query = select(seen.c.key).where(seen.c.job == job, seen.c.source == source, seen.c.slot.not_in(mine))
+    """Keys of a source that other slots of the job have used; rehearsals and editions of a slot count as that slot."""
+    base = original(name)
+    mine = or_(seen.c.slot.in_((name, base)), seen.c.slot.startswith(f"{base}{EDITION}", autoescape=True))
+    query = select(seen.c.key).where(seen.c.job == job, seen.c.source == source, ~mine)
     return set(connection.execute(query).scalars())
 
 

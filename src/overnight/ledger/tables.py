@@ -25,7 +25,7 @@ from sqlalchemy import (
 
 from overnight.clock import iso
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 class Instant(TypeDecorator[datetime]):
@@ -95,6 +95,8 @@ slot = Table(
     Column("created_at", Instant, nullable=False),
     *_counts(),
     _count("cost_nano"),
+    Column("retired_at", Instant),  # set when its items were deleted after their retention; the counts stay
+    Index("slot_by_time", "job", "scheduled_for"),
 )
 
 # One attempt over a slot. Its counts say what this run did, the slot's counts what the slot has come to.

@@ -136,6 +136,19 @@ class Mailer:
             await self._hand_over(scope, template, addressee.target, letter, known)
         return letter.message_id
 
+    async def send_unnoted(self, scope: Scope, to: str, template: str, context: Mapping[str, Any]) -> str:
+        """Send a mail to an operator without noting it, for the ledger cannot be written: it may be sent twice.
+
+        Raises what `send` raises; the rate limit and the breaker, which are in the ledger, are not asked.
+        """
+
+        async def no_intent() -> None:
+            """There is nowhere to note it."""
+
+        letter = self._letter(scope, self._address(to), template, context)
+        await self.transport.send(letter, no_intent)
+        return letter.message_id
+
     def preview(self, scope: Scope, to: Recipient | str, template: str, context: Mapping[str, Any]) -> bytes:
         """Build the message as it would go out, without sending or noting anything."""
         return self._letter(scope, self._address(to), template, context).data

@@ -12,6 +12,7 @@ A file name is a Message-ID and is created exclusively, so a message is delivere
 import asyncio
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from email import policy
 from email.parser import BytesParser
@@ -101,10 +102,15 @@ class Outbox:
         return self._bounces
 
     def _index(self) -> None:
-        for folder in sorted(self._touched):
-            _replace(folder / "index.html", _slot_page(folder).encode())
-        _replace(self.folder / "index.html", _top_page(self.folder).encode())
+        write_index(self.folder, self._touched)
         self._touched.clear()
+
+
+def write_index(outbox: Path, slots: Iterable[Path]) -> None:
+    """Write the pages of these slots' folders anew, and the one above them."""
+    for folder in sorted(slots):
+        _replace(folder / "index.html", _slot_page(folder).encode())
+    _replace(outbox / "index.html", _top_page(outbox).encode())
 
 
 def safe_name(name: str) -> str:

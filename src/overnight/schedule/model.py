@@ -279,8 +279,6 @@ def _without_effect(schedule: Schedule) -> Iterator[str]:
     if "github" in schedule.limits:
         yield "limits.github: has no effect yet; nothing of the engine calls GitHub"
     for name, job in schedule.jobs.items():
-        if "retention" in job.explicit:
-            yield f"jobs.{name}.retention: has no effect yet, wherever it is set; the ledger keeps everything"
         if job.heartbeat:
             yield f"jobs.{name}.heartbeat: has no effect yet; no address is called"
 

@@ -1,0 +1,155 @@
+"""A backup while everything runs, and the way back.
+
+    <folder>/20261122T070000Z/ledger.db      the ledger as one commit left it; subscribers and suppressions are in it
+    <folder>/20261122T070000Z/secret         what signs Message-IDs, 0600: without it mail would be sent a second time
+
+A restored ledger does not know what happened after it was copied. A folder of mail files tells it; a relay does not,
+so then every job is paused until somebody has looked.
+"""
+
+import os
+import shutil
+import sqlite3
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from sqlalchemy import Connection, update
+
+from overnight.clock import iso
+from overnight.errors import ConfigError, Refused, Stop
+from overnight.ledger import Ledger
+from overnight.ledger.copies import copy_open, quick_check, sync, unused
+from overnight.ledger.presence import exclusive
+from overnight.ledger.tables import SCHEMA_VERSION, entry
+
+LEDGER, SECRET = "ledger.db", "secret"
+SIDES = ("-wal", "-shm")  # files that belong to an open database
+
+
+@dataclass(frozen=True, slots=True)
+class Backup:
+    """What was written: a folder, `size` bytes of ledger, and whether the secret is in it."""
+
+    folder: Path
+    size: int
+    secret: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What was put in place: `latest` is the newest run the ledger knows (UTC), `kept` what was moved aside."""
+
+    file: Path
+    latest: str | None
+    kept: tuple[Path, ...]
+
+
+def back_up(ledger: Ledger, root: Path, folder: Path, now: datetime) -> Backup:
+    """Copy ledger and secret into a new folder in `folder`; whole or not at all.
+
+    Raises Refused for a ledger on a server, Stop when the copy cannot be written.
+    """
+    if ledger.engine.dialect.name != "sqlite":
+        raise Refused(
+            "the ledger is on a database server: back it up with the server's own tools (pg_dump), and var/secret"
+        )
+    place = folder / f"{now:%Y%m%dT%H%M%SZ}"
+    partial = folder / f".{place.name}.{os.getpid()}"
+    try:
+        partial.mkdir(parents=True, mode=0o700)
+        secret = _copied_secret(root, partial)
+        copy_open(ledger.engine, partial / LEDGER)
+        sync(partial)
+        partial.rename(place)
+        sync(folder)
+    except (OSError, sqlite3.Error) as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise Stop(
+            f"no backup was made in {folder}: {error}; name a folder with room for the ledger", code="backup"
+        ) from error
+    return Backup(place, (place / LEDGER).stat().st_size, secret)
+
+
+def _copied_secret(root: Path, folder: Path) -> bool:
+    secret = root / "var" / SECRET
+    if not secret.exists():
+        return False
+    _install(secret, folder / SECRET)
+    return True
+
+
+def restore(source: Path, file: Path, root: Path) -> Restored:
+    """Put a backup (its folder, or a ledger's file) in the place of the ledger at `file`, which is kept beside it.
+
+    Nothing is touched when the backup is damaged or newer than we are (ConfigError), or while any process has the
+    ledger open (Refused). Killed half-way, the ledger is not there, and the next command says how to go on.
+    """
+    copy = source / LEDGER if source.is_dir() else source
+    latest = _examined(copy)
+    with exclusive(file):
+        fresh = unused(file, "restoring")
+        _install(copy, fresh)
+        kept = _set_aside(file)
+        fresh.rename(file)
+        sync(file.parent)
+        secret = copy.with_name(SECRET)
+        if source.is_dir() and secret.exists():
+            kept += _restore_secret(secret, root / "var" / SECRET)
+    return Restored(file, latest, tuple(kept))
+
+
+def _examined(copy: Path) -> str | None:
+    """When the newest run of this copy started. Raises ConfigError when it cannot be used."""
+    if not copy.is_file():
+        raise ConfigError(f"there is no backup at {copy}; `overnight backup` makes folders with a {LEDGER}")
+    with closing(sqlite3.connect(f"file:{copy.absolute()}?mode=ro&immutable=1", uri=True)) as connection:
+        found = quick_check(connection)
+        if found is not None:
+            raise ConfigError(f"{copy} is damaged: {found}; take an older backup")
+        try:
+            version = connection.execute("SELECT value FROM meta WHERE name = 'schema'").fetchone()
+            latest = connection.execute("SELECT max(started_at) FROM run").fetchone()[0]
+        except sqlite3.Error as error:
+            raise ConfigError(f"{copy} is a database, but no ledger: {error}") from error
+    if version is None or int(version[0]) > SCHEMA_VERSION:
+        raise ConfigError(f"{copy} was made by a newer version of overnight (we know schema {SCHEMA_VERSION}): upgrade")
+    return None if latest is None else str(latest)
+
+
+def _set_aside(file: Path) -> list[Path]:
+    """Rename the ledger with the files that belong to it: together they can still be opened, or examined."""
+    kept = unused(file, "replaced")
+    moved = []
+    for side in ("", *SIDES):
+        old = file.with_name(f"{file.name}{side}")
+        if old.exists():
+            moved.append(old.rename(kept.with_name(f"{kept.name}{side}")))
+    return moved
+
+
+def _restore_secret(secret: Path, place: Path) -> list[Path]:
+    if place.exists():
+        if place.read_bytes() == secret.read_bytes():
+            return []
+        kept = place.rename(unused(place, "replaced"))
+        _install(secret, place)
+        return [kept]
+    _install(secret, place)
+    return []
+
+
+def _install(source: Path, target: Path) -> None:
+    descriptor = os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    with os.fdopen(descriptor, "wb") as out, source.open("rb") as data:
+        shutil.copyfileobj(data, out)
+        out.flush()
+        os.fsync(out.fileno())
+
+
+def pause_all(connection: Connection, latest: str | None, now: datetime) -> list[str]:
+    """Pause every job that is not, until somebody has seen what was sent after the backup; returns their names."""
+    reason = f"restored at {iso(now)} from a backup whose newest run is of {latest}: what was sent later is not in it"
+    paused = update(entry).where(entry.c.paused_at.is_(None)).values(paused_at=now, pause_reason=reason)
+    return list(connection.execute(paused.returning(entry.c.job)).scalars())

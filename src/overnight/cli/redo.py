@@ -1,0 +1,45 @@
+"""`redo`: a corrected edition."""
+
+import sys
+
+import click
+
+from overnight import project
+from overnight.cli.context import Cli, pass_cli
+from overnight.cli.run import run_and_tell
+from overnight.editions import Edition, next_edition, supersede
+from overnight.errors import Refused
+from overnight.runner import Request, settings_of
+
+
+@click.command()
+@click.argument("job")
+@click.option(
+    "--slot", "--date", "slot", metavar="SLOT", required=True, help="Which edition: 2026-11-22, or an instant."
+)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@pass_cli
+def redo(cli: Cli, job: str, slot: str, *, yes: bool) -> int:
+    """Make JOB's SLOT once more, as a corrected edition: composed anew, paid anew, and sent to everybody again.
+
+    It runs in a slot of its own (2026-11-22.2); who has not got the edition before will not get that any more.
+    """
+    settings = settings_of(cli.schedule, job)
+    project.attach(cli.root)
+    project.load_job(job, settings.target)  # a job that cannot be loaded supersedes nothing
+    edition = cli.ledger.reading(next_edition, job, slot, cli.clock.now())
+    _confirm(job, edition, yes=yes)
+    left = cli.ledger.writing(lambda connection: supersede(connection, job, edition))
+    if left:
+        cli.say(f"{left} items of {job} {edition.before} that were not done are skipped")
+    return run_and_tell(cli, Request(job, edition.name), yes=True)
+
+
+def _confirm(job: str, edition: Edition, *, yes: bool) -> None:
+    sent = f"{job} {edition.before} has sent {edition.mails} mails; {edition.name} would send them all again, corrected"
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise Refused(f"{sent}; say --yes if that is meant")
+    if not click.confirm(f"{sent}. Go on?", err=True):
+        raise Refused("not confirmed: nothing was sent")

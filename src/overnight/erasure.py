@@ -1,0 +1,269 @@
+"""Forgetting a person: the address and the name go from everything the project keeps on this machine.
+
+What stays is what keeps a promise: the subscriber's row with a keyed hash in place of the address, so that no import
+brings the person back, and effects under the opaque id, so that counts stay right. The id says nothing by itself.
+
+    the ledger        rows are rewritten, then the file is, for SQLite leaves deleted bytes in free pages
+    its copies        the same, in backups and in files kept aside
+    mail files        deleted, and their index is written anew
+    logs, reports     the address is overwritten in place by x: processes may have these files open
+
+Out of reach: reports in S3, mail in relays and mailboxes, backups elsewhere, what a disk keeps of deleted files.
+"""
+
+import json
+import mmap
+import re
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from sqlalchemy import Connection, Row, String, Table, Text, create_engine, or_, select, update
+from sqlalchemy.exc import SQLAlchemyError
+
+from overnight.ledger import Ledger
+from overnight.ledger.forgotten import tombstone
+from overnight.ledger.items import moved_by_hand
+from overnight.ledger.tables import call, item, metadata, slot
+from overnight.ledger.tables import subscriber as table
+from overnight.mail.outbox import write_index
+from overnight.outcome import State
+from overnight.subscribers import forms
+
+REASON = "forgotten"
+_OPEN: tuple[State, ...] = ("pending", "retry")
+_MAGIC = b"SQLite format 3\0"
+_SOFT_BREAK = re.compile(rb"=\r?\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Somebody to be forgotten: an id, and every address by which the ledger knows that person."""
+
+    id: str
+    addresses: tuple[str, ...]
+    name: str = ""
+
+
+@dataclass(slots=True)
+class Erased:
+    """What was erased where: rows by table, files with what was done, and what could not be reached."""
+
+    id: str
+    rows: Counter[str] = field(default_factory=Counter)
+    files: dict[str, str] = field(default_factory=dict)
+    left: list[str] = field(default_factory=list)
+
+
+def find_person(ledger: Ledger, who: str) -> Person | None:
+    """Find somebody by id or address; by address also one whose forgetting was begun before."""
+    typed = forms(who)
+
+    def find(connection: Connection) -> Row[Any] | None:
+        names = [*typed, *(tombstone(connection, address) for address in typed)]
+        return connection.execute(select(table).where(or_(table.c.id == who, table.c.normalized.in_(names)))).first()
+
+    row = ledger.writing(find)
+    if row is None:
+        return None
+    known = (row.email, row.normalized) if row.status != REASON else ()
+    return Person(row.id, tuple(dict.fromkeys(form for form in (*known, *typed) if form)), row.name)
+
+
+def forget(ledger: Ledger, person: Person, folders: Iterable[Path]) -> Erased:
+    """Erase a person from the ledger, its copies, and all files in `folders`. May be done again: it then goes on.
+
+    No run may be under way: it would have the address in its memory and write it again.
+    """
+    done = Erased(person.id)
+    done.rows.update(ledger.writing(lambda connection: _erase_rows(connection, person)))
+    done.rows["subscriber"] += ledger.writing(lambda connection: _bury(connection, person))
+    if not ledger.shrink():
+        done.left.append(f"{ledger.faults.file}-wal, which somebody is reading: give the command again")
+    own = ledger.faults.file.resolve()
+    for folder in sorted({folder.resolve() for folder in folders}):
+        _erase_files(folder, own, person, done)
+    return done
+
+
+def _bury(connection: Connection, person: Person) -> int:
+    """Put the hash in the place of the address; returns the rows changed."""
+    mine = (table.c.id == person.id, table.c.status != REASON)
+    row = connection.execute(select(table.c.normalized).where(*mine)).one_or_none()
+    if row is None:
+        return 0
+    values = {"email": "", "name": "", "topics": "[]", "status": REASON, "reason": "asked"}
+    hidden = {"normalized": tombstone(connection, row.normalized)}
+    return connection.execute(update(table).where(*mine).values(**values, **hidden)).rowcount
+
+
+def _erase_files(folder: Path, own: Path, person: Person, done: Erased) -> None:
+    pattern = _pattern(person)
+    indexes: set[Path] = set()
+    for path in sorted(folder.rglob("*")):
+        if path.is_symlink() or not path.is_file() or not path.stat().st_size or _is_open(path, own):
+            continue
+        try:
+            _erase_file(path, pattern, person, done, indexes)
+        except (OSError, SQLAlchemyError, sqlite3.Error) as error:
+            done.left.append(f"{path}: {error}")
+    for outbox in {place.parent.parent for place in indexes}:
+        write_index(outbox, {place for place in indexes if place.parent.parent == outbox})
+
+
+def _erase_file(path: Path, pattern: "re.Pattern[bytes]", person: Person, done: Erased, indexes: set[Path]) -> None:
+    if not path.exists():
+        return  # the page of a mail that was deleted
+    if _is_copy(path):
+        rows = _erase_copy(path, person)
+        if rows:
+            done.files[str(path)] = f"{rows} rows erased"
+    elif path.suffix == ".eml":
+        if pattern.search(_SOFT_BREAK.sub(b"", path.read_bytes())):
+            path.unlink()
+            path.with_suffix(".html").unlink(missing_ok=True)
+            done.files[str(path)] = "deleted"
+            indexes.add(path.parent)
+    elif n := _overwrite(path, pattern):
+        done.files[str(path)] = f"overwritten in {n} places"
+
+
+def _is_open(path: Path, own: Path) -> bool:
+    """Whether it is the ledger itself, or one of the files that belong to it while it is open."""
+    return path.parent == own.parent and path.name in {
+        f"{own.name}{side}" for side in ("", "-wal", "-shm", "-open", "-turn")
+    }
+
+
+def _is_copy(path: Path) -> bool:
+    """Whether it is a database, hence a backup or a ledger kept aside."""
+    with path.open("rb") as file:
+        return file.read(len(_MAGIC)) == _MAGIC
+
+
+def _overwrite(path: Path, pattern: "re.Pattern[bytes]") -> int:
+    """Write x over each address: the file keeps its size, its name and whoever appends to it."""
+    with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as data:
+        places = [match.span() for match in pattern.finditer(data)]
+        for start, end in places:
+            data[start:end] = b"x" * (end - start)
+        if places:
+            data.flush()
+    return len(places)
+
+
+def _pattern(person: Person) -> "re.Pattern[bytes]":
+    """The address in every form in which it is written somewhere."""
+    spelled = {form for address in person.addresses for form in (address, quote(address), json.dumps(address)[1:-1])}
+    return re.compile(
+        b"|".join(re.escape(form.encode()) for form in sorted(spelled, key=len, reverse=True)), re.IGNORECASE
+    )
+
+
+def _erase_copy(path: Path, person: Person) -> int:
+    """The same rows in a copy of the ledger, and its free pages."""
+    engine = create_engine(f"sqlite:///{path}")
+    try:
+        with engine.begin() as connection:
+            rows = sum(_erase_rows(connection, person).values()) + _bury(connection, person)
+    finally:
+        engine.dispose()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("VACUUM")
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        connection.execute("PRAGMA journal_mode=DELETE")
+    return rows
+
+
+def _erase_rows(connection: Connection, person: Person) -> Counter[str]:
+    """Erase a person from every table but `subscriber`; returns how many rows of which."""
+    rows: Counter[str] = Counter()
+    rows["item"] += _skip_open(connection, person)
+    rows["item"] += _scrub_items(connection, person)
+    answers = (call.c.key == person.id, call.c.response.is_not(None))
+    rows["call"] += connection.execute(update(call).where(*answers).values(response=None)).rowcount
+    for each in metadata.tables.values():
+        if each is not table:
+            rows[each.name] += _replace_texts(connection, each, person)
+    return +rows
+
+
+def _skip_open(connection: Connection, person: Person) -> int:
+    """Let what is still to be done for the person pass."""
+    total = 0
+    for state in _OPEN:
+        mine = (item.c.key == person.id, item.c.state == state)
+        slots = connection.execute(select(item.c.job, item.c.slot).where(*mine)).all()
+        for job, name in slots:
+            moved = {state: slot.c[state] - 1, "skipped": slot.c.skipped + 1}
+            connection.execute(update(slot).where(slot.c.job == job, slot.c.slot == name).values(**moved))
+        values = {"state": "skipped", "reason": moved_by_hand(REASON), "next_at": None, "expires_at": None}
+        connection.execute(update(item).where(*mine).values(**values))
+        total += len(slots)
+    return total
+
+
+def _scrub_items(connection: Connection, person: Person) -> int:
+    """Blank address and name in the payloads and results of the person's own items; they keep their shape."""
+    mine = select(item.c.job, item.c.slot, item.c.payload, item.c.result).where(item.c.key == person.id)
+    total = 0
+    for row in connection.execute(mine).all():
+        clean = {name: _blanked_json(getattr(row, name), person) for name in ("payload", "result")}
+        if any(clean[name] != getattr(row, name) for name in clean):
+            same = (item.c.job == row.job, item.c.slot == row.slot, item.c.key == person.id)
+            connection.execute(update(item).where(*same).values(**clean))
+            total += 1
+    return total
+
+
+def _blanked_json(text: str | None, person: Person) -> str | None:
+    if text is None:
+        return None
+    before = json.loads(text)
+    after = _blanked(before, person)
+    return text if after == before else json.dumps(after, ensure_ascii=False)
+
+
+def _blanked(value: Any, person: Person) -> Any:
+    match value:
+        case dict():
+            return {key: _blanked(each, person) for key, each in value.items()}
+        case list():
+            return [_blanked(each, person) for each in value]
+        case str() if value and (value == person.name or _holds(value, person)):
+            return ""
+    return value
+
+
+def _holds(text: str, person: Person) -> bool:
+    folded = text.casefold()
+    return any(address.casefold() in folded for address in person.addresses)
+
+
+def _replace_texts(connection: Connection, of: Table, person: Person) -> int:
+    """Put the id in the place of the address, wherever a text of this table has it."""
+    pattern = re.compile("|".join(map(re.escape, person.addresses)), re.IGNORECASE)
+    keys = list(of.primary_key)
+    total = 0
+    for column in of.columns:
+        if not isinstance(column.type, (String, Text)):
+            continue
+        holding = or_(*(column.icontains(address, autoescape=True) for address in person.addresses))
+        for row in connection.execute(select(*keys, column.label("text")).where(holding)).all():
+            same = [key == value for key, value in zip(keys, row[: len(keys)], strict=True)]
+            connection.execute(update(of).where(*same).values({column.name: pattern.sub(person.id, row.text)}))
+            total += 1
+    return total
+
+
+def files_of(root: Path, *configured: str) -> Iterator[Path]:
+    """The folders in which the project keeps things: var/, and those that schedule.yaml names."""
+    yield root / "var"
+    for name in configured:
+        if "://" not in name and (root / name).is_dir():
+            yield root / name

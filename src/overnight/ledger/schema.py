@@ -1,0 +1,91 @@
+"""The version of the tables: made new, refused when newer than we are, migrated when older.
+
+A migration is a function of a connection. All that are missing run in one transaction under the write lock, after a
+copy of the file was made beside it; killed half-way, the old version is as it was. To change the tables: change
+`tables.py`, add 1 to SCHEMA_VERSION, add a function here, and keep a dump of the version before for its test.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from sqlalchemy import Connection, Engine, insert, inspect, select, update
+
+from overnight import logs
+from overnight.errors import ConfigError, Refused
+from overnight.ledger.copies import copy_open, unused
+from overnight.ledger.tables import SCHEMA_VERSION, meta, metadata
+
+Migration = Callable[[Connection], None]
+
+
+class Present(Protocol):
+    """This process among those that have the ledger open."""
+
+    @property
+    def alone(self) -> bool: ...
+
+
+def prepare(engine: Engine, present: Present) -> None:
+    """Make the tables, or bring them up to date.
+
+    Raises ConfigError for a schema that is newer than we are, Refused for an older one that somebody else has open.
+    """
+    with engine.begin() as connection:
+        if not inspect(connection).has_table("meta"):
+            metadata.create_all(connection)
+            connection.execute(insert(meta).values(name="schema", value=str(SCHEMA_VERSION)))
+        version = version_of(connection)
+    if version > SCHEMA_VERSION:
+        raise ConfigError(
+            f"the ledger has schema {version}, this version of overnight knows {SCHEMA_VERSION}: "
+            "upgrade overnight, or point `ledger:` to another file"
+        )
+    if version < SCHEMA_VERSION:
+        _migrate(engine, present)
+
+
+def version_of(connection: Connection) -> int:
+    """The schema of an open ledger."""
+    return int(connection.execute(select(meta.c.value).where(meta.c.name == "schema")).scalar_one())
+
+
+def _migrate(engine: Engine, present: Present) -> None:
+    if not present.alone:
+        raise Refused(
+            f"the ledger has an older schema than {SCHEMA_VERSION}, and processes of the older version may have it "
+            "open: stop `overnight serve`, wait for runs to end, and give the command again"
+        )
+    with engine.begin() as connection:
+        if engine.dialect.name == "postgresql":
+            connection.exec_driver_sql("LOCK TABLE meta IN ACCESS EXCLUSIVE MODE")
+        version = version_of(connection)  # again, for now nobody else can change it
+        copy = _copied(engine, version)
+        for number in range(version + 1, SCHEMA_VERSION + 1):
+            MIGRATIONS[number](connection)
+        connection.execute(update(meta).where(meta.c.name == "schema").values(value=str(SCHEMA_VERSION)))
+    logs.get().info("the ledger was migrated", schema=SCHEMA_VERSION, before=version, copy=copy)
+
+
+def _copied(engine: Engine, version: int) -> str:
+    if engine.dialect.name != "sqlite":
+        return "none: back up the server"
+    copy = unused(Path(str(engine.url.database)), f"schema-{version}")
+    copy_open(engine, copy)
+    return str(copy)
+
+
+def _second(connection: Connection) -> None:
+    """What was raised of a budget by hand has its own column; slots remember that their items were deleted."""
+    _add_column(connection, "budget", "extra_nano", "BIGINT DEFAULT '0' NOT NULL")
+    _add_column(connection, "slot", "retired_at", "VARCHAR(24)")
+    connection.exec_driver_sql("CREATE INDEX slot_by_time ON slot (job, scheduled_for)")
+
+
+def _add_column(connection: Connection, table: str, column: str, kind: str) -> None:
+    """Add it, unless it is there: some columns were tried out before their version was numbered."""
+    if column not in {each["name"] for each in inspect(connection).get_columns(table)}:
+        connection.exec_driver_sql(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
+
+
+MIGRATIONS: dict[int, Migration] = {2: _second}

@@ -1,0 +1,203 @@
+"""Retention: what items carried is deleted some time after they are over; what keeps it from being done twice stays.
+
+Deleted: items with their payloads and results, `once` values, the texts of model calls, details of effects, histograms,
+counters of budgets that count no more, alerts that are over. Kept for ever: that a slot was planned and what it came
+to, runs and what calls cost, each effect as a tombstone, occurrences, and what editions have used (a feed may show an
+old story again). Nothing that is unfinished goes: pending, deferred or unknown items, effects not settled, runs under
+way.
+
+Done a few rows a transaction: nobody else waits for longer than that.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, delete, func, select, update
+
+from overnight.budget import run_counter
+from overnight.clock import iso
+from overnight.ledger import Ledger
+from overnight.ledger.statements import put
+from overnight.ledger.tables import (
+    alert,
+    budget,
+    call,
+    effect,
+    histogram,
+    item,
+    lease,
+    meta,
+    occurrence,
+    once,
+    run,
+    slot,
+)
+
+CHUNK = 500  # rows a transaction
+DAILY = timedelta(days=1)
+REMOVED = timedelta(days=90)  # retention of a job that schedule.yaml has no more: the default of the others
+PAUSE = 0.02  # seconds between transactions: others come first
+SETTLED = ("done", "failed", "undone")  # states of an effect that will not change any more
+_MARK = "retention"  # the row of `meta` that says when it was last begun
+
+Slot = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """How much went, in rows; `answers` are texts of calls, `details` those of effects."""
+
+    slots: int = 0
+    items: int = 0
+    values: int = 0
+    answers: int = 0
+    details: int = 0
+    counters: int = 0
+    alerts: int = 0
+
+    def __add__(self, other: "Deleted") -> "Deleted":
+        return Deleted(*(getattr(self, each.name) + getattr(other, each.name) for each in fields(self)))
+
+    @property
+    def rows(self) -> int:
+        """All of them."""
+        return sum(getattr(self, each.name) for each in fields(self))
+
+
+def claim(connection: Connection, now: datetime) -> bool:
+    """Whether this process is to do it now: one does, once a day."""
+    last = connection.execute(select(meta.c.value).where(meta.c.name == _MARK)).scalar_one_or_none()
+    if last is not None and last > iso(now - DAILY):
+        return False
+    put(connection, meta, {"name": _MARK, "value": iso(now)})
+    return True
+
+
+async def retire(ledger: Ledger, terms: Mapping[str, timedelta]) -> Deleted:
+    """Delete everything that is older than the `terms` of its job; returns how much."""
+    now = ledger.clock.now()
+    total = Deleted()
+    for one in await ledger.read(due, terms, now):
+        total += await _repeated(ledger, lambda connection, one=one: _retire_some(connection, one, terms, now))  # type: ignore[misc]
+    longest = now - max([REMOVED, *terms.values()])
+    total += await _repeated(ledger, lambda connection: _drop_counters(connection, longest))
+    return total + await ledger.write(lambda connection: _drop_alerts(connection, longest))
+
+
+async def _repeated(ledger: Ledger, step: Callable[[Connection], Deleted]) -> Deleted:
+    total = Deleted()
+    while (some := await ledger.write(step)).rows:
+        total += some
+        await ledger.clock.sleep(PAUSE)
+    return total
+
+
+def due(connection: Connection, terms: Mapping[str, timedelta], now: datetime) -> list[Slot]:
+    """Slots that are over and older than their retention, oldest first."""
+    jobs = connection.execute(select(slot.c.job).distinct()).scalars().all()
+    found: list[Slot] = []
+    for job in jobs:
+        old = select(slot.c.job, slot.c.slot).where(slot.c.job == job, *_over(now - terms.get(job, REMOVED)))
+        found += [(row.job, row.slot) for row in connection.execute(old.order_by(slot.c.scheduled_for))]
+    return found
+
+
+def preview(connection: Connection, terms: Mapping[str, timedelta], now: datetime) -> Deleted:
+    """What `retire` would delete of slots, without deleting it."""
+    total = Deleted()
+    for job, name in due(connection, terms, now):
+        answers = _count(connection, call.c.job == job, call.c.slot == name, call.c.response.is_not(None))
+        items = _count(connection, item.c.job == job, item.c.slot == name)
+        values = _count(connection, once.c.job == job, once.c.slot == name)
+        total += Deleted(slots=1, items=items, answers=answers, values=values)
+    return total
+
+
+def _count(connection: Connection, *where: ColumnElement[bool]) -> int:
+    return int(connection.execute(select(func.count()).where(*where)).scalar_one())
+
+
+def _over(before: datetime) -> list[ColumnElement[bool]]:
+    """Conditions on `slot`: everything about it was finished before that time."""
+    counts = [slot.c[state] == 0 for state in ("pending", "retry", "unknown")]
+    recent = select(run.c.id).where(_same(run), (run.c.started_at >= before) | (run.c.status == "running"))
+    open_effect = select(effect.c.id).where(_same(effect), effect.c.state.not_in(SETTLED))
+    held = select(lease.c.run_id).where(_same(lease), lease.c.until.is_not(None))
+    waiting = select(occurrence.c.id).where(_same(occurrence), occurrence.c.state.in_(("claimed", "queued")))
+    times = [slot.c.scheduled_for < before, slot.c.created_at < before, slot.c.planned_at.is_not(None)]
+    return [slot.c.retired_at.is_(None), *times, *counts, *(~q.exists() for q in (recent, open_effect, held, waiting))]
+
+
+def _same(table: Any) -> ColumnElement[bool]:
+    same: ColumnElement[bool] = (table.c.job == slot.c.job) & (table.c.slot == slot.c.slot)
+    return same
+
+
+def _retire_some(connection: Connection, one: Slot, terms: Mapping[str, timedelta], now: datetime) -> Deleted:
+    """One transaction's worth of a slot; nothing when it is retired, or somebody has begun with it again."""
+    job, name = one
+    before = now - terms.get(job, REMOVED)
+    still = select(slot.c.job).where(slot.c.job == job, slot.c.slot == name, *_over(before))
+    if connection.execute(still).first() is None:
+        return Deleted()
+    keys = (
+        connection.execute(select(item.c.key).where(item.c.job == job, item.c.slot == name).limit(CHUNK))
+        .scalars()
+        .all()
+    )
+    if keys:
+        gone = delete(item).where(item.c.job == job, item.c.slot == name, item.c.key.in_(keys))
+        return Deleted(items=connection.execute(gone).rowcount)
+    answers = _blank_answers(connection, job, name)
+    return Deleted(answers=answers) if answers else _retire(connection, job, name, now)
+
+
+def _blank_answers(connection: Connection, job: str, name: str) -> int:
+    texts = select(call.c.id).where(call.c.job == job, call.c.slot == name, call.c.response.is_not(None)).limit(CHUNK)
+    ids = connection.execute(texts).scalars().all()
+    return int(connection.execute(update(call).where(call.c.id.in_(ids)).values(response=None)).rowcount) if ids else 0
+
+
+def _retire(connection: Connection, job: str, name: str, now: datetime) -> Deleted:
+    values = connection.execute(delete(once).where(once.c.job == job, once.c.slot == name)).rowcount
+    told = (effect.c.job == job, effect.c.slot == name, effect.c.detail.is_not(None))
+    details = connection.execute(update(effect).where(*told).values(detail=None)).rowcount
+    runs = select(run.c.id).where(run.c.job == job, run.c.slot == name)
+    connection.execute(delete(histogram).where(histogram.c.run_id.in_(runs)))
+    counters = connection.execute(delete(budget).where(budget.c.scope == run_counter(job, name))).rowcount
+    connection.execute(update(slot).where(slot.c.job == job, slot.c.slot == name).values(retired_at=now))
+    return Deleted(slots=1, values=values, details=details, counters=counters)
+
+
+def _drop_counters(connection: Connection, before: datetime) -> Deleted:
+    """Counters of past days, and of the tasks of retired slots."""
+    day = before.date().isoformat()
+    names = connection.execute(select(budget.c.scope).where(budget.c.reserved_nano == 0)).scalars().all()
+    done = connection.execute(select(slot.c.job, slot.c.slot).where(slot.c.retired_at.is_not(None)))
+    retired = {(row.job, row.slot) for row in done}
+    old = [name for name in names if _is_old(name, day, retired)][:CHUNK]
+    gone = delete(budget).where(budget.c.scope.in_(old))
+    return Deleted(counters=connection.execute(gone).rowcount) if old else Deleted()
+
+
+def _is_old(counter: str, day: str, retired: set[Slot]) -> bool:
+    """Whether nothing can be charged to this counter any more; one whose name was cut short is kept."""
+    kind, _, rest = counter.partition(":")
+    if kind == "task":
+        job, _, tail = rest.partition(":")[2].partition("/")
+        return (job, tail.partition("/")[0]) in retired
+    date = rest.rpartition(":")[2]
+    return kind in ("day", "job", "role") and len(date) == len(day) and date[:2] == "20" and date < day
+
+
+def _drop_alerts(connection: Connection, before: datetime) -> Deleted:
+    over = (alert.c.state == "resolved", alert.c.last_at < before)
+    return Deleted(alerts=connection.execute(delete(alert).where(*over)).rowcount)
+
+
+def retired_days(connection: Connection, days: Sequence[str]) -> set[str]:
+    """Those of these report days that have lost items: their reports stay as they are."""
+    query = select(slot.c.day).where(slot.c.day.in_(days), slot.c.retired_at.is_not(None), slot.c.rehearsal.is_(False))
+    return set(connection.execute(query.distinct()).scalars())

@@ -1,0 +1,142 @@
+"""Backups while everything runs, and the way back: what is replaced is kept, what is damaged is not put in place."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import insert
+
+from overnight.backup import back_up, pause_all, restore
+from overnight.errors import ConfigError, Refused, Stop
+from overnight.ledger import Ledger
+from overnight.ledger.tables import entry, meta
+from overnight.occurrences import register
+from tests.slots import NOW, ManualClock, rows
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    (tmp_path / "var").mkdir()
+    (tmp_path / "var" / "secret").write_text("s3cr3t")
+    opened = Ledger.open("sqlite:///var/overnight.db", root=tmp_path, clock=ManualClock())
+    yield opened
+    opened.close()
+
+
+def note(ledger: Ledger, name: str) -> None:
+    ledger.writing(lambda connection: connection.execute(insert(meta).values(name=name, value="x")))
+
+
+def names(file: Path) -> set[str]:
+    with closing(sqlite3.connect(file)) as connection:
+        return {row[0] for row in connection.execute("SELECT name FROM meta")} - {"schema"}
+
+
+def test_a_backup_has_what_is_committed_also_what_is_only_in_the_write_ahead_log(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    note(ledger, "before")
+    with ledger.engine.begin() as connection:
+        connection.execute(insert(meta).values(name="not committed", value="x"))
+        made = back_up(ledger, tmp_path, tmp_path / "backups", NOW)
+    assert names(made.folder / "ledger.db") == {"before"}
+    assert sorted(path.name for path in made.folder.iterdir()) == ["ledger.db", "secret"]
+    assert {oct(path.stat().st_mode & 0o777) for path in made.folder.iterdir()} == {"0o600"}
+    assert made.folder.stat().st_mode & 0o777 == 0o700
+    assert made.folder.name == "20261122T070000Z"
+
+
+def test_a_backup_that_cannot_be_written_leaves_nothing_behind(ledger: Ledger, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(Stop, match="name a folder with room"):
+        back_up(ledger, tmp_path, tmp_path / "file", NOW)
+    back_up(ledger, tmp_path, tmp_path / "backups", NOW)
+    with pytest.raises(Stop, match="no backup was made"):
+        back_up(ledger, tmp_path, tmp_path / "backups", NOW)
+    assert [path.name for path in (tmp_path / "backups").iterdir()] == ["20261122T070000Z"]
+
+
+def test_a_restored_ledger_is_the_one_of_then_and_the_other_is_kept(ledger: Ledger, tmp_path: Path) -> None:
+    note(ledger, "before")
+    made = back_up(ledger, tmp_path, tmp_path / "backups", NOW)
+    note(ledger, "after")
+    ledger.close()
+    (tmp_path / "var" / "secret").write_text("another")
+    done = restore(made.folder, tmp_path / "var" / "overnight.db", tmp_path)
+    assert names(done.file) == {"before"}
+    kept = {path.name for path in done.kept}
+    assert kept == {"overnight.db.replaced", "secret.replaced"}
+    assert names(tmp_path / "var" / "overnight.db.replaced") == {"before", "after"}
+    assert (tmp_path / "var" / "secret").read_text() == "s3cr3t"
+    assert (tmp_path / "var" / "secret").stat().st_mode & 0o777 == 0o600
+    opened = Ledger.open("sqlite:///var/overnight.db", root=tmp_path, clock=ManualClock())
+    opened.check()
+    opened.close()
+
+
+def test_nothing_is_put_in_place_of_a_ledger_that_is_open(ledger: Ledger, tmp_path: Path) -> None:
+    made = back_up(ledger, tmp_path, tmp_path / "backups", NOW)
+    with pytest.raises(Refused, match="stop `overnight serve`"):
+        restore(made.folder, tmp_path / "var" / "overnight.db", tmp_path)
+    note(ledger, "goes on")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"no database" * 1000, "is damaged"), (None, "there is no backup"), (b"", "is a database, but no ledger")],
+)
+def test_what_is_no_backup_changes_nothing(ledger: Ledger, tmp_path: Path, content: bytes | None, message: str) -> None:
+    ledger.close()
+    folder = tmp_path / "strange"
+    folder.mkdir()
+    if content is not None:
+        (folder / "ledger.db").write_bytes(content)
+    with pytest.raises(ConfigError, match=message):
+        restore(folder, tmp_path / "var" / "overnight.db", tmp_path)
+    assert not list((tmp_path / "var").glob("*.replaced*"))
+
+
+def test_a_backup_of_a_newer_version_is_refused(ledger: Ledger, tmp_path: Path) -> None:
+    made = back_up(ledger, tmp_path, tmp_path / "backups", NOW)
+    ledger.close()
+    with closing(sqlite3.connect(made.folder / "ledger.db")) as connection, connection:
+        connection.execute("UPDATE meta SET value = '99' WHERE name = 'schema'")
+    with pytest.raises(ConfigError, match="newer version"):
+        restore(made.folder, tmp_path / "var" / "overnight.db", tmp_path)
+
+
+def test_a_lost_or_damaged_ledger_is_restored_all_the_same(ledger: Ledger, tmp_path: Path) -> None:
+    note(ledger, "before")
+    made = back_up(ledger, tmp_path, tmp_path / "var" / "backups", NOW)
+    ledger.close()
+    file = tmp_path / "var" / "overnight.db"
+    for damage in (file.unlink, lambda: file.write_bytes(b"rubbish" * 999)):
+        damage()
+        assert names(restore(made.folder, file, tmp_path).file) == {"before"}
+    assert file.with_name("overnight.db.replaced").read_bytes().startswith(b"rubbish")
+
+
+def test_what_was_saved_of_a_deleted_file_can_be_restored(ledger: Ledger, tmp_path: Path) -> None:
+    note(ledger, "before")
+    file = tmp_path / "var" / "overnight.db"
+    file.unlink()
+    with pytest.raises(Stop, match="saved as"):
+        note(ledger, "after")
+    ledger.close()
+    restore(file.with_name("overnight.db.rescued"), file, tmp_path)
+    assert names(file) == {"before"}
+
+
+def test_jobs_are_paused_with_a_reason_except_those_that_were(ledger: Ledger) -> None:
+    hashes = {"mail": ("h", True), "other": ("h", True)}
+    ledger.writing(lambda connection: register(connection, hashes, NOW))
+    ledger.writing(
+        lambda c: c.execute(entry.update().where(entry.c.job == "other").values(paused_at=NOW, pause_reason="mine"))
+    )
+    assert ledger.writing(lambda connection: pause_all(connection, "2026-11-21", NOW)) == ["mail"]
+    reasons: dict[str, Any] = {row["job"]: row["pause_reason"] for row in rows(ledger, entry)}
+    assert "newest run is of 2026-11-21" in reasons["mail"]
+    assert reasons["other"] == "mine"
