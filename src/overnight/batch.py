@@ -244,8 +244,8 @@ class Batch:
         except Fenced as error:
             self._lose(error)
             return
-        except Exception as error:  # noqa: BLE001  a ledger that cannot be written stops the run before more happens
-            self._stop(Stop(f"the ledger cannot be written: {error}; free some disk space, then run the slot again"))
+        except Exception as error:  # noqa: BLE001  before more happens that cannot be written down
+            self._stop(error if isinstance(error, Stop) else Stop(f"the ledger cannot be written: {error}"))
             return
         self.counts[outcome.state] += 1
         self.without_budget += outcome.state == "skipped" and outcome.reason == "budget"

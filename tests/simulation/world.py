@@ -218,7 +218,7 @@ class World:
             (os, "link", self._touching("link", os.link)),
             (os, "rename", self._touching("rename", os.rename)),
             (os, "replace", self._touching("rename", os.replace)),
-            (publishing, "open_store", lambda *_: self.bucket),
+            (publishing, "open_store", self.bucket.opened),
         ]
         for where, name, new in replaced:
             stack.enter_context(patch.object(where, name, new))
