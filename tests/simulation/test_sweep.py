@@ -1,4 +1,4 @@
-"""Whatever step of a run fails or kills it: run again, all have got the mail, nobody twice, and the money is right.
+"""Whatever step of a run fails or kills it: run again, everybody has the mail, nobody twice, and the money is right.
 
 In CI a third of the steps, and all of them with OVERNIGHT_SWEEP=all (`make simulate` does so).
 """

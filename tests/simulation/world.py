@@ -199,8 +199,6 @@ class World:
             return 2
         except OvernightError:
             return 1
-        except OperationalError:
-            return 1
         return EXIT[result.status]
 
     def _replace(self, stack: ExitStack) -> None:

@@ -11,9 +11,9 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from sqlalchemy import Connection, func, select, text
-from sqlalchemy.exc import OperationalError
 
 from overnight import logs
+from overnight.errors import Stop
 from overnight.ledger.tables import entry, item, lease, metadata, occurrence
 from overnight.occurrences import newest, set_pause
 from overnight.redact import Redactor
@@ -179,7 +179,7 @@ async def serving(world: World) -> int:
         dispatcher.work = dataclasses.replace(dispatcher.work, schedule=world.schedule)
         try:
             await dispatcher.look()
-        except OperationalError:  # the disk is full: `serve` looks again in a minute
+        except Stop:  # the disk is full: `serve` looks again in a minute
             await _either(wake, 60)
         else:
             await _either(wake, _pause_after(world))
