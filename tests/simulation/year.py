@@ -5,11 +5,13 @@ import dataclasses
 import hashlib
 import json
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import structlog
 from sqlalchemy import Connection, func, select, text
 
 from overnight import logs
@@ -211,12 +213,12 @@ def _open(connection: Connection) -> tuple[bool, datetime | None, dict[str, date
     return unsettled, deferred, newest(connection), since
 
 
-def simulate(seed: int, nights: int, items: int = 100) -> History:
-    """Live through `nights` of a seed. Raises Broken when an invariant does not hold."""
-    quiet = Path("/dev/null").open("w")  # noqa: SIM115
-    logs.configure(level="critical", shown="critical", stream=quiet, redactor=Redactor())
+def simulate(
+    seed: int, nights: int, items: int = 100, *, after: Callable[[Year], None] = lambda _year: None
+) -> History:
+    """Live through `nights` of a seed; `after` may look at the end. Raises Broken when an invariant does not hold."""
     memory = Path("/dev/shm")  # noqa: S108
-    with quiet, tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
+    with quietly(), tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
         weather = Weather(seed)
         world = World(Path(folder), seed, weather, items=items, fuses=weather.fuse)
         weather.time = world.loop.time
@@ -226,9 +228,20 @@ def simulate(seed: int, nights: int, items: int = 100) -> History:
         async def main() -> None:
             await year.live()
             kept.append(world.ledger.reading(_history, year))
+            after(year)
 
         world.run(main)
         return kept[0]
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Log nothing, and leave structlog as it was."""
+    before = structlog.get_config()
+    with Path("/dev/null").open("w") as nowhere:
+        logs.configure(level="critical", shown="critical", stream=nowhere, redactor=Redactor())
+        yield
+    structlog.configure(**before)
 
 
 def _history(connection: Connection, year: Year) -> History:
