@@ -26,6 +26,7 @@ from tests.simulation.weather import DAY, HOUR, Weather
 from tests.simulation.world import World
 
 SOON, LATER = 600.0, 1800.0  # seconds between looks while something is unsettled, and for deferred items
+GIVEN_UP = timedelta(hours=7)  # what is older than max_age is left alone
 EDITIONS = ("30 2 * * *", "15 2 * * *", "30 2 * * *", "0 3 * * *")  # what people make of the time of `letters`
 
 
@@ -191,7 +192,7 @@ def _pause_after(world: World) -> float:
     """Seconds until there is something to look for."""
     assert world.schedule is not None
     now = world.clock.now()
-    unsettled, deferred, last, since = world.ledger.reading(_open)
+    unsettled, deferred, last, since = world.ledger.reading(_open, now - GIVEN_UP)
     nexts = []
     for name, settings in world.schedule.jobs.items():
         at = settings.trigger().next(max(filter(None, (last.get(name), since.get(name))), default=now))
@@ -204,9 +205,13 @@ def _pause_after(world: World) -> float:
     return wait + 1
 
 
-def _open(connection: Connection) -> tuple[bool, datetime | None, dict[str, datetime], dict[str, datetime]]:
-    waiting = select(occurrence.c.id).where(occurrence.c.state.in_(("claimed", "queued"))).limit(1)
-    held = select(lease.c.run_id).where(lease.c.until.is_not(None)).limit(1)
+def _open(
+    connection: Connection, lately: datetime
+) -> tuple[bool, datetime | None, dict[str, datetime], dict[str, datetime]]:
+    waiting = select(occurrence.c.id).where(
+        occurrence.c.state.in_(("claimed", "queued")), occurrence.c.noted_at > lately
+    )
+    held = select(lease.c.run_id).where(lease.c.until > lately)
     unsettled = any(connection.execute(query).first() is not None for query in (waiting, held))
     deferred = connection.execute(select(func.min(item.c.next_at)).where(text("state = 'retry'"))).scalar_one()
     since = {row.job: row.effective_since for row in connection.execute(select(entry))}
