@@ -141,6 +141,7 @@ class Year:
 
     async def _edit(self) -> None:
         """Give `letters` another time."""
+        await self._look()  # what was due by the old time and nobody has seen is forgotten with it
         schedule = self.world.schedule
         assert schedule is not None
         cron = self.weather.dice.choice(EDITIONS)
@@ -158,6 +159,7 @@ class Year:
         await asyncio.sleep(1)
 
     async def _pause(self) -> None:
+        await self._look()
         job, now = self.weather.dice.choice(("letters", "agents", "chores")), self.world.clock.now()
         self.world.ledger.writing(lambda connection: set_pause(connection, job, now, "a test", now))
 
