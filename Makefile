@@ -26,6 +26,9 @@ check: .venv/.dev  ## style, types, imports and sizes
 bench: .venv/.dev  ## measure speed and robustness
 	@$(BIN)/python bench/run.py
 
+mutations: .venv/.dev  ## break each promise on purpose and see its test turn red; ONLY="words" for some
+	@$(BIN)/python tests/mutations/run.py $(ONLY)
+
 SEED := 1
 SEEDS := 1
 NIGHTS := 365
@@ -69,4 +72,4 @@ LOCK := --quiet --upgrade --universal --python-version 3.11 --no-emit-index-url 
 	"$$python" -m venv .venv || { rm -rf .venv; \
 	  echo "This Python cannot make a virtual environment. Debian, Ubuntu: apt install python3-venv" >&2; exit 1; }
 
-.PHONY: help demo test check bench simulate install lock
+.PHONY: help demo test check bench mutations simulate install lock
