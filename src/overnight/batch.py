@@ -29,7 +29,6 @@ from overnight.errors import (
     Unknown,
 )
 from overnight.jobs import Job, Options
-from overnight.ledger import LedgerFault
 from overnight.ledger.items import Planned, Recorded, Selection, page, plan, planned, record
 from overnight.ledger.runs import next_seq
 from overnight.outcome import Outcome, Spent
@@ -245,11 +244,8 @@ class Batch:
         except Fenced as error:
             self._lose(error)
             return
-        except LedgerFault as error:  # says itself what to do
-            self._stop(error)
-            return
-        except Exception as error:  # noqa: BLE001  a ledger that cannot be written stops the run before more happens
-            self._stop(Stop(f"the ledger cannot be written: {error}; see to that, then run the slot again"))
+        except Exception as error:  # noqa: BLE001  before more happens that cannot be written down
+            self._stop(error if isinstance(error, Stop) else Stop(f"the ledger cannot be written: {error}"))
             return
         self.counts[outcome.state] += 1
         self.without_budget += outcome.state == "skipped" and outcome.reason == "budget"

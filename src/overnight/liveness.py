@@ -15,12 +15,10 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from overnight import logs
 from overnight.clock import Clock
-from overnight.errors import Fenced, Refused
-from overnight.ledger import Ledger, LedgerFault
+from overnight.errors import Fenced, Refused, Stop
+from overnight.ledger import Ledger
 from overnight.ledger.runs import LEASE, renew
 from overnight.outcome import Scope
 
@@ -143,10 +141,7 @@ async def kept_lease(ledger: Ledger, scope: Scope, clock: Clock, lost: Callable[
             except Fenced as error:
                 lost(error)
                 return
-            except (
-                SQLAlchemyError,
-                LedgerFault,
-            ) as error:  # locked, or the disk is full: the items' own writes will tell
+            except Stop as error:  # locked, or the disk is full: the items' own writes will tell
                 logs.get().warning("the lease could not be renewed", job=scope.job, slot=scope.slot, error=str(error))
 
     task = asyncio.create_task(keep())

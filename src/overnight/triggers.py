@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Protocol
 from zoneinfo import ZoneInfo
 
@@ -283,6 +283,7 @@ class Every(_Timed):
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+@lru_cache(maxsize=256)
 def _check(expr: str) -> None:
     """Raise ValueError, for a reader, unless the expression fires at some time."""
     text = NICKNAMES.get(expr.strip().lower(), expr)

@@ -20,10 +20,14 @@ AUTHORS = {"ZeroDivisionError"}  # the only bug there is, and it is not ours
 
 @dataclass(slots=True)
 class Books:
-    """What the simulation remembers from noon to noon: `steps` are the seconds at which the wall clock was set."""
+    """What the simulation remembers from noon to noon: `steps` are the seconds at which the wall clock was set.
+
+    `connection`: look through this one, which has not committed.
+    """
 
     world: World
     steps: list[float] = field(default_factory=list)
+    connection: Connection | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,8 @@ def violations(books: Books, *, last: bool) -> list[str]:
     world = books.world
     now = START + timedelta(seconds=world.loop.time())
     day = "0000" if last else (now - timedelta(days=RECENT)).date().isoformat()
+    if books.connection is not None:
+        return _all(Look(books.connection, books, day, now))
     found = world.ledger.reading(lambda connection: _all(Look(connection, books, day, now)))
     return [*world.troubles, *found]
 

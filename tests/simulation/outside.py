@@ -8,11 +8,13 @@ import json
 import re
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import aiosmtplib
 
 from overnight.clock import Clock
+from overnight.dependency import Dependencies, Dependency
 from overnight.errors import Permanent, Stop, Transient
 from overnight.model import Lost, ModelReply, ModelRequest
 from overnight.pricing import Prices, Usage
@@ -55,6 +57,9 @@ class Model:
     faults: Faults
     bill: list[Billed] = field(default_factory=list)
     asked_at: list[float] = field(default_factory=list)
+
+    def check(self) -> None:
+        """There is a key."""
 
     async def create(self, request: ModelRequest) -> ModelReply:
         """Answer, or fail in one of the ways the real port knows."""
@@ -200,6 +205,10 @@ class Bucket:
     files: dict[str, bytes] = field(default_factory=dict)
     puts: int = 0
 
+    def opened(self, _url: str, _root: Path, _environ: Any, dependencies: Dependencies) -> "Side":
+        """Take the place of `open_store`."""
+        return Side(self, dependencies.of("s3:books"))
+
     def put(self, key: str, content: bytes) -> None:
         """Keep the file. `late`: it is kept, and the reply is lost."""
         fault = self.faults.draw("put")
@@ -212,8 +221,29 @@ class Bucket:
         if fault == "late":
             raise Transient("the reply was lost", code="connection_lost")
 
-    def get(self, key: str) -> bytes | None:
-        return self.files.get(key)
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """The bucket as a process reaches it, through breaker, retries and quota as the real one."""
+
+    bucket: Bucket
+    side: Dependency
+
+    async def put(self, key: str, content: bytes) -> None:
+        """Put a file."""
+        await self.side.call(lambda: self._once(key, content), requests=1)
+
+    async def _once(self, key: str, content: bytes) -> None:
+        check()
+        await asyncio.sleep(0.05)
+        check()
+        self.bucket.put(key, content)
+
+    async def get(self, key: str) -> bytes | None:
+        """Read a file."""
+        check()
+        return self.bucket.files.get(key)
 
     def describe(self) -> str:
+        """Where it is."""
         return "s3://books/simulated"

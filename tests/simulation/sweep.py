@@ -15,14 +15,13 @@ from typing import Literal
 
 from sqlalchemy import text
 
-from overnight import logs
 from overnight.publishing import drain_spool
-from overnight.redact import Redactor
 from overnight.runner import Request, run_slot
 from overnight.subscribers import add
 from tests.simulation.loop import current
 from tests.simulation.weather import DEATHS, HOUR
 from tests.simulation.world import START, World
+from tests.simulation.year import quietly
 
 ROOT = Path(__file__).parents[2]
 SUBSCRIBERS = 20
@@ -76,8 +75,7 @@ class Swept:
 def sweep(nth: int, way: Way, mail: str) -> Swept:
     """Run with a fault at the N-th step, then again without one."""
     found = Swept(Nth(nth, way))
-    with Path("/dev/null").open("w") as nowhere, tempfile.TemporaryDirectory(dir=_memory()) as folder:
-        logs.configure(level="critical", shown="critical", stream=nowhere, redactor=Redactor())
+    with quietly(), tempfile.TemporaryDirectory(dir=_memory()) as folder:
         root = Path(folder)
         _project(root)
         environ = {"MAIL_URL": mail, "REPORTS_TO": "s3://books/swept"}

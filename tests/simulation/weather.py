@@ -16,7 +16,7 @@ RATES = {  # how likely each fault of a step is, on a quiet night
     "mail": {"lost": 0.005},
     "rcpt": {"450": 0.005, "421": 0.003, "lost": 0.002},
     "data": {"lost": 0.003, "ambiguous": 0.003, "451": 0.003, "554": 0.002},
-    "commit": {"full": 0.0002},
+    "commit": {"full": 0.001},
     "fsync": {"full": 0.0005},
     "link": {"full": 0.0005},
     "rename": {"full": 0.0005},

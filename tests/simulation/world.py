@@ -199,8 +199,6 @@ class World:
             return 2
         except OvernightError:
             return 1
-        except OperationalError:
-            return 1
         return EXIT[result.status]
 
     def _replace(self, stack: ExitStack) -> None:
@@ -218,7 +216,7 @@ class World:
             (os, "link", self._touching("link", os.link)),
             (os, "rename", self._touching("rename", os.rename)),
             (os, "replace", self._touching("rename", os.replace)),
-            (publishing, "open_store", lambda *_: self.bucket),
+            (publishing, "open_store", self.bucket.opened),
         ]
         for where, name, new in replaced:
             stack.enter_context(patch.object(where, name, new))

@@ -5,15 +5,17 @@ import dataclasses
 import hashlib
 import json
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import structlog
 from sqlalchemy import Connection, func, select, text
-from sqlalchemy.exc import OperationalError
 
 from overnight import logs
+from overnight.errors import Stop
 from overnight.ledger.tables import entry, item, lease, metadata, occurrence
 from overnight.occurrences import newest, set_pause
 from overnight.redact import Redactor
@@ -24,6 +26,7 @@ from tests.simulation.weather import DAY, HOUR, Weather
 from tests.simulation.world import World
 
 SOON, LATER = 600.0, 1800.0  # seconds between looks while something is unsettled, and for deferred items
+GIVEN_UP = timedelta(hours=7)  # what is older than max_age is left alone
 EDITIONS = ("30 2 * * *", "15 2 * * *", "30 2 * * *", "0 3 * * *")  # what people make of the time of `letters`
 
 
@@ -138,6 +141,7 @@ class Year:
 
     async def _edit(self) -> None:
         """Give `letters` another time."""
+        await self._look()  # what was due by the old time and nobody has seen is forgotten with it
         schedule = self.world.schedule
         assert schedule is not None
         cron = self.weather.dice.choice(EDITIONS)
@@ -155,6 +159,7 @@ class Year:
         await asyncio.sleep(1)
 
     async def _pause(self) -> None:
+        await self._look()
         job, now = self.weather.dice.choice(("letters", "agents", "chores")), self.world.clock.now()
         self.world.ledger.writing(lambda connection: set_pause(connection, job, now, "a test", now))
 
@@ -179,7 +184,7 @@ async def serving(world: World) -> int:
         dispatcher.work = dataclasses.replace(dispatcher.work, schedule=world.schedule)
         try:
             await dispatcher.look()
-        except OperationalError:  # the disk is full: `serve` looks again in a minute
+        except Stop:  # the disk is full: `serve` looks again in a minute
             await _either(wake, 60)
         else:
             await _either(wake, _pause_after(world))
@@ -189,7 +194,7 @@ def _pause_after(world: World) -> float:
     """Seconds until there is something to look for."""
     assert world.schedule is not None
     now = world.clock.now()
-    unsettled, deferred, last, since = world.ledger.reading(_open)
+    unsettled, deferred, last, since = world.ledger.reading(_open, now - GIVEN_UP)
     nexts = []
     for name, settings in world.schedule.jobs.items():
         at = settings.trigger().next(max(filter(None, (last.get(name), since.get(name))), default=now))
@@ -202,21 +207,25 @@ def _pause_after(world: World) -> float:
     return wait + 1
 
 
-def _open(connection: Connection) -> tuple[bool, datetime | None, dict[str, datetime], dict[str, datetime]]:
-    waiting = select(occurrence.c.id).where(occurrence.c.state.in_(("claimed", "queued"))).limit(1)
-    held = select(lease.c.run_id).where(lease.c.until.is_not(None)).limit(1)
+def _open(
+    connection: Connection, lately: datetime
+) -> tuple[bool, datetime | None, dict[str, datetime], dict[str, datetime]]:
+    waiting = select(occurrence.c.id).where(
+        occurrence.c.state.in_(("claimed", "queued")), occurrence.c.noted_at > lately
+    )
+    held = select(lease.c.run_id).where(lease.c.until > lately)
     unsettled = any(connection.execute(query).first() is not None for query in (waiting, held))
     deferred = connection.execute(select(func.min(item.c.next_at)).where(text("state = 'retry'"))).scalar_one()
     since = {row.job: row.effective_since for row in connection.execute(select(entry))}
     return unsettled, deferred, newest(connection), since
 
 
-def simulate(seed: int, nights: int, items: int = 100) -> History:
-    """Live through `nights` of a seed. Raises Broken when an invariant does not hold."""
-    quiet = Path("/dev/null").open("w")  # noqa: SIM115
-    logs.configure(level="critical", shown="critical", stream=quiet, redactor=Redactor())
+def simulate(
+    seed: int, nights: int, items: int = 100, *, after: Callable[[Year], None] = lambda _year: None
+) -> History:
+    """Live through `nights` of a seed; `after` may look at the end. Raises Broken when an invariant does not hold."""
     memory = Path("/dev/shm")  # noqa: S108
-    with quiet, tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
+    with quietly(), tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
         weather = Weather(seed)
         world = World(Path(folder), seed, weather, items=items, fuses=weather.fuse)
         weather.time = world.loop.time
@@ -226,9 +235,20 @@ def simulate(seed: int, nights: int, items: int = 100) -> History:
         async def main() -> None:
             await year.live()
             kept.append(world.ledger.reading(_history, year))
+            after(year)
 
         world.run(main)
         return kept[0]
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Log nothing, and leave structlog as it was."""
+    before = structlog.get_config()
+    with Path("/dev/null").open("w") as nowhere:
+        logs.configure(level="critical", shown="critical", stream=nowhere, redactor=Redactor())
+        yield
+    structlog.configure(**before)
 
 
 def _history(connection: Connection, year: Year) -> History:

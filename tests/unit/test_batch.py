@@ -505,3 +505,14 @@ def test_the_pause_of_a_deferred_item_and_where_it_ends(
 
 def test_a_scope_names_its_task() -> None:
     assert Scope("greet", "2026-11-22", "ann", "r_1").task_id == "greet/2026-11-22/ann"
+
+
+async def test_a_ledger_that_fails_under_an_item_leaves_it_pending_and_stops_the_run(here: Slot) -> None:
+    @job(items=counting(3))
+    async def greet(name: str, run: Run) -> None:
+        if name == "k0001":
+            await run.ledger.write(lambda connection: connection.exec_driver_sql("INSERT INTO nowhere VALUES (1)"))
+
+    batch = await here.work(greet, concurrency=1)
+    assert (str(batch.stopped and batch.stopped.code), batch.bugs) == ("ledger", [])
+    assert list(here.states.values()) == ["ok", "pending", "pending"]

@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Connection, insert, select, text
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import IntegrityError
 
+from overnight.errors import Stop
 from overnight.ledger import Ledger
 from overnight.ledger.tables import meta
 from tests.slots import ManualClock, open_ledger
@@ -171,7 +172,7 @@ async def test_a_locked_file_fails_everybody_after_one_wait(ledger: Ledger, tmp_
 
 
 async def test_a_write_that_fails_leaves_no_lock_behind(ledger: Ledger, tmp_path: Path) -> None:
-    with pytest.raises(OperationalError):
+    with pytest.raises(Stop, match="no such table"):
         await ledger.write(lambda connection: connection.execute(text("INSERT INTO nowhere VALUES (1)")))
     with sqlite3.connect(tmp_path / "ledger.db", timeout=0.1, isolation_level=None) as other:
         other.execute("BEGIN IMMEDIATE")
