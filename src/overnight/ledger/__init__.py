@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from sqlalchemy import Engine, create_engine, event, make_url
-from sqlalchemy.exc import DatabaseError, DataError, IntegrityError, ProgrammingError, SQLAlchemyError
+from sqlalchemy.exc import DatabaseError, SQLAlchemyError
 
 from overnight.clock import Clock, SystemClock
-from overnight.errors import ConfigError, Refused, Stop
+from overnight.errors import ConfigError, Refused
 from overnight.ledger import schema
 from overnight.ledger.copies import damage, unused
 from overnight.ledger.faults import Faults, LedgerFault, way_out
 from overnight.ledger.presence import Nowhere, Presence
-from overnight.ledger.writer import Inline, Many, Write, Writer
+from overnight.ledger.writer import Inline, Many, Write, Writer, told
 
 __all__ = ["Ledger", "LedgerFault", "Write"]
 
@@ -113,21 +113,15 @@ class Ledger:
         try:
             return await asyncio.to_thread(self.reading, query, *arguments)
         except DatabaseError as error:
-            raise _told(error) from error
+            raise told(error) from error
 
     async def write(self, write: Write[T]) -> T:
         """Run `write(connection)` in a group transaction; returns once it is durable. Raises Stop."""
-        try:
-            return await self.writer.write(write)
-        except DatabaseError as error:
-            raise _told(error) from error
+        return await self.writer.write(write)
 
     async def record(self, many: Many, argument: Any) -> Any:
         """Queue one argument of a function that writes many at once; returns once it is durable. Raises Stop."""
-        try:
-            return await self.writer.submit(many, argument)
-        except DatabaseError as error:
-            raise _told(error) from error
+        return await self.writer.submit(many, argument)
 
     def writing(self, write: Write[T]) -> T:
         """Run `write(connection)` in a transaction of this thread: for commands without an event loop."""
@@ -153,15 +147,6 @@ def file_of(url: str, root: Path) -> Path:
     if where.get_backend_name() != "sqlite":
         raise Refused("the ledger is on a database server: use the server's own tools")
     return Path(str(where.database))
-
-
-def _told(error: DatabaseError) -> Exception:
-    """A Stop where the database does not work, for who cannot note what he does must not go on; else a bug as it is."""
-    if isinstance(error, IntegrityError | ProgrammingError | DataError):
-        return error
-    return Stop(
-        f"the ledger cannot be written: {error.orig}; free some disk space, then run the slot again", code="ledger"
-    )
 
 
 def _resolve(url: str, root: Path) -> str:

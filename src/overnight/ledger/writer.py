@@ -12,6 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DatabaseError, DataError, IntegrityError, ProgrammingError
+
+from overnight.errors import Stop
 
 T = TypeVar("T")
 Write = Callable[[Connection], T]
@@ -142,6 +145,15 @@ def _commit(connection: Connection, group: list[_Op]) -> None:
             op.error = error
 
 
+def told(error: BaseException) -> BaseException:
+    """A Stop where the database does not work: who cannot note what he does must not go on. Anything else is a bug."""
+    if not isinstance(error, DatabaseError) or isinstance(error, IntegrityError | ProgrammingError | DataError):
+        return error
+    stop = Stop(f"the ledger cannot be written: {error.orig}; free some disk space, then run it again", code="ledger")
+    stop.__cause__ = error
+    return stop
+
+
 def _by_function(group: list[_Op]) -> dict[Many, list[_Op]]:
     parts: dict[Many, list[_Op]] = {}
     for op in group:
@@ -164,6 +176,6 @@ def _resolve(ops: list[_Op]) -> None:
         if op.done.done():  # its caller was cancelled; the row stands all the same
             continue
         if op.error is not None:
-            op.done.set_exception(op.error)
+            op.done.set_exception(told(op.error))
         else:
             op.done.set_result(op.result)
