@@ -175,9 +175,10 @@ class Dispatcher:
 
     async def _sweep(self) -> None:
         """Go on with slots whose run died or was interrupted, and take up deferred items whose time has come."""
-        now, busy = self.work.clock.now(), set(self.children.values())
-        held = await self.work.ledger.read(held_leases)
+        now, held = self.work.clock.now(), await self.work.ledger.read(held_leases)
         left = {(row["job"], row["slot"]) for row in held if self._died(row, now)}
+        # Also what another scheduler's run is about: ours would be refused at once, and waking us, started again.
+        busy = {*self.children.values(), *({(row["job"], row["slot"]) for row in held} - left)}
         left.update(await self.work.ledger.read(interrupted))
         for job, slot in sorted(left - busy):
             if await self._may_sweep(job, slot) and await self._may_go_on(job, slot, now):

@@ -11,7 +11,7 @@ import pytest
 from overnight import project
 from overnight.ledger import Ledger
 from overnight.ledger.runs import close_run, owed_reports, reports_made
-from overnight.ledger.tables import alert, lease, occurrence
+from overnight.ledger.tables import alert, item, lease, occurrence
 from overnight.redact import Redactor
 from overnight.runner import Workplace
 from overnight.schedule import load
@@ -271,3 +271,16 @@ async def test_what_is_owed_once_more_while_it_is_made_stays_owed(place: Place) 
     await place.ledger.write(close)
     await place.ledger.write(lambda connection: reports_made(connection, owed))
     assert list(await place.ledger.read(owed_reports)) == ["2026-11-22"]
+
+
+async def test_what_another_scheduler_is_sweeping_is_left_to_it(place: Place) -> None:
+    place.write('daily: { at: "07:00" }')
+    scope = begin(place.ledger, "daily")  # its lease is held
+    later = {"seq": 1, "key": "k", "state": "retry", "payload": "0", "next_at": at(0), "expires_at": FAR}
+    await place.ledger.write(
+        lambda connection: connection.execute(item.insert().values(job="daily", slot=scope.slot, **later))
+    )
+    await place.ledger.write(lambda connection: connection.execute(lease.update().values(host="elsewhere", until=FAR)))
+    assert await place.look(at(1)) == []
+    await place.ledger.write(lambda connection: connection.execute(lease.update().values(until=None)))
+    assert await place.look(at(2)) == [("daily", scope.slot)]
