@@ -1,7 +1,7 @@
 """The floor: the standard library's sqlite3 and one thread, with nothing of ours around them.
 
 The same rows, the same file settings and the same waiting workers as the engine; no counts, no leases, no types.
-`python bench/bare.py outcomes|whole COUNT` prints one JSON document.
+`python bench/bare.py outcomes|whole|single COUNT` prints one JSON document; `single` commits each row by itself.
 """
 
 import asyncio
@@ -93,6 +93,13 @@ async def finish(connection: sqlite3.Connection, count: int) -> None:
     writer.close()
 
 
+def finish_singly(connection: sqlite3.Connection, count: int) -> None:
+    for n in range(count):
+        connection.execute("begin immediate")
+        connection.execute(FINISH, (str(n), ENDED))
+        connection.execute("commit")
+
+
 def main(what: str, count: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         connection = connect(str(Path(folder) / "bare.db"))
@@ -100,9 +107,12 @@ def main(what: str, count: int) -> None:
         connection.execute(INDEX)
         started = time.perf_counter()
         plan(connection, count)
-        if what == "outcomes":
+        if what != "whole":
             started = time.perf_counter()
-        asyncio.run(finish(connection, count))
+        if what == "single":
+            finish_singly(connection, count)
+        else:
+            asyncio.run(finish(connection, count))
         seconds = time.perf_counter() - started
         assert connection.execute("select count(*) from item where state = 'ok'").fetchone() == (count,)
         connection.close()
