@@ -188,6 +188,19 @@ def start(connection: Connection, occurrence_id: str, opening: Opening, now: dat
     return scope.run_id
 
 
+def given_up(connection: Connection, job: str, slot: str) -> bool:
+    """Whether the job's occurrence of that slot was replaced, or cancelled by hand: nobody goes on with its run."""
+    mine = (occurrence.c.job == job, occurrence.c.slot == slot, occurrence.c.state == "ran")
+    return any(reason is not None for reason in connection.execute(select(occurrence.c.reason).where(*mine)).scalars())
+
+
+def withdraw(connection: Connection, occurrence_id: str) -> None:
+    """A queued occurrence whose job is gone is not run, also not when the job comes back."""
+    mine = (occurrence.c.id == occurrence_id, occurrence.c.state == "queued")
+    reason = "the job was taken out of schedule.yaml while it waited"
+    connection.execute(update(occurrence).where(*mine).values(state="skipped", reason=reason))
+
+
 def queued(connection: Connection) -> Sequence[RowMapping]:
     """Occurrences that wait for another run of their job, oldest first."""
     query = select(occurrence).where(occurrence.c.state == "queued").order_by(occurrence.c.scheduled_for)
