@@ -11,7 +11,7 @@ from overnight.errors import Refused
 from overnight.ledger.runs import LEASE
 from overnight.runner import ENDING, Workplace
 from overnight.schedule import Schedule, Watch
-from overnight.schedule.watch import SETTLE
+from overnight.schedule.watch import SETTLE, keep
 from overnight.triggers import Trigger
 from overnight.upkeep import guarded
 
@@ -43,6 +43,7 @@ async def serve(work: Workplace, host: str, port: int) -> None:
     dispatcher = Dispatcher(work, on_end=wake.set)  # somebody may have waited for it
     _listen(dispatcher, 0, wake.set)
     alarm, watch = AlarmClock(wake.set), Watch(work.file, work.clock)
+    keep(work.file)
     alarm.set(_triggers(work.schedule))
     alarm.start()
     async with serving(work, dispatcher, lambda: watch.problem, host, port) as url:
@@ -52,6 +53,7 @@ async def serve(work: Workplace, host: str, port: int) -> None:
             if (schedule := _reloaded(watch)) is not None:
                 dispatcher.work = dataclasses.replace(dispatcher.work, schedule=schedule)
                 alarm.set(_triggers(schedule))
+                keep(work.file)
             await guarded(dispatcher.work, dispatcher.look)
             await _either(wake, SETTLE if watch.unsettled else LOOK_EVERY)
         alarm.stop()

@@ -10,7 +10,7 @@ import click
 
 from overnight.batch import Picked
 from overnight.budget import dollars
-from overnight.cli.context import Cli, pass_cli
+from overnight.cli.context import Cli, echo, pass_cli
 from overnight.cli.found import found_run
 from overnight.cli.progress import Progress, told
 from overnight.clock import iso
@@ -54,6 +54,7 @@ def run(
     """Run JOB now, or go on with its slot: what is finished is not repeated."""
     kinds = {None: "manual", "rest": "resume", "deferred": "sweep"}
     kind, run_id = "dry" if dry_run else kinds[sweep], ""
+    cli.follows = occurrence is not None or sweep is not None
     if slot is not None and sweep is None:
         _refuse_slip(cli, job, slot, ahead=dry_run)
     if occurrence is not None:
@@ -173,7 +174,7 @@ def _ran(cli: Cli, request: Request, *, yes: bool, old: str = "") -> Result:
     missing = [key for key in request.picked.only if cli.ledger.reading(item_of, result.job, result.slot, key) is None]
     if missing and result.status in ("ok", "partial", "failed"):  # else the plan may not be complete
         if result.items["total"]:
-            click.echo(_summary(result), err=True)
+            echo(_summary(result), err=True)
         keys = ", ".join(sorted(missing))
         raise ConfigError(f"{result.job} {result.slot} has no item {keys}: overnight show {result.run_id} --all")
     cli.emit(_document(cli, result), _summary(result))

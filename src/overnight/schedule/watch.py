@@ -1,11 +1,13 @@
 """schedule.yaml as a running process follows it: a valid change is taken, a broken file leaves the old one in force."""
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from overnight.clock import Clock
 from overnight.errors import ConfigError
-from overnight.schedule.loading import load
+from overnight.schedule.environment import environment
+from overnight.schedule.loading import load, loads
 from overnight.schedule.model import Schedule
 
 SETTLE = 1.0  # seconds that a change has to stay as it is: half a file can be valid, and lack jobs
@@ -59,3 +61,30 @@ class Watch:
         except OSError:
             return None
         return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+def keep(path: Path) -> None:
+    """Keep a copy of the file, which is valid: runs that start while somebody breaks it work by this one."""
+    copy = _copy(path)
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    new = copy.with_suffix(f".{os.getpid()}")
+    new.write_bytes(path.read_bytes())
+    new.rename(copy)
+
+
+def in_force(path: Path) -> Schedule:
+    """The schedule by which a scheduler's run works: the file's, or the kept one's. Raises ScheduleErrors.
+
+    `.env` is read anew in both cases.
+    """
+    try:
+        return load(path)
+    except ConfigError:
+        copy = _copy(path)
+        if not copy.exists():
+            raise
+        return loads(copy.read_text(encoding="utf-8-sig"), environment(path.parent, None), copy.name)
+
+
+def _copy(path: Path) -> Path:
+    return path.parent / "var" / f"{path.stem}.in-force{path.suffix}"
