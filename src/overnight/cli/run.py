@@ -201,7 +201,7 @@ def _ask(what: str, place: str) -> None:
     """Ask a person whether that is meant. Raises Refused when it is not, or nobody is there to say so."""
     if not sys.stdin.isatty():
         raise Refused(f"{what}; say --yes if that is meant")
-    if not click.confirm(f"{what[0].upper()}{what[1:]}. Go on?", err=True):
+    if not click.confirm(f"{what}. Go on?", err=True):
         raise Refused(f"not confirmed: nothing was sent through {place}")
 
 
