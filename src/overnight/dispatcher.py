@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from sqlalchemy import RowMapping
@@ -29,6 +30,7 @@ from overnight.occurrences import (
     due,
     given_up,
     interrupted,
+    let_go,
     newest,
     note,
     queued,
@@ -46,7 +48,8 @@ from overnight.storage import waiting
 from overnight.upkeep import Upkeep
 
 STDERR = 2
-TOLD = (0, 3, 4, 130)  # exit codes of runs that are over, refused, or asked to end
+REFUSED = 4
+TOLD = (0, 3, REFUSED, 130)  # exit codes of runs that are over, refused, or asked to end
 GIVE_UP = 3  # deaths in a row after which a slot is left alone: a crash loop costs money
 LOOK_EVERY = 60.0  # seconds: repairs a suspended machine, a stepped clock, and other processes' deaths
 AWAY = timedelta(seconds=LOOK_EVERY * 1.5)  # after so long without a round nobody had a chance to renew a lease
@@ -185,7 +188,8 @@ class Dispatcher:
             if self.draining or await self.work.ledger.read(paused, row["job"]) is not None:
                 continue
             opening = self._opening(settings, row["slot"], row["scheduled_for"], now)
-            started = await self.work.ledger.write(lambda c, r=row, o=opening, n=now: _start_if_free(c, r, o, n))  # type: ignore[misc]
+            free = partial(_start_if_free, row=row, opening=opening, now=now, died=partial(self._died, now=now))
+            started = await self.work.ledger.write(free)
             if started:
                 self._spawn(row["job"], row["slot"], "--occurrence", row["id"])
         return len(self.children) > before
@@ -294,6 +298,9 @@ class Dispatcher:
             code = await process.wait()
         finally:
             del self.processes[process]
+        if code == REFUSED:
+            me, now = (HOST, os.getpid()), self.work.clock.now()
+            await self.work.ledger.write(lambda connection: let_go(connection, job, slot, me, now))
         logs.get().info("run process ended", job=job, slot=slot, exit_code=code)
         if not self.draining and code not in TOLD:
             await self._tell_death(job, slot, code)
@@ -316,8 +323,10 @@ def _rank(jobs: Mapping[str, JobSettings], job: str) -> int:
     return 0 if after is None else 1 + _rank(jobs, after)
 
 
-def _start_if_free(connection: Any, row: RowMapping, opening: Opening, now: datetime) -> bool:
-    if running(connection, row["job"], now) or row["id"] not in {r["id"] for r in queued(connection)}:
+def _start_if_free(
+    connection: Any, row: RowMapping, opening: Opening, now: datetime, died: Callable[[RowMapping], bool]
+) -> bool:
+    if running(connection, row["job"], now, died) or row["id"] not in {r["id"] for r in queued(connection)}:
         return False
     start(connection, row["id"], opening, now)
     return True

@@ -144,7 +144,7 @@ def test_overlap_queue_runs_all_of_them_in_turn(place: Place) -> None:
 
 
 def test_overlap_replace_ends_the_older_run_and_nobody_goes_on_with_it(place: Place) -> None:
-    place.write(work="every: 3s, overlap: replace, concurrency: 1, params: { items: 300, seconds: 0.2 }")
+    place.write(work="every: 8s, overlap: replace, concurrency: 1, params: { items: 300, seconds: 0.2 }")
     serve = place.serve()
 
     def replaced() -> list[str]:
@@ -164,6 +164,22 @@ def test_overlap_replace_ends_the_older_run_and_nobody_goes_on_with_it(place: Pl
     assert {row["status"] for row in runs} <= {ended[0], "running"}
     for slot in older:
         assert place.rows(item, slot=slot, state="pending") or not place.rows(item, slot=slot)
+
+
+def test_a_run_that_was_replaced_before_it_could_listen_does_not_begin(place: Place) -> None:
+    due_once(place, work="params: { items: 2 }")
+    place.call("tick")
+    [row] = place.rows(occurrence, job="work")
+    with closing(sqlite3.connect(place.root / "var" / "overnight.db")) as database, database:
+        database.execute("UPDATE occurrence SET reason = 'replaced by a newer one'")
+        database.execute("UPDATE item SET state = 'pending'")
+    reading, writing = os.pipe()
+    process = run_of(place, "work", "--yes", "--occurrence", row["id"], stderr=writing)
+    os.close(writing)
+    with os.fdopen(reading) as said:
+        assert "is not to be run any more: replaced by a newer one" in said.read()
+    assert process.wait(60) == 4
+    assert len(place.done()) == 2
 
 
 def _one_after_the_other(place: Place) -> None:

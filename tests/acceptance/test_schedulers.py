@@ -16,12 +16,14 @@ import pytest
 from overnight.ledger import Ledger
 from overnight.occurrences import register
 from overnight.schedule import load
-from tests.acceptance.conftest import HERE, environment, wait_until
+from tests.acceptance.conftest import HERE, environment
+from tests.acceptance.serving import wait_until
 
 pytestmark = pytest.mark.slow
 
 JOBS = [f"job{number}" for number in range(10)]
 EACH = 20  # occurrences of each job
+LONG = 240  # seconds; a machine of its own needs 15
 CODE = """
 import os
 
@@ -98,7 +100,7 @@ def require_once(site: Path) -> None:
 
 def test_two_schedulers_run_each_of_200_occurrences_once(site: Path) -> None:
     with scheduler(site, "serve", "--port", "0"), scheduler(site, "serve", "--port", "0"):
-        wait_until(lambda: all_ran(site), "200 occurrences")
+        wait_until(lambda: all_ran(site), "200 occurrences", LONG)
     require_once(site)
     runs = asked(site, "SELECT job, slot, status, kind FROM run")
     assert Counter(runs) == {(job, slot, "ok", "scheduled"): 1 for job, slot in book(site)}
@@ -109,7 +111,7 @@ def test_five_schedulers_of_both_kinds_do_and_one_killed_in_the_middle_changes_n
         serving = [stack.enter_context(scheduler(site, "serve", "--port", "0")) for _ in range(3)]
         for _ in range(2):
             stack.enter_context(scheduler(site, "tick"))
-        wait_until(lambda: len(book(site)) >= 60, "the first 60 occurrences")
+        wait_until(lambda: len(book(site)) >= 60, "the first 60 occurrences", LONG)
         serving[0].send_signal(signal.SIGKILL)
-        wait_until(lambda: all_ran(site), "200 occurrences")
+        wait_until(lambda: all_ran(site), "200 occurrences", LONG)
     require_once(site)

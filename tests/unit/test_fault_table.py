@@ -67,6 +67,7 @@ ROWS: dict[str, list[tuple[str, str]]] = {
     "51 schedule.yaml is saved broken": [
         (ENDS, "test_a_schedule_that_is_broken_while_serve_goes_on_is_told_and_the_one_before_stays"),
         (SERVICE, "test_a_broken_schedule_leaves_the_one_before_in_force_until_it_is_mended"),
+        (SERVICE, "test_runs_work_by_the_schedule_that_was_kept_while_the_file_is_broken_or_gone"),
         ("unit/test_health.py", "test_a_broken_schedule_is_a_degradation_with_its_reason"),
     ],
     "52 schedule.yaml is half written": [
@@ -92,6 +93,7 @@ ROWS: dict[str, list[tuple[str, str]]] = {
         (ENDS, "test_overlap_skip_leaves_out_what_comes_while_a_run_goes_on"),
         (ENDS, "test_overlap_queue_runs_all_of_them_in_turn"),
         (ENDS, "test_overlap_replace_ends_the_older_run_and_nobody_goes_on_with_it"),
+        (ENDS, "test_a_run_that_was_replaced_before_it_could_listen_does_not_begin"),
         (SERVICE, "test_a_run_that_died_after_it_was_replaced_or_cancelled_is_not_gone_on_with"),
     ],
     "60 an audience of nobody": [
@@ -120,6 +122,7 @@ ROWS: dict[str, list[tuple[str, str]]] = {
     ],
     "70 the key is refused": [
         ("acceptance/test_model_faults.py", "test_a_wrong_key_stops_the_job_at_once_with_one_alert"),
+        (SERVICE, "test_runs_work_by_the_schedule_that_was_kept_while_the_file_is_broken_or_gone"),
     ],
     "71 the channel of the alerts is down": [
         ("unit/test_alerts.py", "test_a_channel_that_fails_raises_no_alert_of_its_own_and_the_others_are_told"),

@@ -11,6 +11,7 @@ import pytest
 
 from overnight import project
 from overnight.dispatcher import Dispatcher
+from overnight.errors import ConfigError
 from overnight.ledger import Ledger
 from overnight.ledger.runs import close_run, owed_reports, reports_made
 from overnight.ledger.tables import alert, item, lease, occurrence, run
@@ -18,6 +19,7 @@ from overnight.liveness import HOST, RENEW_EVERY
 from overnight.redact import Redactor
 from overnight.runner import Request, Result, Workplace, run_slot
 from overnight.schedule import Watch, load
+from overnight.schedule.watch import in_force, keep
 from tests.slots import ManualClock, begin, rows
 
 NIGHT = datetime(2026, 11, 22, 0, 0, tzinfo=UTC)
@@ -474,3 +476,26 @@ def test_a_broken_schedule_leaves_the_one_before_in_force_until_it_is_mended(
     schedule = watch.changed()
     assert schedule is not None
     assert (list(schedule.jobs), watch.problem) == (["one", "two"], None)
+
+
+def test_runs_work_by_the_schedule_that_was_kept_while_the_file_is_broken_or_gone(tmp_path: Path) -> None:
+    file = tmp_path / "schedule.yaml"
+    file.write_text(JOBS + FIRST + '      \nchannels: { chat: { webhook: "${CHAT}" } }\n')
+    (tmp_path / ".env").write_text("CHAT=http://127.0.0.1/one\n")
+    keep(file)
+    file.write_text("jobs: [")
+    (tmp_path / ".env").write_text("CHAT=http://127.0.0.1/two\n")
+    kept = in_force(file)
+    assert list(kept.jobs) == ["one"]
+    assert kept.channels["chat"].webhook == "http://127.0.0.1/two", "a new secret counts at once"
+    file.unlink()
+    assert in_force(file).config_hash == kept.config_hash
+    file.write_text(JOBS + SECOND)
+    assert list(in_force(file).jobs) == ["two"], "a valid file is always the one in force"
+
+
+def test_without_a_kept_one_a_broken_schedule_is_an_error(tmp_path: Path) -> None:
+    file = tmp_path / "schedule.yaml"
+    file.write_text("jobs: [")
+    with pytest.raises(ConfigError, match=r"schedule\.yaml"):
+        in_force(file)

@@ -37,7 +37,7 @@ class Cli:
         if self.config is None:
             return find(Path.cwd())
         path = self.config / "schedule.yaml" if self.config.is_dir() else self.config
-        if not path.exists():
+        if not path.exists() and not self.follows:
             raise ConfigError(f"{path}: there is no such file")
         return path.absolute()
 

@@ -61,6 +61,8 @@ def run(
         row = cli.ledger.reading(occurrence_of, occurrence)
         if row is None:
             raise ConfigError(f"there is no occurrence {occurrence}")
+        if row["state"] == "ran":
+            raise Refused(f"{job} {row['slot']} is not to be run any more: {row['reason'] or 'somebody has'}")
         slot, kind, run_id = row["slot"], "scheduled", row["run_id"] or ""
     picked = Picked("deferred" if sweep == "deferred" else "due", only=frozenset(only), limit=limit)
     request = Request(job, slot, kind=kind, picked=picked, run_id=run_id, rehearsal=dry_run)
