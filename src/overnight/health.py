@@ -4,6 +4,7 @@ import asyncio
 import shutil
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,12 +14,14 @@ from overnight.alerts import firing
 from overnight.clock import Clock, iso
 from overnight.ledger import Ledger
 from overnight.ledger.flow import Held, held
+from overnight.ledger.runs import held_leases
 from overnight.ledger.tables import meta
 
 Status = Literal["healthy", "degraded", "unhealthy"]
 RANK: Mapping[Status, int] = {"healthy": 0, "degraded": 1, "unhealthy": 2}
 PATIENCE = 2.0  # seconds a check may take: a locked ledger is an answer, not a reason to hang
 HEARTBEAT = timedelta(minutes=3)  # three rounds of the dispatcher
+RECENT = timedelta(hours=1)  # a run that fell silent earlier has an alert of its own by now
 LOW_DISK = 200 * 1024 * 1024  # bytes
 
 Check = Callable[[], Awaitable[tuple[Status, str]]]
@@ -65,8 +68,7 @@ async def health(
         return ("degraded" if down else "healthy"), ", ".join(map(str, left_alone)) or "none is left alone"
 
     async def schedule() -> tuple[Status, str]:
-        broken = problem()
-        return ("degraded" if broken else "healthy"), broken or "in force"
+        return ("degraded" if problem() else "healthy"), problem() or "in force"
 
     checks: dict[str, Check] = {
         "scheduler": heartbeat,
@@ -75,6 +77,7 @@ async def health(
         "disk": disk,
         "alerts": alarms,
         "dependencies": others,
+        "runs": partial(_runs, ledger, clock),
     }
     told = dict(zip(checks, await asyncio.gather(*(_patiently(check) for check in checks.values())), strict=True))
     worst = max((status for status, _ in told.values()), key=RANK.__getitem__)
@@ -84,6 +87,12 @@ async def health(
         "checks": {name: {"status": status, "output": output} for name, (status, output) in told.items()},
         "dependencies": [{"name": one.name, "state": one.state, "until": iso(one.until)} for one in left_alone],
     }
+
+
+async def _runs(ledger: Ledger, clock: Clock) -> tuple[Status, str]:
+    now, rows = clock.now(), await ledger.read(held_leases)
+    silent = [f"{row['job']} {row['slot']}" for row in rows if now - RECENT < row["until"] <= now]
+    return ("degraded", f"died or blocked: {', '.join(silent)}") if silent else ("healthy", f"{len(rows)} going on")
 
 
 async def _patiently(check: Check) -> tuple[Status, str]:

@@ -188,6 +188,30 @@ def start(connection: Connection, occurrence_id: str, opening: Opening, now: dat
     return scope.run_id
 
 
+def given_up(connection: Connection, job: str, slot: str) -> bool:
+    """Whether the job's occurrence of that slot was replaced, or cancelled by hand: nobody goes on with its run."""
+    mine = (occurrence.c.job == job, occurrence.c.slot == slot, occurrence.c.state == "ran")
+    return any(reason is not None for reason in connection.execute(select(occurrence.c.reason).where(*mine)).scalars())
+
+
+def let_go(connection: Connection, job: str, slot: str, holder: tuple[str, int], now: datetime) -> None:
+    """Release a slot that was given up before its run began; `holder`, host and process, has claimed it."""
+    if not given_up(connection, job, slot):
+        return
+    mine = (lease.c.job == job, lease.c.slot == slot, lease.c.host == holder[0], lease.c.pid == holder[1])
+    held = connection.execute(select(lease.c.run_id).where(*mine)).scalar_one_or_none()
+    connection.execute(update(lease).where(*mine).values(until=None))
+    ended = {"status": "interrupted", "reason": "given up before it began", "ended_at": now}
+    connection.execute(update(run).where(run.c.id == held, run.c.status == "running").values(ended))
+
+
+def withdraw(connection: Connection, occurrence_id: str) -> None:
+    """A queued occurrence whose job is gone is not run, also not when the job comes back."""
+    mine = (occurrence.c.id == occurrence_id, occurrence.c.state == "queued")
+    reason = "the job was taken out of schedule.yaml while it waited"
+    connection.execute(update(occurrence).where(*mine).values(state="skipped", reason=reason))
+
+
 def queued(connection: Connection) -> Sequence[RowMapping]:
     """Occurrences that wait for another run of their job, oldest first."""
     query = select(occurrence).where(occurrence.c.state == "queued").order_by(occurrence.c.scheduled_for)

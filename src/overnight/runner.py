@@ -5,8 +5,7 @@ import dataclasses
 import hashlib
 import os
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -220,8 +219,8 @@ class _Attempt:
     async def _interruptible(self, batch: Batch) -> Stop | None:
         working = asyncio.create_task(self._items(batch))
         try:
-            with self._signals(batch, working):
-                return await working
+            self._listen(batch, working)
+            return await working
         except asyncio.CancelledError:
             if not self.interrupted:
                 raise
@@ -312,9 +311,11 @@ class _Attempt:
         batch.stopped = Stop(f"the run took longer than its timeout of {limit}; the rest is pending", code="timeout")
         batch.drain()
 
-    @contextmanager
-    def _signals(self, batch: Batch, working: asyncio.Task[Stop | None]) -> Iterator[None]:
-        """The first signal drains the batch, for `drain` seconds at most; the second ends it at once."""
+    def _listen(self, batch: Batch, working: asyncio.Task[Stop | None]) -> None:
+        """The first signal drains the batch, for `drain` seconds at most; the second ends the process at once.
+
+        Until the event loop is closed: a signal while reports are written does not leave them half done.
+        """
         loop = asyncio.get_running_loop()
 
         def stop() -> None:
@@ -326,11 +327,6 @@ class _Attempt:
 
         for number in ENDING:
             loop.add_signal_handler(number, stop)
-        try:
-            yield
-        finally:
-            for number in ENDING:
-                loop.remove_signal_handler(number)
 
     def _status(self, batch: Batch, stopped: Stop | None) -> RunStatus:
         if stopped is not None:

@@ -1,323 +1,25 @@
-"""`serve` and `tick`: look what is due, start each run as a process of its own, take up what was left.
-
-A run in its own process cannot stall the others, sees the newest code, and gives its memory back.
-"""
+"""`serve` and `tick`: the dispatcher's rounds, by the alarm clock or just once, and how they end."""
 
 import asyncio
 import dataclasses
 import os
-import signal
-import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from typing import Any
+from collections.abc import Callable
 
-from sqlalchemy import RowMapping
-
-from overnight import __version__, logs
-from overnight.alerts import Alarm
-from overnight.budget import reap
+from overnight import logs
+from overnight.dispatcher import LOOK_EVERY, Dispatcher
 from overnight.errors import Refused
-from overnight.ledger.items import due_slots
-from overnight.ledger.runs import LEASE, Opening, deaths, held_leases, latest_run, owed_reports, paused
-from overnight.liveness import HOST, ask_to_end, is_dead
-from overnight.occurrences import (
-    ON_TIME,
-    Claim,
-    Decision,
-    Timed,
-    claim,
-    due,
-    interrupted,
-    newest,
-    note,
-    queued,
-    register,
-    running,
-    start,
-    unfinished_on,
-)
-from overnight.ports import open_dependencies, operator_alerts
-from overnight.publishing import drain_spool, publish
-from overnight.runner import REHEARSAL, Workplace
-from overnight.schedule import JobSettings, Schedule, Watch
-from overnight.storage import waiting
+from overnight.ledger.runs import LEASE
+from overnight.runner import ENDING, Workplace
+from overnight.schedule import Schedule, Watch
+from overnight.schedule.watch import SETTLE, keep
 from overnight.triggers import Trigger
-from overnight.upkeep import Upkeep, guarded
-
-STDERR = 2
-TOLD = (0, 3, 4, 130)  # exit codes of runs that are over, refused, or asked to end
-GIVE_UP = 3  # deaths in a row after which a slot is left alone: a crash loop costs money
-LOOK_EVERY = 60.0  # seconds: repairs a suspended machine, a stepped clock, and other processes' deaths
-
-
-@dataclass(slots=True)
-class Dispatcher:
-    """Decides and starts; `children` are the runs it has started and not yet seen end.
-
-    `codes` are the exit codes of those that have ended since the last round began; `on_end` hears of each end.
-    """
-
-    work: Workplace
-    children: dict[asyncio.Task[None], tuple[str, str]] = field(default_factory=dict)
-    processes: set[asyncio.subprocess.Process] = field(default_factory=set)
-    codes: list[int] = field(default_factory=list)
-    looked_at: datetime | None = None
-    draining: bool = False
-    on_end: Callable[[], None] = lambda: None
-    upkeep: Upkeep = field(default_factory=Upkeep)
-
-    async def look(self) -> None:
-        """One round: what is due, what waits in the queue, what died, what is deferred, what is spooled."""
-        self.codes.clear()
-        held_up: set[str] = set()
-        for decision in await self._decisions():
-            if decision.job not in held_up and not await self._carry_out(decision):
-                held_up.add(decision.job)  # what is due later must not overtake it
-        await self.take_queued()
-        await self._sweep()
-        await self.work.ledger.write(lambda connection: reap(connection, self.work.clock.now()))
-        await self._report()
-        await self.upkeep.begin(self.work)
-        self.looked_at = self.work.clock.now()
-
-    async def settle(self) -> list[int]:
-        """Wait for every run started so far; returns the exit codes of the last round's."""
-        await asyncio.gather(*self.children)
-        await self.upkeep.settle()
-        return self.codes
-
-    def stop(self) -> None:
-        """Ask every running child to finish what is in flight."""
-        self.draining = True
-        self.upkeep.stop()
-        for process in self.processes:
-            if process.returncode is None:
-                process.terminate()
-
-    async def _decisions(self) -> list[Decision]:
-        jobs, now = self.work.schedule.jobs, self.work.clock.now()
-        hashes = {name: (self.work.schedule.job_hash(name), settings.enabled) for name, settings in jobs.items()}
-        entries = await self.work.ledger.write(lambda connection: register(connection, hashes, now))
-        last = await self.work.ledger.read(newest)
-        timed = [_timed(settings, entries[name], last.get(name)) for name, settings in jobs.items() if settings.enabled]
-        found = [decision for one in timed for decision in due(one, now)]
-        # A job that comes after another one does so also when both are late.
-        return sorted(found, key=lambda one: (_rank(jobs, one.job), one.scheduled_for))
-
-    async def _carry_out(self, decision: Decision) -> bool:
-        """Run an occurrence, or note why not; False while it waits for the job it comes after."""
-        settings, now = self.work.schedule.jobs[decision.job], self.work.clock.now()
-        waits = await self._waits(settings.after, decision.slot)
-        if decision.action == "missed" and waits:
-            reason = f"{settings.after} was not over within max_age ({settings.max_age})"
-            decision = dataclasses.replace(decision, reason=reason)
-        if decision.action != "run":
-            if await self.work.ledger.write(lambda connection: note(connection, decision, now)):
-                await self._tell(decision)
-            return True
-        if waits:
-            return False  # no row yet: the next round looks again
-        opening = self._opening(settings, decision.slot, decision.scheduled_for, now)
-        # Occurrences that are all to be made up for stand in a queue; they are no overlap of each other.
-        late = now - decision.scheduled_for > ON_TIME
-        overlap = "queue" if late and settings.catch_up == "all" else settings.overlap
-        claimed: Claim | None = await self.work.ledger.write(
-            lambda connection: claim(connection, decision, opening, now, overlap, lambda row: self._died(row, now))
-        )
-        if claimed is not None and claimed.run_id:
-            self._spawn(decision.job, decision.slot, "--occurrence", claimed.id)
-        elif claimed is not None and claimed.skipped:
-            await self._alarm("missed", decision.job, f"{decision.job} {decision.slot} was skipped: {claimed.skipped}")
-        elif claimed is not None and overlap == "replace":
-            await self._cancel_others(decision.job, now)
-        return True
-
-    async def _waits(self, after: str | None, slot: str) -> bool:
-        """Whether the job it comes after has an occurrence that day which is not over, or is still to come."""
-        if after is None:
-            return False
-        settings, now = self.work.schedule.jobs[after], self.work.clock.now()
-        if settings.enabled and await self.work.ledger.read(paused, after) is None:
-            trigger = settings.trigger()
-            at = trigger.scheduled_for(slot)
-            if at > now and trigger.next(at - timedelta(seconds=1)) == at:
-                return True
-        return await self.work.ledger.read(unfinished_on, after, slot)
-
-    async def _tell(self, decision: Decision) -> None:
-        log = logs.get()
-        log.warning(
-            "occurrence not run", job=decision.job, slot=decision.slot, status=decision.action, reason=decision.reason
-        )
-        if decision.action == "missed":
-            remedy = f"overnight run {decision.job} --slot {decision.slot}"
-            message = f"{decision.job} of {decision.slot} was not run: {decision.reason}; {remedy}"
-            await self._alarm("missed", decision.job, message)
-
-    async def _cancel_others(self, job: str, now: datetime) -> None:
-        for row in await self.work.ledger.read(running, job, now):
-            ask_to_end(self.work.root, job=job, slot=row["slot"], host=row["host"], pid=row["pid"])
-
-    async def take_queued(self) -> bool:
-        """Start what waited for another run of its job; returns whether anything was started."""
-        before = len(self.children)
-        for row in await self.work.ledger.read(queued):
-            settings, now = self.work.schedule.jobs.get(row["job"]), self.work.clock.now()
-            if settings is None or await self.work.ledger.read(paused, row["job"]) is not None:
-                continue
-            opening = self._opening(settings, row["slot"], row["scheduled_for"], now)
-            started = await self.work.ledger.write(lambda c, r=row, o=opening, n=now: _start_if_free(c, r, o, n))  # type: ignore[misc]
-            if started:
-                self._spawn(row["job"], row["slot"], "--occurrence", row["id"])
-        return len(self.children) > before
-
-    async def _sweep(self) -> None:
-        """Go on with slots whose run died or was interrupted, and take up deferred items whose time has come."""
-        now, held = self.work.clock.now(), await self.work.ledger.read(held_leases)
-        left = {(row["job"], row["slot"]) for row in held if self._died(row, now)}
-        # Also what another scheduler's run is about: ours would be refused at once, and waking us, started again.
-        busy = {*self.children.values(), *({(row["job"], row["slot"]) for row in held} - left)}
-        left.update(await self.work.ledger.read(interrupted))
-        for job, slot in sorted(left - busy):
-            if await self._may_sweep(job, slot) and await self._may_go_on(job, slot, now):
-                self._spawn(job, slot, "--slot", slot, "--sweep", "rest")
-        for job, slot in sorted(set(await self.work.ledger.read(due_slots, now)) - left - busy):
-            if await self._may_sweep(job, slot):
-                self._spawn(job, slot, "--slot", slot, "--sweep", "deferred")
-
-    async def _may_sweep(self, job: str, slot: str) -> bool:
-        known = job in self.work.schedule.jobs and REHEARSAL not in slot
-        return known and await self.work.ledger.read(paused, job) is None
-
-    async def _may_go_on(self, job: str, slot: str, now: datetime) -> bool:
-        """Whether a dead run is continued: not one for some items only, not too late, and not for ever."""
-        newest_run = await self.work.ledger.read(latest_run, job, slot)
-        if newest_run is None or newest_run["partial"]:
-            return False
-        remedy = f"overnight resume {newest_run['id']}"
-        if now - newest_run["scheduled_for"] > self.work.schedule.jobs[job].max_age:
-            await self._alarm("missed", job, f"the rest of {job} {slot} is older than max_age: {remedy}")
-            return False
-        if await self.work.ledger.read(deaths, job, slot) >= GIVE_UP:
-            died = (
-                f"{job} {slot} killed its process, or blocked it for over a minute, {GIVE_UP} times; it is left alone"
-            )
-            await self._alarm("gave_up", job, f"{died}; to see why: {remedy}")
-            return False
-        return True
-
-    async def _report(self) -> None:
-        """Make the reports that dead runs owe, and upload what waits; a run that goes on does both at its own end."""
-        work = self.work
-        owed = {} if self.children else await work.ledger.read(owed_reports)
-        if not owed and not waiting(work.root / work.schedule.reports.spool):
-            return
-        async with (
-            open_dependencies(work.schedule, work.ledger, work.clock) as dependencies,
-            operator_alerts(work.root, work.schedule, work.ledger, work.clock) as alerter,
-        ):
-            if owed:
-                await publish(work.root, work.schedule, work.ledger, dependencies, alerter)
-            await drain_spool(work.root, work.schedule, dependencies, alerter)
-
-    async def _alarm(self, rule: str, job: str, message: str) -> None:
-        work = self.work
-        async with operator_alerts(work.root, work.schedule, work.ledger, work.clock) as alerter:
-            await alerter.raise_all([Alarm(rule, job, message)])
-
-    def _died(self, row: RowMapping, now: datetime) -> bool:
-        names = ("job", "slot", "host", "pid", "until")
-        return is_dead(self.work.root, now=now, **{name: row[name] for name in names})
-
-    def _opening(self, settings: JobSettings, slot: str, scheduled_for: datetime, now: datetime) -> Opening:
-        return Opening(
-            job=settings.name,
-            slot=slot,
-            kind="scheduled",
-            scheduled_for=scheduled_for,
-            slot_day=scheduled_for.astimezone(settings.zone).date().isoformat(),
-            day=now.astimezone(self.work.schedule.timezone).date().isoformat(),
-            host=HOST,
-            pid=os.getpid(),
-            code_version=__version__,
-            config_hash=self.work.schedule.config_hash,
-        )
-
-    def _spawn(self, job: str, slot: str, *arguments: str) -> None:
-        if not self.draining:
-            task = asyncio.create_task(self._child(job, slot, arguments))
-            self.children[task] = (job, slot)
-            task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self.children.pop(task, None)
-        self.on_end()
-
-    async def _child(self, job: str, slot: str, arguments: Sequence[str]) -> None:
-        config = str(self.work.file)
-        command = (sys.executable, "-m", "overnight", "--config", config, "run", job, "--yes", *arguments)
-        # A session of its own: Ctrl-C in the terminal reaches us alone, and we pass it on in order. What the run says
-        # goes to stderr: stdout is for our own answer.
-        process = await asyncio.create_subprocess_exec(
-            *command, stdin=asyncio.subprocess.DEVNULL, stdout=STDERR, start_new_session=True
-        )
-        self.processes.add(process)
-        if self.draining:
-            process.terminate()
-        try:
-            code = await process.wait()
-        finally:
-            self.processes.discard(process)
-        logs.get().info("run process ended", job=job, slot=slot, exit_code=code)
-        if not self.draining and code not in TOLD:
-            await self._tell_death(job, slot, code)
-        self.codes.append(code)
-
-    async def _tell_death(self, job: str, slot: str, code: int) -> None:
-        """A run that ended by itself has told what was wrong; nobody else tells of one that could not."""
-        row = await self.work.ledger.read(latest_run, job, slot)
-        if row is not None and row["status"] == "running":
-            message = (
-                f"the process of {job} {slot} ended with {code} before its run was over; the slot is taken up again "
-                f"within a minute; to see why: overnight run {job} --slot {slot}"
-            )
-            await self._alarm("died", job, message)
-
-
-def _rank(jobs: Mapping[str, JobSettings], job: str) -> int:
-    """How many jobs it comes after."""
-    after = jobs[job].after
-    return 0 if after is None else 1 + _rank(jobs, after)
-
-
-def _start_if_free(connection: Any, row: RowMapping, opening: Opening, now: datetime) -> bool:
-    if running(connection, row["job"], now) or row["id"] not in {r["id"] for r in queued(connection)}:
-        return False
-    start(connection, row["id"], opening, now)
-    return True
-
-
-def _timed(settings: JobSettings, entry: RowMapping, last: datetime | None) -> Timed:
-    paused = (entry["pause_reason"] or "no reason given") if entry["paused_at"] else None
-    return Timed(
-        settings.name,
-        settings.trigger(),
-        entry["effective_since"],
-        last,
-        settings.catch_up,
-        settings.max_age,
-        paused,
-    )
+from overnight.upkeep import guarded
 
 
 async def tick(work: Workplace) -> list[int]:
     """One round, and wait for what it started; returns the exit codes of the runs. SIGTERM is passed on to them."""
     dispatcher = Dispatcher(work)
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, dispatcher.stop)
+    _listen(dispatcher, 130)
     await dispatcher.look()
     codes = await dispatcher.settle()
     while await dispatcher.take_queued():
@@ -337,26 +39,27 @@ async def serve(work: Workplace, host: str, port: int) -> None:
     from overnight.web import serving  # noqa: PLC0415
 
     require_loopback(host)
-    wake, stop = asyncio.Event(), asyncio.Event()
+    wake = asyncio.Event()
     dispatcher = Dispatcher(work, on_end=wake.set)  # somebody may have waited for it
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, _stopping(stop, wake))
-    alarm, watch = AlarmClock(wake.set), Watch(work.file)
+    _listen(dispatcher, 0, wake.set)
+    alarm, watch = AlarmClock(wake.set), Watch(work.file, work.clock)
+    keep(work.file)
     alarm.set(_triggers(work.schedule))
     alarm.start()
     async with serving(work, dispatcher, lambda: watch.problem, host, port) as url:
         logs.get().info("serving", url=url, jobs=len(work.schedule.jobs))
-        while not stop.is_set():
+        while not dispatcher.draining:
             wake.clear()  # before looking: whoever rings meanwhile is heard afterwards
             if (schedule := _reloaded(watch)) is not None:
                 dispatcher.work = dataclasses.replace(dispatcher.work, schedule=schedule)
                 alarm.set(_triggers(schedule))
+                keep(work.file)
             await guarded(dispatcher.work, dispatcher.look)
-            await _either(wake, LOOK_EVERY)
+            await _either(wake, SETTLE if watch.unsettled else LOOK_EVERY)
         alarm.stop()
-        dispatcher.stop()
         await asyncio.wait([asyncio.create_task(dispatcher.settle())], timeout=_patience(work))
+        if dispatcher.children:
+            logs.get().warning("runs that have not ended within `drain` are left alone", runs=len(dispatcher.children))
 
 
 def _triggers(schedule: Schedule) -> dict[str, Trigger]:
@@ -374,14 +77,18 @@ def _reloaded(watch: Watch) -> Schedule | None:
     return schedule
 
 
-def _stopping(stop: asyncio.Event, wake: asyncio.Event) -> Any:
-    def handler() -> None:
-        if stop.is_set():
-            os._exit(0)  # asked twice: children go on draining by themselves
-        stop.set()
-        wake.set()
+def _listen(dispatcher: Dispatcher, code: int, heard: Callable[[], None] = lambda: None) -> None:
+    """The first signal drains the runs; the second ends them and us at once, and the next start goes on from there."""
 
-    return handler
+    def ask() -> None:
+        if dispatcher.draining:
+            dispatcher.kill()
+            os._exit(code)
+        dispatcher.stop()
+        heard()
+
+    for number in ENDING:
+        asyncio.get_running_loop().add_signal_handler(number, ask)
 
 
 async def _either(wake: asyncio.Event, seconds: float) -> None:

@@ -26,6 +26,8 @@ from typing import Any
 
 import pytest
 
+from tests.acceptance.serving import ROOT, Place
+
 HERE = Path(__file__).parent
 COMMAND = Path(sys.executable).with_name("overnight")
 PATIENCE = 60.0  # seconds until a wait for another process is given up
@@ -294,3 +296,20 @@ def smtp(tmp_path: Path) -> Iterator[RelayBooks]:
     command = [sys.executable, str(HERE / "relay.py"), str(spool), str(rules)]
     with started(command, environment(tmp_path)) as port:
         yield RelayBooks(spool, rules, f"smtp://127.0.0.1:{port}")
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    """A folder for schedulers: their runs end with the test."""
+    shutil.copytree(ROOT / "templates", tmp_path / "templates")
+    made = Place(tmp_path)
+    yield made
+    for process in made.processes:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+    for pid in {one.pid for one in made.done()}:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue

@@ -1,7 +1,9 @@
 """What people get wrong: each mistake has its exit code, its place and its remedy, and nothing has happened."""
 
+import os
 import shutil
 import sqlite3
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -9,7 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.conftest import ModelBooks, Project, environment, started, text_of, wait_until
+from tests.acceptance.conftest import (
+    COMMAND,
+    PATIENCE,
+    ModelBooks,
+    Project,
+    RelayBooks,
+    environment,
+    started,
+    text_of,
+    wait_until,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -262,6 +274,43 @@ def test_people_are_not_mailed_without_being_asked_first(site: Project) -> None:
     assert said.code == REFUSED
     assert "--yes" in said.err
     assert site.runs_recorded() == 0
+
+
+CRON = 'cron: "0 7 * * *"'
+
+
+def test_an_old_edition_is_not_mailed_without_being_asked_each_time(site: Project, smtp: RelayBooks) -> None:
+    site.schedule(CRON, f"max_age: 90m\n    {CRON}")
+    assert site.run(*RUN[:2], "--date", "2026-11-20").code == 0, "a folder is nobody's inbox"
+    site.env["MAIL_URL"] = smtp.url
+    assert site.run(*RUN[:2], "--date", "2026-11-21", "--yes").code == 0
+    before = (smtp.count(), site.runs_recorded())
+    said = site.run(*RUN)
+    assert said.code == REFUSED
+    assert "daily_email 2026-11-22 was due " in said.err
+    assert "longer than its max_age (1h30m)" in said.err
+    assert "--yes" in said.err
+    assert (smtp.count(), site.runs_recorded()) == before
+    site.schedule("max_age: 90m", "max_age: 3650d")
+    assert site.run(*RUN).code == 0, "a scheduler would run it, too"
+    assert site.runs_recorded() == before[1] + 1
+
+
+@pytest.mark.parametrize(("answer", "code"), [("y", 0), ("n", REFUSED)])
+def test_on_a_terminal_an_old_edition_is_a_question(site: Project, smtp: RelayBooks, answer: str, code: int) -> None:
+    site.schedule(CRON, f"max_age: 90m\n    {CRON}")
+    site.env["MAIL_URL"] = smtp.url
+    terminal, side = os.openpty()
+    process = subprocess.Popen(
+        [str(COMMAND), *RUN], cwd=site.root, env=site.env, stdin=side, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    os.write(terminal, f"{answer}\n".encode())
+    _, said = process.communicate(timeout=PATIENCE)
+    os.close(side)
+    os.close(terminal)
+    assert process.returncode == code
+    assert b"daily_email 2026-11-22 was due " in said
+    assert ("ada@example.org" in smtp.recipients()) == (code == 0)
 
 
 def test_a_role_that_the_schedule_does_not_have_fails_that_task_only(project: Project, fake_model: ModelBooks) -> None:

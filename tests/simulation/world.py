@@ -111,11 +111,18 @@ class Child:
     def returncode(self) -> int | None:
         return self.process.exited.result() if self.process.exited.done() else None
 
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
     async def wait(self) -> int:
         return await asyncio.shield(self.process.exited)
 
     def terminate(self) -> None:
         self.process.terminate()
+
+    def kill(self) -> None:
+        self.process.kill()
 
 
 @dataclass(slots=True)

@@ -15,11 +15,12 @@ import structlog
 from sqlalchemy import Connection, func, select, text
 
 from overnight import logs
+from overnight.dispatcher import Dispatcher
 from overnight.errors import Stop
 from overnight.ledger.tables import entry, item, lease, metadata, occurrence
 from overnight.occurrences import newest, set_pause
 from overnight.redact import Redactor
-from overnight.service import Dispatcher, _either
+from overnight.service import _either
 from tests.simulation.invariants import Books, violations
 from tests.simulation.loop import Process
 from tests.simulation.weather import DAY, HOUR, Weather

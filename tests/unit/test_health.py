@@ -18,9 +18,10 @@ from overnight.alerts import Alarm, note
 from overnight.health import PATIENCE, health
 from overnight.ledger import Ledger
 from overnight.ledger.flow import Circuit, LedgerRows
+from overnight.ledger.tables import lease
 from overnight.runner import Workplace
 from overnight.web import serving
-from tests.slots import NOW, ManualClock, open_ledger
+from tests.slots import NOW, ManualClock, begin, open_ledger
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ async def test_all_is_well(ledger: Ledger, tmp_path: Path) -> None:
     status, checks = await told(ledger, tmp_path)
     assert status == "healthy"
     assert {name: check["status"] for name, check in checks.items()} == dict.fromkeys(
-        ["scheduler", "schedule", "ledger", "disk", "alerts", "dependencies"], "healthy"
+        ["scheduler", "schedule", "ledger", "disk", "alerts", "dependencies", "runs"], "healthy"
     )
 
 
@@ -98,6 +99,18 @@ async def test_a_pause_that_was_asked_for_is_no_degradation(ledger: Ledger, tmp_
 async def test_a_broken_schedule_is_a_degradation_with_its_reason(ledger: Ledger, tmp_path: Path) -> None:
     status, checks = await told(ledger, tmp_path, problem="schedule.yaml:3: no such key")
     assert (status, checks["schedule"]["output"]) == ("degraded", "schedule.yaml:3: no such key")
+
+
+async def test_a_run_that_has_fallen_silent_is_a_degradation_for_an_hour(ledger: Ledger, tmp_path: Path) -> None:
+    begin(ledger)
+    status, checks = await told(ledger, tmp_path)
+    assert (status, checks["runs"]["output"]) == ("healthy", "1 going on")
+    for ago, expected in ((0, "degraded"), (3599, "degraded"), (3600, "healthy")):
+        until = NOW - timedelta(seconds=ago)
+        ledger.writing(lambda connection, until=until: connection.execute(lease.update().values(until=until)))  # type: ignore[misc]
+        status, checks = await told(ledger, tmp_path)
+        assert status == expected
+    assert checks["runs"]["output"] == "1 going on"
 
 
 async def test_a_disk_that_fills_up_is_a_degradation(

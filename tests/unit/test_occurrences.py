@@ -28,6 +28,7 @@ from overnight.occurrences import (
     claim,
     due,
     interrupted,
+    let_go,
     newest,
     note,
     occurrence_of,
@@ -290,6 +291,22 @@ def test_overlap_replace_gives_the_older_one_up(ledger: Ledger) -> None:
     ledger.writing(lambda connection: close_run(connection, scope, "interrupted", None, NOW))
     assert states(ledger)["2026-11-22"] == ("ran", "replaced by 2026-11-23")
     assert ledger.reading(interrupted) == [], "nobody goes on with what was replaced"
+
+
+def test_who_was_given_up_before_it_began_holds_up_nobody(ledger: Ledger) -> None:
+    first = claiming(ledger, "2026-11-22")
+    assert first is not None
+
+    def status_after(process: int) -> Any:
+        ledger.writing(lambda connection: let_go(connection, "greet", "2026-11-22", ("here", process), NOW))
+        [row] = rows(ledger, run, id=first.run_id)
+        return row["status"]
+
+    assert status_after(1) == "running", "it was not given up"
+    claiming(ledger, "2026-11-23", "replace")
+    assert status_after(2) == "running", "that process does not hold it"
+    assert status_after(1) == "interrupted"
+    assert ledger.reading(running, "greet", NOW) == []
 
 
 def test_a_dead_lease_does_not_hold_up_the_next_occurrence_for_more_than_a_minute(ledger: Ledger) -> None:

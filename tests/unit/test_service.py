@@ -1,6 +1,7 @@
 """The dispatcher, round by round on a clock of the test: what it starts, what it notes, and whom it tells."""
 
 import asyncio
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -9,13 +10,16 @@ from pathlib import Path
 import pytest
 
 from overnight import project
+from overnight.dispatcher import Dispatcher
+from overnight.errors import ConfigError
 from overnight.ledger import Ledger
 from overnight.ledger.runs import close_run, owed_reports, reports_made
-from overnight.ledger.tables import alert, item, lease, occurrence
+from overnight.ledger.tables import alert, item, lease, occurrence, run
+from overnight.liveness import HOST, RENEW_EVERY
 from overnight.redact import Redactor
-from overnight.runner import Workplace
-from overnight.schedule import load
-from overnight.service import Dispatcher
+from overnight.runner import Request, Result, Workplace, run_slot
+from overnight.schedule import Watch, load
+from overnight.schedule.watch import in_force, keep
 from tests.slots import ManualClock, begin, rows
 
 NIGHT = datetime(2026, 11, 22, 0, 0, tzinfo=UTC)
@@ -284,3 +288,227 @@ async def test_what_another_scheduler_is_sweeping_is_left_to_it(place: Place) ->
     assert await place.look(at(1)) == []
     await place.ledger.write(lambda connection: connection.execute(lease.update().values(until=None)))
     assert await place.look(at(2)) == [("daily", scope.slot)]
+
+
+def waiting(place: Place, job: str) -> list[str]:
+    return [slot for slot, state in place.occurrences(job) if state == "queued"]
+
+
+async def test_a_job_taken_out_while_it_runs_ends_and_nothing_more_of_it_is_started(place: Place) -> None:
+    entry = "often: { every: 1h, overlap: queue }"
+    place.write(entry, 'daily: { at: "07:00" }')
+    await place.look(at(0))
+    assert place.dispatcher is not None
+    place.dispatcher.busy = True
+    assert await place.look(at(1)) == [("often", "2026-11-22T01:00Z")]
+    assert await place.look(at(2)) == []
+    assert waiting(place, "often") == ["2026-11-22T02:00Z"]
+    place.write('daily: { at: "07:00" }')
+    assert await place.look(at(3)) == []
+    states = dict(place.occurrences("often"))
+    assert states == {"2026-11-22T01:00Z": "claimed", "2026-11-22T02:00Z": "skipped"}
+    [row] = rows(place.ledger, occurrence, job="often", state="skipped")
+    assert row["reason"] == "the job was taken out of schedule.yaml while it waited"
+    place.write(entry, 'daily: { at: "07:00" }')
+    assert await place.look(at(3, 30)) == [], "what waited then is not run when it comes back"
+
+
+async def test_a_job_that_is_switched_off_gives_up_what_waits(place: Place) -> None:
+    place.write("often: { every: 1h, overlap: queue }")
+    await place.look(at(0))
+    assert place.dispatcher is not None
+    place.dispatcher.busy = True
+    await place.look(at(1))
+    await place.look(at(2))
+    place.write("often: { every: 1h, overlap: queue, enabled: false }")
+    place.dispatcher.busy = False
+    place.ledger.writing(lambda connection: connection.execute(lease.update().values(until=None)))
+    assert ("often", "2026-11-22T02:00Z") not in await place.look(at(3))
+    assert waiting(place, "often") == []
+
+
+@pytest.mark.parametrize("reason", [None, "replaced by 2026-11-22T02:00Z", "cancelled by hand"])
+async def test_a_run_that_died_after_it_was_replaced_or_cancelled_is_not_gone_on_with(
+    place: Place, reason: str | None
+) -> None:
+    place.write("often: { every: 1h }")
+    await place.look(at(0))
+    assert place.dispatcher is not None
+    place.dispatcher.busy = True
+    await place.look(at(1))
+    state = "ran" if reason else "claimed"
+    place.ledger.writing(lambda connection: connection.execute(occurrence.update().values(state=state, reason=reason)))
+    place.ledger.writing(lambda connection: connection.execute(lease.update().values(until=NIGHT)))
+    gone_on = await place.look(at(1, 1))
+    assert gone_on == ([] if reason else [("often", "2026-11-22T01:00Z")])
+
+
+async def test_a_dispatcher_that_is_asked_to_end_takes_nothing_more(place: Place) -> None:
+    place.write('daily: { at: "07:00" }', "often: { every: 1h, overlap: queue }")
+    await place.look(at(0))
+    assert place.dispatcher is not None
+    place.dispatcher.stop()
+    assert await place.look(at(7)) == []
+    assert not await place.dispatcher.take_queued()
+    assert (place.occurrences("daily"), place.occurrences("often")) == ([], []), "the next start finds them due"
+    assert rows(place.ledger, run) == []
+
+
+async def test_after_a_long_absence_runs_that_live_have_time_to_say_so(place: Place) -> None:
+    place.write("often: { every: 1h }")
+    await place.look(at(0))
+    await place.look(at(0, 1))
+    assert place.clock.slept == []
+    await place.look(at(8))
+    assert place.clock.slept == [RENEW_EVERY], "the machine was asleep: no lease could be renewed"
+    await place.look(at(5))
+    await place.look(at(5, 1))
+    assert place.clock.slept == [RENEW_EVERY], "a clock set back makes no lease look old"
+
+
+async def test_a_child_that_let_its_lease_run_out_is_ended_and_one_that_keeps_it_is_not(place: Place) -> None:
+    place.write("often: { every: 1h }")
+    await place.look(at(0))
+    assert place.dispatcher is not None
+    place.dispatcher.busy = True
+    await place.look(at(1))
+    child = await asyncio.create_subprocess_exec("sleep", "60")
+    place.dispatcher.processes[child] = ("often", "2026-11-22T01:00Z")
+
+    async def look_with(until: datetime) -> None:
+        values = {"until": until, "pid": child.pid, "host": HOST}
+        await place.ledger.write(lambda connection: connection.execute(lease.update().values(values)))
+        await place.look(at(1, 1))
+
+    await look_with(at(1, 2))
+    assert child.returncode is None
+    await look_with(at(1, 1))
+    assert await child.wait() == -signal.SIGKILL
+
+
+async def test_an_audience_of_nobody_is_a_run_like_any_other(tmp_path: Path) -> None:
+    result = await run_in(tmp_path, "items=lambda run: []", "pass")
+    assert (result.status, result.items["total"], sum(result.slot_items.values())) == ("ok", 0, 0)
+
+
+class Stepped(ManualClock):
+    """A wall clock that somebody sets; the other one goes on."""
+
+    def monotonic(self) -> float:
+        return 1000.0
+
+
+@pytest.mark.parametrize("hours", [-3, 3, -24, 24])
+async def test_a_clock_that_is_set_during_a_run_changes_no_duration_and_no_slot(tmp_path: Path, hours: int) -> None:
+    clock = Stepped(NIGHT + timedelta(hours=7))
+    body = f"run.clock.move({hours} * 3600) if item == 'b' else None"
+    result = await run_in(tmp_path, "items=lambda run: ['a', 'b', 'c'], concurrency=1", body, clock)
+    assert (result.status, result.slot, result.items["ok"], result.duration_s) == ("ok", "2026-11-22", 3, 0)
+    ledger = Ledger.open(f"sqlite:///{tmp_path}/ledger.db", clock=clock)
+    assert {row["duration_ms"] for row in rows(ledger, item)} == {0}
+    assert [(row["day"], row["status"]) for row in rows(ledger, run)] == [("2026-11-22", "ok")]
+    assert [row["until"] for row in rows(ledger, lease)] == [None]
+    ledger.close()
+
+
+@pytest.mark.parametrize(
+    ("begins", "slot"),
+    [
+        (datetime(2026, 12, 31, 23, 59, 30, tzinfo=UTC), "2026-12-31"),
+        (datetime(2028, 2, 28, 23, 59, 30, tzinfo=UTC), "2028-02-28"),
+        (datetime(2028, 2, 29, 23, 59, 30, tzinfo=UTC), "2028-02-29"),
+    ],
+    ids=["new year", "into the leap day", "out of the leap day"],
+)
+async def test_a_run_over_midnight_stays_in_the_slot_it_began_in(tmp_path: Path, begins: datetime, slot: str) -> None:
+    clock = ManualClock(begins)
+    result = await run_in(tmp_path, "items=lambda run: ['a', 'b'], concurrency=1", "await run.clock.sleep(60)", clock)
+    assert (result.status, result.slot, result.items["ok"]) == ("ok", slot, 2)
+    assert result.duration_s >= 120
+    ledger = Ledger.open(f"sqlite:///{tmp_path}/ledger.db", clock=clock)
+    assert [row["day"] for row in rows(ledger, run)] == [slot]
+    ledger.close()
+
+
+async def run_in(root: Path, options: str, body: str, clock: ManualClock | None = None) -> Result:
+    """Run a job of one function in a project of its own."""
+    clock = clock or ManualClock(NIGHT + timedelta(hours=7))
+    (root / "jobs").mkdir()
+    code = f"from overnight import job\n\n@job({options})\nasync def probe(item: str, run) -> None:\n    {body}\n"
+    (root / "jobs" / "probe.py").write_text(code, encoding="utf-8")
+    (root / "schedule.yaml").write_text('version: 1\njobs:\n  probe: { at: "07:00" }\n', encoding="utf-8")
+    ledger = Ledger.open(f"sqlite:///{root}/ledger.db", clock=clock)
+    work = Workplace(root, load(root / "schedule.yaml"), ledger, clock, Redactor(frozenset()))
+    try:
+        return await run_slot(work, Request("probe"))
+    finally:
+        ledger.close()
+
+
+JOBS = "version: 1\njobs:\n"
+FIRST, SECOND = '  one: { at: "01:00" }\n', '  two: { at: "02:00" }\n'
+
+
+def test_a_changed_schedule_counts_once_nobody_writes_it_any_more(tmp_path: Path) -> None:
+    file, clock = tmp_path / "schedule.yaml", ManualClock()
+    file.write_text(JOBS + FIRST + SECOND)
+    watch = Watch(file, clock)
+    assert (watch.changed(), watch.unsettled) == (None, False)
+    file.write_text(JOBS + FIRST)  # half of it: valid, and without the second job
+    assert (watch.changed(), watch.unsettled) == (None, True)
+    clock.move(0.5)
+    file.write_text(JOBS + FIRST + SECOND + '  three: { at: "03:00" }\n')
+    assert (watch.changed(), watch.unsettled) == (None, True)
+    clock.move(0.9)
+    assert watch.changed() is None, "it was written to less than a second ago"
+    clock.move(0.2)
+    schedule = watch.changed()
+    assert schedule is not None
+    assert list(schedule.jobs) == ["one", "two", "three"]
+    assert (watch.changed(), watch.unsettled, watch.problem) == (None, False, None)
+
+
+@pytest.mark.parametrize("broken", ["jobs: [", JOBS + "  one: { att: 1 }\n", "", None], ids=repr)
+def test_a_broken_schedule_leaves_the_one_before_in_force_until_it_is_mended(
+    tmp_path: Path, broken: str | None
+) -> None:
+    file, clock = tmp_path / "schedule.yaml", ManualClock()
+    file.write_text(JOBS + FIRST)
+    watch = Watch(file, clock)
+    if broken is None:
+        file.unlink()
+    else:
+        file.write_text(broken)
+    for _ in range(3):
+        assert watch.changed() is None
+        clock.move(2)
+    assert watch.problem
+    file.write_text(JOBS + FIRST + SECOND)
+    watch.changed()
+    clock.move(2)
+    schedule = watch.changed()
+    assert schedule is not None
+    assert (list(schedule.jobs), watch.problem) == (["one", "two"], None)
+
+
+def test_runs_work_by_the_schedule_that_was_kept_while_the_file_is_broken_or_gone(tmp_path: Path) -> None:
+    file = tmp_path / "schedule.yaml"
+    file.write_text(JOBS + FIRST + '      \nchannels: { chat: { webhook: "${CHAT}" } }\n')
+    (tmp_path / ".env").write_text("CHAT=http://127.0.0.1/one\n")
+    keep(file)
+    file.write_text("jobs: [")
+    (tmp_path / ".env").write_text("CHAT=http://127.0.0.1/two\n")
+    kept = in_force(file)
+    assert list(kept.jobs) == ["one"]
+    assert kept.channels["chat"].webhook == "http://127.0.0.1/two", "a new secret counts at once"
+    file.unlink()
+    assert in_force(file).config_hash == kept.config_hash
+    file.write_text(JOBS + SECOND)
+    assert list(in_force(file).jobs) == ["two"], "a valid file is always the one in force"
+
+
+def test_without_a_kept_one_a_broken_schedule_is_an_error(tmp_path: Path) -> None:
+    file = tmp_path / "schedule.yaml"
+    file.write_text("jobs: [")
+    with pytest.raises(ConfigError, match=r"schedule\.yaml"):
+        in_force(file)

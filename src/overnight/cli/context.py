@@ -27,6 +27,7 @@ class Cli:
     def __init__(self, config: Path | None, *, json: bool, quiet: bool, verbose: bool) -> None:
         self.config, self.json, self.quiet, self.verbose = config, json, quiet, verbose
         self.clock: Clock = SystemClock()
+        self.follows = False  # a scheduler, whose schedule is in force also while the file is broken
 
     @cached_property
     def path(self) -> Path:
@@ -36,7 +37,7 @@ class Cli:
         if self.config is None:
             return find(Path.cwd())
         path = self.config / "schedule.yaml" if self.config.is_dir() else self.config
-        if not path.exists():
+        if not path.exists() and not self.follows:
             raise ConfigError(f"{path}: there is no such file")
         return path.absolute()
 
@@ -49,8 +50,9 @@ class Cli:
     def schedule(self) -> "Schedule":
         """The settings. Raises ConfigError with everything that is wrong with them."""
         from overnight.schedule import load  # noqa: PLC0415
+        from overnight.schedule.watch import in_force  # noqa: PLC0415
 
-        loaded = load(self.path)
+        loaded = in_force(self.path) if self.follows else load(self.path)
         Cli._redactor = _redactor(loaded.secrets)
         return loaded
 
@@ -100,16 +102,25 @@ class Cli:
 
     def emit(self, document: Any, text: str) -> None:
         """Print the JSON document with --json, else the text."""
-        click.echo(json.dumps(document, ensure_ascii=False, default=str) if self.json else text)
+        echo(json.dumps(document, ensure_ascii=False, default=str) if self.json else text)
 
     def say(self, text: str) -> None:
         """Print people's text: on stderr with --json."""
-        click.echo(text, err=self.json)
+        echo(text, err=self.json)
 
     def close(self) -> None:
         """Close what was opened."""
         if "ledger" in self.__dict__:
             self.ledger.close()
+
+
+def echo(text: str, *, err: bool = False) -> None:
+    """Print. A reader that has gone away is no reason to stop what is under way, nor to end with another code."""
+    try:
+        click.echo(text, err=err)
+    except BrokenPipeError:
+        stream = sys.stderr if err else sys.stdout
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # what is buffered and what follows goes nowhere
 
 
 def _redactor(secrets: frozenset[str]) -> "Redactor":

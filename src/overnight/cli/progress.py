@@ -5,8 +5,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-import click
-
+from overnight.cli.context import echo
 from overnight.outcome import Outcome
 
 MARKS = {"ok": "ok", "failed": "FAILED", "retry": "RETRY", "skipped": "skipped", "unknown": "UNKNOWN"}
@@ -65,7 +64,7 @@ class Progress:
     def _line(self, done: int, total: int) -> None:
         if done * 10 // total > self._tenth:
             self._tenth = done * 10 // total
-            click.echo(f"  {done}/{total}  {told(self.counts)}", err=True)
+            echo(f"  {done}/{total}  {told(self.counts)}", err=True)
 
     def _trouble(self, outcome: Outcome) -> None:
         self._told += 1
@@ -79,7 +78,7 @@ class Progress:
         if self._bar is not None:
             self._bar.console.print(line, markup=False, highlight=False)
         else:
-            click.echo(line, err=True)
+            echo(line, err=True)
 
 
 def told(counts: Mapping[Any, Any], none: str = "nothing to do") -> str:

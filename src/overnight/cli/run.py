@@ -10,7 +10,7 @@ import click
 
 from overnight.batch import Picked
 from overnight.budget import dollars
-from overnight.cli.context import Cli, pass_cli
+from overnight.cli.context import Cli, echo, pass_cli
 from overnight.cli.found import found_run
 from overnight.cli.progress import Progress, told
 from overnight.clock import iso
@@ -22,6 +22,7 @@ from overnight.ledger.tables import meta
 from overnight.occurrences import occurrence_of
 from overnight.outcome import EDITION, original
 from overnight.runner import REHEARSAL, Request, Result, run_slot, settings_of
+from overnight.triggers import compact
 
 EXIT = {"ok": 0, "partial": 3, "failed": 1, "stopped": 1, "cancelled": 1, "interrupted": 130}
 AHEAD = timedelta(days=1)  # how far ahead of its time a slot may be run by hand
@@ -53,16 +54,20 @@ def run(
     """Run JOB now, or go on with its slot: what is finished is not repeated."""
     kinds = {None: "manual", "rest": "resume", "deferred": "sweep"}
     kind, run_id = "dry" if dry_run else kinds[sweep], ""
+    cli.follows = occurrence is not None or sweep is not None
     if slot is not None and sweep is None:
         _refuse_slip(cli, job, slot, ahead=dry_run)
     if occurrence is not None:
         row = cli.ledger.reading(occurrence_of, occurrence)
         if row is None:
             raise ConfigError(f"there is no occurrence {occurrence}")
+        if row["state"] == "ran":
+            raise Refused(f"{job} {row['slot']} is not to be run any more: {row['reason'] or 'somebody has'}")
         slot, kind, run_id = row["slot"], "scheduled", row["run_id"] or ""
     picked = Picked("deferred" if sweep == "deferred" else "due", only=frozenset(only), limit=limit)
     request = Request(job, slot, kind=kind, picked=picked, run_id=run_id, rehearsal=dry_run)
-    return run_and_tell(cli, request, yes=yes)
+    old = _too_old(cli, job, slot) if slot is not None and kind == "manual" else ""
+    return run_and_tell(cli, request, yes=yes, old=old)
 
 
 @click.command()
@@ -123,6 +128,20 @@ def _refuse_slip(cli: Cli, job: str, slot: str, *, ahead: bool) -> None:
         raise ConfigError(f"{job}: --slot {slot} is not due before {iso(due)}; is that the date meant? See --dry-run")
 
 
+def _too_old(cli: Cli, job: str, slot: str) -> str:
+    """That no scheduler would run this slot any more, in words; empty while one would."""
+    settings = settings_of(cli.schedule, job)
+    try:
+        due = settings.trigger().scheduled_for(original(slot))
+    except ValueError:
+        return ""  # told where the slot is parsed
+    late = cli.clock.now() - due
+    if late <= settings.max_age:
+        return ""
+    ago = compact(int(late.total_seconds()) // 60 * 60)
+    return f"{job} {slot} was due {ago} ago, longer than its max_age ({compact(int(settings.max_age.total_seconds()))})"
+
+
 def _again(cli: Cli, name: str, kind: str, picked: Picked, *, yes: bool) -> int:
     row = found_run(cli, name)
     rehearsal = REHEARSAL in row["slot"]
@@ -130,18 +149,21 @@ def _again(cli: Cli, name: str, kind: str, picked: Picked, *, yes: bool) -> int:
     return run_and_tell(cli, request, yes=yes)
 
 
-def run_and_tell(cli: Cli, request: Request, *, yes: bool) -> int:
-    """Run it and tell; returns the exit code."""
-    return EXIT[_ran(cli, request, yes=yes).status]
+def run_and_tell(cli: Cli, request: Request, *, yes: bool, old: str = "") -> int:
+    """Run it and tell, and ask first when people would get `old` mail; returns the exit code."""
+    return EXIT[_ran(cli, request, yes=yes, old=old).status]
 
 
-def _ran(cli: Cli, request: Request, *, yes: bool) -> Result:
-    """Run it and tell. Raises ConfigError when a key of `--only` is none of the slot's items."""
+def _ran(cli: Cli, request: Request, *, yes: bool, old: str = "") -> Result:
+    """Run it and tell; `old` says why its mail may be stale.
+
+    Raises ConfigError when a key of `--only` is none of the slot's items.
+    """
     progress = Progress(quiet=cli.quiet)
     wired = Request(
         **{name: getattr(request, name) for name in request.__slots__}
         | {
-            "confirm": _confirmation(cli, yes=yes),
+            "confirm": _confirmation(cli, old, yes=yes),
             "on_total": progress.total,
             "on_outcome": progress.outcome,
         }
@@ -154,28 +176,35 @@ def _ran(cli: Cli, request: Request, *, yes: bool) -> Result:
     missing = [key for key in request.picked.only if cli.ledger.reading(item_of, result.job, result.slot, key) is None]
     if missing and result.status in ("ok", "partial", "failed"):  # else the plan may not be complete
         if result.items["total"]:
-            click.echo(_summary(result), err=True)
+            echo(_summary(result), err=True)
         keys = ", ".join(sorted(missing))
         raise ConfigError(f"{result.job} {result.slot} has no item {keys}: overnight show {result.run_id} --all")
     cli.emit(_document(cli, result), _summary(result))
     return result
 
 
-def _confirmation(cli: Cli, *, yes: bool) -> Callable[[str], None]:
-    """Ask once per relay before people get mail."""
+def _confirmation(cli: Cli, old: str, *, yes: bool) -> Callable[[str], None]:
+    """Ask once per relay before people get mail, and each time before they get `old` mail."""
 
     def confirm(place: str) -> None:
         name = f"confirmed:{place}"[:64]
-        if cli.ledger.reading(_confirmed, name):
-            return
-        if not yes:
-            if not sys.stdin.isatty():
-                raise Refused(f"this would mail people through {place} for the first time; say --yes if that is meant")
-            if not click.confirm(f"This mails people through {place} for the first time. Go on?", err=True):
-                raise Refused(f"not confirmed: nothing was sent through {place}")
-        cli.ledger.writing(lambda connection: put(connection, meta, {"name": name, "value": "yes"}))
+        known = cli.ledger.reading(_confirmed, name)
+        if old and not yes:
+            _ask(f"{old}; this would mail it to people now, through {place}", place)
+        elif not known and not yes:
+            _ask(f"this would mail people through {place} for the first time", place)
+        if not known:
+            cli.ledger.writing(lambda connection: put(connection, meta, {"name": name, "value": "yes"}))
 
     return confirm
+
+
+def _ask(what: str, place: str) -> None:
+    """Ask a person whether that is meant. Raises Refused when it is not, or nobody is there to say so."""
+    if not sys.stdin.isatty():
+        raise Refused(f"{what}; say --yes if that is meant")
+    if not click.confirm(f"{what}. Go on?", err=True):
+        raise Refused(f"not confirmed: nothing was sent through {place}")
 
 
 def _confirmed(connection: Any, name: str) -> bool:

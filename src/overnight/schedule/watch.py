@@ -1,11 +1,16 @@
 """schedule.yaml as a running process follows it: a valid change is taken, a broken file leaves the old one in force."""
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from overnight.clock import Clock
 from overnight.errors import ConfigError
-from overnight.schedule.loading import load
+from overnight.schedule.environment import environment
+from overnight.schedule.loading import load, loads
 from overnight.schedule.model import Schedule
+
+SETTLE = 1.0  # seconds that a change has to stay as it is: half a file can be valid, and lack jobs
 
 Stamp = tuple[int, int, int]
 
@@ -14,21 +19,32 @@ Stamp = tuple[int, int, int]
 class Watch:
     """Looks at the file by time, size and inode: this works on network folders and with editors that replace it.
 
-    `problem` is what is wrong with the file as it is now, None when it is the one in force.
+    `problem` is what is wrong with the file as it is now, None when it is the one in force. `path` is read once
+    it has not been written to for a second; until then it is `unsettled`.
     """
 
     path: Path
+    clock: Clock
     problem: str | None = None
     _seen: Stamp | None = field(default=None)
+    _last: Stamp | None = field(default=None)
+    _since: float = 0.0
 
     def __post_init__(self) -> None:
         """The file as it is now is the one in force."""
-        self._seen = self._stamp()
+        self._seen = self._last = self._stamp()
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether it has changed just now, and somebody may still be writing it."""
+        return self._last != self._seen and self.clock.monotonic() - self._since < SETTLE
 
     def changed(self) -> Schedule | None:
-        """The new schedule when the file has changed and is valid."""
+        """The new schedule when the file has changed, is written to no more, and is valid."""
         stamp = self._stamp()
-        if stamp == self._seen:
+        if stamp != self._last:
+            self._last, self._since = stamp, self.clock.monotonic()
+        if stamp == self._seen or self.unsettled:
             return None
         self._seen = stamp
         try:
@@ -45,3 +61,30 @@ class Watch:
         except OSError:
             return None
         return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+def keep(path: Path) -> None:
+    """Keep a copy of the file, which is valid: runs that start while somebody breaks it work by this one."""
+    copy = _copy(path)
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    new = copy.with_suffix(f".{os.getpid()}")
+    new.write_bytes(path.read_bytes())
+    new.rename(copy)
+
+
+def in_force(path: Path) -> Schedule:
+    """The schedule by which a scheduler's run works: the file's, or the kept one's. Raises ScheduleErrors.
+
+    `.env` is read anew in both cases.
+    """
+    try:
+        return load(path)
+    except ConfigError:
+        copy = _copy(path)
+        if not copy.exists():
+            raise
+        return loads(copy.read_text(encoding="utf-8-sig"), environment(path.parent, None), copy.name)
+
+
+def _copy(path: Path) -> Path:
+    return path.parent / "var" / f"{path.stem}.in-force{path.suffix}"
