@@ -17,6 +17,7 @@ from sqlalchemy import Connection, func, select, text
 from overnight import logs
 from overnight.dispatcher import Dispatcher
 from overnight.errors import Stop
+from overnight.ledger.runs import owed_reports
 from overnight.ledger.tables import entry, item, lease, metadata, occurrence
 from overnight.occurrences import newest, set_pause
 from overnight.redact import Redactor
@@ -215,7 +216,8 @@ def _open(
         occurrence.c.state.in_(("claimed", "queued")), occurrence.c.noted_at > lately
     )
     held = select(lease.c.run_id).where(lease.c.until > lately)
-    unsettled = any(connection.execute(query).first() is not None for query in (waiting, held))
+    begun = any(connection.execute(query).first() is not None for query in (waiting, held))
+    unsettled = begun or bool(owed_reports(connection))
     deferred = connection.execute(select(func.min(item.c.next_at)).where(text("state = 'retry'"))).scalar_one()
     since = {row.job: row.effective_since for row in connection.execute(select(entry))}
     return unsettled, deferred, newest(connection), since
