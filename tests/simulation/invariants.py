@@ -13,7 +13,8 @@ from sqlalchemy import Connection, text
 from overnight.limits import BURST
 from tests.simulation.world import START, World
 
-RECENT = 4  # days that are looked at every noon; the last noon looks at all
+RECENT = 4  # days that are looked at every noon
+KEPT = 80  # days that the last noon looks at: older ones fall to the retention of 90 days
 SETTLED = timedelta(days=2)  # after which nothing of a slot may be open, unless an alert has named it
 AUTHORS = {"ZeroDivisionError"}  # the only bug there is, and it is not ours
 
@@ -32,12 +33,13 @@ class Books:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """One look at the ledger, at slots since `day`."""
+    """One look at the ledger, at slots since `day`; `whole`: that is all there has been."""
 
     connection: Connection
     books: Books
     day: str
     now: datetime
+    whole: bool
 
     def rows(self, query: str, **more: Any) -> Sequence[Any]:
         """Ask."""
@@ -48,10 +50,11 @@ def violations(books: Books, *, last: bool) -> list[str]:
     """All that is not as it must be."""
     world = books.world
     now = START + timedelta(seconds=world.loop.time())
-    day = "0000" if last else (now - timedelta(days=RECENT)).date().isoformat()
+    day = (now - timedelta(days=KEPT if last else RECENT)).date().isoformat()
+    whole = last and day < START.date().isoformat()
     if books.connection is not None:
-        return _all(Look(books.connection, books, day, now))
-    found = world.ledger.reading(lambda connection: _all(Look(connection, books, day, now)))
+        return _all(Look(books.connection, books, day, now, whole))
+    found = world.ledger.reading(lambda connection: _all(Look(connection, books, day, now, whole)))
     return [*world.troubles, *found]
 
 
@@ -111,7 +114,7 @@ def _one_effect_per_item(look: Look) -> Iterator[str]:
         taken = spool.get(row.ref, 0)
         if taken > 1 or (row.state == "done" and taken != 1) or (row.state == "failed" and taken):
             yield f"{row.job}/{row.slot}/{row.key} {row.name} is {row.state}; the relay has it {taken} times"
-    if look.day == "0000" and (strange := spool.keys() - known):
+    if look.whole and (strange := spool.keys() - known):
         yield f"{len(strange)} messages that the ledger does not know"
     query = """
         SELECT item.slot, item.key FROM item WHERE item.job = 'letters' AND item.state = 'ok' AND item.slot >= :day
@@ -148,7 +151,7 @@ def _books_equal_the_bill(look: Look) -> Iterator[str]:
     for row in rows:
         if row.request_id and row.cost_nano != bill[row.request_id].cost_nano:
             yield f"{row.request_id} was billed {bill[row.request_id].cost_nano}, we booked {row.cost_nano}"
-    if look.day == "0000":
+    if look.whole:
         booked = {row.request_id for row in rows}
         unheard = sum(billed.cost_nano for billed in bill.values() if billed.request_id not in booked)
         unknown = sum(row.cost_nano for row in rows if row.status == "unknown")
@@ -202,11 +205,12 @@ def _nothing_open_for_ever(look: Look) -> Iterator[str]:
     for row in look.rows("SELECT * FROM occurrence WHERE state IN ('claimed', 'queued') AND slot < :old", old=old):
         yield f"{row.job} {row.slot} is still {row.state}"
     query = """
-        SELECT * FROM slot WHERE (pending > 0 OR retry > 0) AND day < :old AND NOT EXISTS (
+        SELECT * FROM slot WHERE (pending > 0 OR retry > 0) AND day < :old AND day >= :kept AND NOT EXISTS (
             SELECT 1 FROM alert WHERE scope = slot.job AND rule IN ('stopped', 'missed', 'gave_up')
             AND last_at >= slot.scheduled_for)
     """
-    for row in look.rows(query, old=old):
+    kept = (look.now - timedelta(days=KEPT)).date().isoformat()
+    for row in look.rows(query, old=old, kept=kept):
         yield f"{row.job} {row.slot} has {row.pending} pending and {row.retry} deferred items, and nobody was told"
 
 
