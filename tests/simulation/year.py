@@ -270,7 +270,7 @@ def _history(connection: Connection, year: Year) -> History:
         seed=world.seed,
         nights=year.nights,
         digest=digest.hexdigest(),
-        items=count("SELECT count(*) FROM item"),
+        items=count("SELECT coalesce(sum(pending + ok + failed + retry + skipped + unknown), 0) FROM slot"),
         runs=count("SELECT count(*) FROM run"),
         killed=count("SELECT count(*) FROM run WHERE reason = 'its process died'"),
         mails=sum(world.relay.spool.values()),
