@@ -229,7 +229,10 @@ class Dispatcher:
         if now - newest_run["scheduled_for"] > self.work.schedule.jobs[job].max_age:
             await self._alarm("missed", job, f"the rest of {job} {slot} is older than max_age: {remedy}")
             return False
-        if await self.work.ledger.read(deaths, job, slot) >= GIVE_UP:
+        times = await self.work.ledger.read(deaths, job, slot)
+        if 1 < times < GIVE_UP and now - newest_run["started_at"] < timedelta(seconds=LOOK_EVERY):
+            return False  # what killed it twice may be over in a minute
+        if times >= GIVE_UP:
             died = (
                 f"{job} {slot} killed its process, or blocked it for over a minute, {GIVE_UP} times; it is left alone"
             )

@@ -182,8 +182,8 @@ async def test_after_waits_also_for_one_that_comes_later_that_day(place: Place) 
     place.write('nightly: { at: "09:00" }', 'digest: { at: "08:00", after: nightly }')
     await place.look(at(0))
     assert await place.look(at(8)) == []
-    assert await place.look(at(9)) == [("nightly", "2026-11-22")]
-    assert await place.look(at(9, 1)) == [("digest", "2026-11-22")]
+    started = [*await place.look(at(9)), *await place.look(at(9, 1))]
+    assert started == [("nightly", "2026-11-22"), ("digest", "2026-11-22")]
 
 
 async def test_after_does_not_wait_on_a_day_on_which_the_other_job_has_no_occurrence(place: Place) -> None:
@@ -512,3 +512,26 @@ def test_without_a_kept_one_a_broken_schedule_is_an_error(tmp_path: Path) -> Non
     file.write_text("jobs: [")
     with pytest.raises(ConfigError, match=r"schedule\.yaml"):
         in_force(file)
+
+
+async def test_a_run_that_dies_again_and_again_is_given_a_minute_and_then_left_alone(place: Place) -> None:
+    place.write("often: { every: 6h }")
+    await place.look(at(0))
+    assert place.dispatcher is not None
+    place.dispatcher.busy = True
+
+    async def dies(moment: datetime) -> list[tuple[str, str]]:
+        """Look at a time when whoever had the slot is gone; a run that is started opens, and dies as well."""
+        place.ledger.writing(lambda connection: connection.execute(lease.update().values(until=NIGHT)))
+        started = await place.look(moment)
+        if started:
+            begin(place.ledger, "often", started[0][1], host=HOST)
+        return started
+
+    started = [("often", "2026-11-22T06:00Z")]
+    assert await place.look(at(6)) == started
+    assert await dies(at(6, 1)) == started, "once may be an accident"
+    assert await dies(at(6, 1) + timedelta(seconds=1)) == [], "what killed it twice may be over in a minute"
+    assert await dies(at(6, 2)) == started
+    assert [await dies(at(6, minute)) for minute in (3, 4)] == [[], []]
+    assert sum("it is left alone" in message for message in place.alerts()) == 1
