@@ -1,8 +1,7 @@
 """Model calls on loopback: what everything around the SDK adds to a call.
 
 `python bench/calls.py server` answers every request at once, and prints its address. The others are clients of it:
-`sdk` is the SDK as it comes, `backend` the SDK on aiohttp, `model` our port around that, `agent` the whole of
-`Agent.ask`: journal, budgets, limits, breaker, validation, log, on a ledger file with `synchronous=FULL`.
+`sdk` is the SDK as it comes, `model` our port around the SDK on aiohttp, `agent` the whole of `Agent.ask`: journal, budgets, limits, breaker, validation, log, on a ledger file with `synchronous=FULL`.
 `python bench/calls.py agent URL CALLS CONCURRENCY` prints one JSON document; CPU is that of all its threads.
 """
 
@@ -81,14 +80,13 @@ def serve() -> None:
 
 
 @asynccontextmanager
-async def sdk(url: str, folder: Path, count: int, *, backend: bool = False) -> AsyncIterator[Ask]:
+async def sdk(url: str, folder: Path, count: int) -> AsyncIterator[Ask]:
     import anthropic  # noqa: PLC0415  the server needs none of it
     from pydantic import TypeAdapter  # noqa: PLC0415
 
     del folder, count
-    options: dict[str, Any] = {"http_client": anthropic.DefaultAioHttpClient(), "max_retries": 0} if backend else {}
     schema = anthropic.transform_schema(TypeAdapter(Sorted).json_schema())
-    async with anthropic.AsyncAnthropic(api_key="sk-sham", base_url=url, **options) as client:
+    async with anthropic.AsyncAnthropic(api_key="sk-sham", base_url=url) as client:
 
         async def ask(key: str) -> Any:
             reply = await client.messages.create(
@@ -100,12 +98,6 @@ async def sdk(url: str, folder: Path, count: int, *, backend: bool = False) -> A
             )
             return reply.content[0].text
 
-        yield ask
-
-
-@asynccontextmanager
-async def backend(url: str, folder: Path, count: int) -> AsyncIterator[Ask]:
-    async with sdk(url, folder, count, backend=True) as ask:
         yield ask
 
 
@@ -218,7 +210,7 @@ def main() -> None:
     if what == "server":
         serve()
         return
-    clients = {"sdk": sdk, "backend": backend, "model": model, "agent": agent}
+    clients = {"sdk": sdk, "model": model, "agent": agent}
     url, count, concurrency = arguments
     print(json.dumps(asyncio.run(measured(clients[what], url, int(count), int(concurrency)))))
 

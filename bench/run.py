@@ -173,7 +173,7 @@ def calls(rounds: int = 5) -> list[Row]:
     with model_server() as url:
         for concurrency, count, goal in ((1, 500, ""), (50, 3_000, "≥ 1.2"), (500, 3_000, "≥ 1.2")):
             ran = [
-                [figures("calls.py", client, url, count, concurrency) for client in ("sdk", "backend", "agent")]
+                [figures("calls.py", client, url, count, concurrency) for client in ("sdk", "model", "agent")]
                 for _ in range(rounds)
             ]
             default, ours = (statistics.median(each[n]["rate"] for each in ran) for n in (0, 2))

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -224,3 +225,18 @@ def test_a_busy_process_does_not_starve_another(tmp_path: Path) -> None:
         wait_until(lambda: sum(len(acknowledged(path)) for path in told) - sum(before) > 2000)
         left, right = (len(acknowledged(path)) - n for path, n in zip(told, before, strict=True))
     assert min(left, right) > 0.2 * max(left, right), "by lot, one of them had nothing for seconds"
+
+
+async def test_a_writer_that_cannot_connect_tells_so_and_goes_on_once_it_can(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused() -> None:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(ledger.writer, "engine", SimpleNamespace(connect=refused))
+    with pytest.raises(OSError, match="Too many open files"):
+        await asyncio.wait_for(ledger.write(adding("lost")), 10)
+    monkeypatch.undo()
+    await ledger.write(adding("afterwards"))
+    assert names(ledger) >= {"afterwards"}
+    assert "lost" not in names(ledger)

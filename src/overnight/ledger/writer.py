@@ -71,13 +71,12 @@ class Writer:
             self._thread = None
 
     def _run(self) -> None:
-        with self.engine.connect() as connection:
-            open_ = True
-            while open_:
-                group, open_ = self._gather()
-                if group:
-                    _commit(connection, group)
-                    _release(group)
+        open_ = True
+        while open_:
+            group, open_ = self._gather()
+            if group:
+                _transact(self.engine, group)
+                _release(group)
 
     def _gather(self) -> tuple[list[_Op], bool]:
         group: list[_Op] = []
@@ -118,14 +117,23 @@ class Inline:
     def commit(self) -> None:
         """Commit what is queued, and tell."""
         group, self._group = self._group, []
-        with self.engine.connect() as connection:
-            _commit(connection, group)
+        _transact(self.engine, group)
         _resolve(group)
 
     def close(self) -> None:
         """Commit what is queued."""
         if self._group:
             self.commit()
+
+
+def _transact(engine: Engine, group: list[_Op]) -> None:
+    """Commit a group; whoever cannot even connect tells its callers, and lives on for the next group."""
+    try:
+        with engine.connect() as connection:
+            _commit(connection, group)
+    except BaseException as error:  # noqa: BLE001
+        for op in group:
+            op.error = op.error or error
 
 
 def _commit(connection: Connection, group: list[_Op]) -> None:
