@@ -1,7 +1,8 @@
 """Model calls on loopback: what everything around the SDK adds to a call.
 
 `python bench/calls.py server` answers every request at once, and prints its address. The others are clients of it:
-`sdk` is the SDK as it comes, `model` our port around the SDK on aiohttp, `agent` the whole of `Agent.ask`: journal, budgets, limits, breaker, validation, log, on a ledger file with `synchronous=FULL`.
+`sdk` is the SDK as it comes, `model` our port around the SDK on aiohttp, `agent` the whole of `Agent.ask`: journal,
+budgets, limits, breaker, validation, log, on a ledger file with `synchronous=FULL`.
 `python bench/calls.py agent URL CALLS CONCURRENCY` prints one JSON document; CPU is that of all its threads.
 """
 

@@ -5,6 +5,7 @@ import sqlite3
 import subprocess
 from collections import Counter
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
@@ -28,11 +29,25 @@ def stop_in_the_middle(
             return int(connection.execute(count).fetchone()[0])
 
     wait_until(lambda: file.exists() and project.runs_recorded() and done() >= 5, "five mails")
-    process.send_signal(signal.SIGSTOP)
+    stop(process, file)
     assert done() < len(PEOPLE), "it was stopped too late"
     with closing(sqlite3.connect(file)) as connection, connection:
         connection.execute("UPDATE lease SET until = '2000-01-01T00:00:00.000Z'")
     return process
+
+
+def stop(process: "subprocess.Popen[str]", file: Path) -> None:
+    """Stop it between two transactions: within one it would hold everybody up until it is woken or killed."""
+    while True:
+        process.send_signal(signal.SIGSTOP)
+        with closing(sqlite3.connect(file, timeout=0.2, isolation_level=None)) as connection:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                process.send_signal(signal.SIGCONT)
+                continue
+            connection.execute("ROLLBACK")
+            return
 
 
 def wake(process: "subprocess.Popen[str]") -> int:

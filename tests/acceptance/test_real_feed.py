@@ -46,9 +46,9 @@ def test_three_days_of_a_real_feed(project: Project, smtp: RelayBooks) -> None:
     first = project.json("run", "daily_email", "--date", "2016-08-15", "--yes", code=3)
     assert first["items"] == {"total": 4, "ok": 3, "failed": 1, "retry": 0, "skipped": 0, "unknown": 0}
     smtp.rules()
-    second = project.json("run", "daily_email", "--date", "2016-08-16")
+    second = project.json("run", "daily_email", "--date", "2016-08-16", "--yes")
     assert second["items"] == {"total": 4, "ok": 4, "failed": 0, "retry": 0, "skipped": 0, "unknown": 0}
-    third = project.json("run", "daily_email", "--date", "2016-08-17")
+    third = project.json("run", "daily_email", "--date", "2016-08-17", "--yes")
     assert third["items"] == {"total": 4, "ok": 0, "failed": 0, "retry": 0, "skipped": 4, "unknown": 0}
     assert {item["reason"] for item in project.states("daily_email").values()} == {"no news"}
 
@@ -57,7 +57,7 @@ def test_three_days_of_a_real_feed(project: Project, smtp: RelayBooks) -> None:
 
     count = smtp.count()
     for slot in ("2016-08-15", "2016-08-16", "2016-08-17"):
-        said = project.run("run", "daily_email", "--date", slot)
+        said = project.run("run", "daily_email", "--date", slot, "--yes")
         assert (said.code, "nothing to do" in said.out) == (0, True), said.text
     assert smtp.count() == count
 

@@ -70,6 +70,10 @@ def test_no_rule_goes_back_over_what_it_has_read(unit: str) -> None:
 
 
 def _work(rule: formats.Rule, text: str) -> float:
-    started = time.process_time()
-    rule.clean(text)
-    return time.process_time() - started
+    """The least of a few measurements: what the machine does beside only adds to them."""
+    took = []
+    for _ in range(3):
+        started = time.process_time()
+        rule.clean(text)
+        took.append(time.process_time() - started)
+    return min(took)

@@ -7,6 +7,7 @@ plain functions of a connection (see `queries`), so that any number of them can 
 import asyncio
 import fcntl
 import os
+import sqlite3
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -68,7 +69,7 @@ class Ledger:
         except BaseException as error:
             presence.leave()
             engine.dispose()
-            if isinstance(error, (SQLAlchemyError, OSError)):
+            if isinstance(error, (SQLAlchemyError, sqlite3.Error, OSError)):
                 raise _unopened(where, error) from error
             raise
         presence.settle()

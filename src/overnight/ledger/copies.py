@@ -36,10 +36,12 @@ def copy_open(engine: Engine, target: Path) -> None:
 
 
 def damage(engine: Engine) -> str | None:
-    """The first thing that is wrong with an open ledger; None when all is well."""
+    """The first thing that is wrong with an open ledger; None when all is well. Raises when it cannot be opened."""
     try:
         pooled = engine.raw_connection()
     except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_CANTOPEN:
+            raise
         return str(error)
     try:
         return quick_check(_driver(pooled))
