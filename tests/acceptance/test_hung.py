@@ -1,5 +1,6 @@
 """A run that is stopped for longer than its lease is succeeded, and writes and sends nothing when it wakes."""
 
+import os
 import signal
 import sqlite3
 import subprocess
@@ -40,6 +41,7 @@ def stop(process: "subprocess.Popen[str]", file: Path) -> None:
     """Stop it between two transactions: within one it would hold everybody up until it is woken or killed."""
     while True:
         process.send_signal(signal.SIGSTOP)
+        os.waitpid(process.pid, os.WUNTRACED)  # until it stands still
         with closing(sqlite3.connect(file, timeout=0.2, isolation_level=None)) as connection:
             try:
                 connection.execute("BEGIN IMMEDIATE")
