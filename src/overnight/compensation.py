@@ -32,10 +32,15 @@ class Step(Generic[T]):
     undo: Callable[[T], Awaitable[object]] | None = None
     find: Callable[[], Awaitable[T | None]] | None = None
 
-    @property
-    def codec(self) -> TypeAdapter[T]:
-        """How the value of `do` is stored: by its annotation, else as plain JSON."""
-        return TypeAdapter(get_type_hints(self.do).get("return", Any))
+    codec: TypeAdapter[T] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """How the value of `do` is stored: by its annotation, else as plain JSON. Settled before anything happens."""
+        try:
+            returned = get_type_hints(self.do).get("return", Any)
+        except (TypeError, NameError):  # a partial, or a name that only type checkers see
+            returned = Any
+        object.__setattr__(self, "codec", TypeAdapter(returned))
 
 
 @dataclass(slots=True)
@@ -82,7 +87,6 @@ class Steps:
     async def _do(self, effect: Effect, step: Step[T]) -> T:
         try:
             value = await step.do()
-            stored = step.codec.dump_json(value).decode()
         except Unknown as error:
             await self.effects.unknown(effect, str(error))
             raise
@@ -92,8 +96,13 @@ class Steps:
         except BaseException as error:
             await self.effects.unknown(effect, f"{type(error).__name__}: {error}")
             raise
+        try:
+            stored = step.codec.dump_json(value, warnings="error").decode()
+        except Exception:  # what cannot be stored was done all the same
+            await self.effects.done(effect)
+            raise
         await self.effects.done(effect, stored)
-        return self._note(effect, step, value)
+        return self._note(effect, step, step.codec.validate_json(stored))  # as every later attempt will see it
 
     async def _value(self, effect: Effect, step: Step[T]) -> T:
         """The stored value; of a step that a person has settled as done `find` knows it, or it is None."""

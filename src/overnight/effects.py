@@ -29,7 +29,7 @@ class Effect:
     """One side effect as the ledger knows it.
 
     `fresh` is true for the caller whose `begin` wrote the intent: only that one may act without asking what became of
-    an earlier attempt.
+    an earlier attempt. `run_id` is the run of its newest attempt.
     """
 
     id: str
@@ -40,6 +40,7 @@ class Effect:
     state: EffectState
     detail: str | None = None
     fresh: bool = False
+    run_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,7 @@ class _Intent:
 @dataclass(frozen=True, slots=True)
 class _Result:
     id: str
+    run_id: str
     state: EffectState
     detail: str | None
     at: datetime
@@ -122,7 +124,7 @@ class Effects:
         await self._ledger.write(lambda connection: _mark(connection, scope, effect, "stuck"))
 
     async def _settle(self, effect: Effect, state: EffectState, detail: str | None) -> None:
-        await self._ledger.record(_settle_many, _Result(effect.id, state, detail, self._clock.now()))
+        await self._ledger.record(_settle_many, _Result(effect.id, effect.run_id, state, detail, self._clock.now()))
 
 
 def _find(connection: Connection, id_: str) -> Effect | None:
@@ -131,7 +133,7 @@ def _find(connection: Connection, id_: str) -> Effect | None:
 
 
 def _effect(row: Row[Any], *, fresh: bool = False) -> Effect:
-    return Effect(row.id, row.kind, row.name, row.target, row.ref, row.state, row.detail, fresh)
+    return Effect(row.id, row.kind, row.name, row.target, row.ref, row.state, row.detail, fresh, row.run_id)
 
 
 def _mark(connection: Connection, scope: Scope, effect: Effect, state: EffectState) -> None:
@@ -180,7 +182,8 @@ def _fields(effect: Effect) -> dict[str, Any]:
 
 
 def _fresh(intent: _Intent) -> Effect:
-    return Effect(intent.id, intent.kind, intent.name, intent.target, intent.ref, "intent", fresh=True)
+    run_id = intent.scope.run_id
+    return Effect(intent.id, intent.kind, intent.name, intent.target, intent.ref, "intent", fresh=True, run_id=run_id)
 
 
 def _row(intent: _Intent) -> dict[str, Any]:
@@ -208,7 +211,9 @@ def _again(connection: Connection, intent: _Intent) -> Effect:
 
 
 def _settle_many(connection: Connection, results: Sequence[_Result]) -> list[None]:
+    """Write results. Of an attempt that somebody has taken over only `done` counts: it has happened all the same."""
     for result in results:
+        newest = table.c.state != "done" if result.state == "done" else table.c.run_id == result.run_id
         values = {"state": result.state, "detail": result.detail, "done_at": result.at}
-        connection.execute(update(table).where(table.c.id == result.id).values(**values))
+        connection.execute(update(table).where(table.c.id == result.id, newest).values(**values))
     return [None] * len(results)

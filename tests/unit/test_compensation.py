@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -221,3 +222,36 @@ async def test_an_effect_outside_of_an_item_is_a_mistake(here: Slot, desk: Desk)
     run = run_in(here.ledger, begin(here.ledger), here.root)
     with pytest.raises(RuntimeError, match="belongs into the function of an item"):
         await run.effect("room", lambda: desk.open("room"))
+
+
+async def test_a_value_is_the_same_at_once_and_later(here: Slot, desk: Desk) -> None:
+    seen: list[Any] = []
+
+    @job
+    async def once(slot: str, run: Run) -> None:
+        seen.append(await run.effect("room", partial(desk.open, "room"), undo=desk.close))
+        seen.append(await run.effect("tuple", pair))
+        raise Transient("later")
+
+    async def pair() -> Any:
+        return ("a", 1)
+
+    assert await here.work(once) == "retry"
+    assert await here.work(once) == "retry"
+    assert seen == ["id of room", ["a", 1]] * (len(seen) // 2)
+    assert desk.asked == ["open room"]
+
+
+async def test_what_cannot_be_stored_was_done_all_the_same(here: Slot, desk: Desk) -> None:
+    async def strange() -> Any:
+        desk.asked.append("strange")
+        return object()
+
+    @job
+    async def once(slot: str, run: Run) -> None:
+        await run.effect("room", strange)
+
+    assert await here.work(once) == "failed"
+    assert here.effects() == {"room": "done"}
+    assert await here.work(once) == "ok"
+    assert desk.asked == ["strange"]

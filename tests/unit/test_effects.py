@@ -100,3 +100,18 @@ def test_the_id_depends_on_every_part_and_on_no_run() -> None:
     }
     assert len(ids) == 16
     assert effect_id(SCOPE, "mail", "a", "b") == effect_id(replace(SCOPE, run_id="r_9", fence=9), "mail", "a", "b")
+
+
+async def test_who_wakes_after_being_succeeded_only_adds_what_has_happened(effects: Effects, ledger: Ledger) -> None:
+    own(ledger, 3)
+    old = await effects.begin(SCOPE, "mail", "daily_email", "s_1", "<1@x>")
+    ledger.writing(lambda connection: connection.execute(lease.update().values(fence=4, run_id="r_2")))
+    new = await effects.again(replace(SCOPE, fence=4, run_id="r_2"), old)
+    await effects.failed(old, "451 late")
+    assert state(ledger) == "intent"
+    await effects.done(new, "by the heir")
+    await effects.unknown(old, "late")
+    await effects.done(old, "late")
+    found = await effects.find(SCOPE, "mail", "daily_email", "s_1")
+    assert found is not None
+    assert (found.state, found.detail) == ("done", "by the heir")
