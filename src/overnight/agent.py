@@ -328,10 +328,9 @@ class Agent:
         _log(sent, ended)
 
     def _cost(self, reply: ModelReply, asked: str) -> int:
-        """What a reply costs, by the model that says it has answered; one without a price is what was asked."""
+        """What a reply costs: by the operator's own price of what was asked, else by the model that has answered."""
         now = self.clock.now()
-        model = reply.model if self.prices.known(reply.model, at=now) else asked
-        return self.prices.price(model, reply.usage, at=now)
+        return self.prices.price(self.prices.priced_as(asked, reply.model, at=now), reply.usage, at=now)
 
     def spent(self, scope: Scope) -> Spent | None:
         """What an item has asked of models since this was last called; None when nothing."""
