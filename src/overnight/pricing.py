@@ -27,7 +27,15 @@ STANDARD: Processing = ()
 BATCH: Processing = (("processing", "batch"),)
 FAST: Processing = (("speed", "fast"),)
 
+MOST_TOKENS = 10_000_000  # of a kind in one usage; ten times a window of a million tokens
+MOST_SEARCHES = 1_000  # in one usage; our requests ask for none
+
 _SEARCHES = 10_000 * NANO  # nano-USD per million web searches, the same with all models of the list
+
+
+def plausible(count: object, most: int) -> bool:
+    """Tell whether a count may be what was used: what cannot be would empty the day's budget, or break the books."""
+    return type(count) is int and 0 <= count <= most  # a bool is no count
 
 
 @dataclass(frozen=True, slots=True)
