@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
 from decimal import ROUND_CEILING, Decimal
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeGuard
 
 from overnight.errors import Stop
 
@@ -33,7 +33,7 @@ MOST_SEARCHES = 1_000  # in one usage; our requests ask for none
 _SEARCHES = 10_000 * NANO  # nano-USD per million web searches, the same with all models of the list
 
 
-def plausible(count: object, most: int) -> bool:
+def plausible(count: object, most: int) -> TypeGuard[int]:
     """Tell whether a count may be what was used: what cannot be would empty the day's budget, or break the books."""
     return type(count) is int and 0 <= count <= most  # a bool is no count
 
