@@ -13,8 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Literal, TypeVar
 
-from pydantic_core import to_jsonable_python
-
 from overnight import logs
 from overnight.budget import Also, BudgetExceeded, Budgets, Reservation, dollars
 from overnight.clock import Clock, token
@@ -27,7 +25,7 @@ from overnight.model import Lost, ModelReply, ModelRequest, Models, headers_of
 from overnight.outcome import Scope, Spent
 from overnight.outputs import refuse_links
 from overnight.pricing import Prices
-from overnight.prompts import fence, suspicious
+from overnight.prompts import as_json, fence, suspicious
 from overnight.refusals import ALL
 from overnight.retry import Retry
 from overnight.retry import call as retrying
@@ -156,9 +154,9 @@ class Agent:
         takes, each booked, paid and kept as a question of its own. `merge` makes one answer of theirs, in their order;
         lists are joined without it. A part that fails is the failure of the whole.
 
-        With a `fallback` this never fails. Without: Deferred when the model cannot be reached for now, Invalid when no
-        model of the role gave a valid answer, Skip("budget"), Permanent for a request the API refuses, Stop for what
-        no item can get around.
+        With a `fallback` only Fenced passes. Without: Deferred when the model cannot be reached for now, Invalid
+        when no model of the role gave a valid answer, Skip("budget"), Permanent for a request the API refuses and for
+        `data` that JSON cannot hold (code `data`), Stop for what no item can get around.
         """
         question: _Question | None = None
         try:
@@ -174,8 +172,8 @@ class Agent:
             return Answer(fallback, "fallback", None, question.spent if question else 0)
 
     def _question(self, scope: Scope, role: str, data: Mapping[str, Any], output: Any) -> _Question:
-        plain = to_jsonable_python(data)
-        if suspicious(json.dumps(plain, ensure_ascii=False)):
+        plain, text = as_json(data)
+        if suspicious(text):
             logs.get().warning("data holds invisible characters", task_id=scope.task_id, role=role)
         return _Question(scope, self.roles.role(role), self.roles.system(role), plain, shape(output))
 
@@ -328,10 +326,9 @@ class Agent:
         _log(sent, ended)
 
     def _cost(self, reply: ModelReply, asked: str) -> int:
-        """What a reply costs, by the model that says it has answered; one without a price is what was asked."""
+        """What a reply costs: by the operator's own price of what was asked, else by the model that has answered."""
         now = self.clock.now()
-        model = reply.model if self.prices.known(reply.model, at=now) else asked
-        return self.prices.price(model, reply.usage, at=now)
+        return self.prices.price(self.prices.priced_as(asked, reply.model, at=now), reply.usage, at=now)
 
     def spent(self, scope: Scope) -> Spent | None:
         """What an item has asked of models since this was last called; None when nothing."""

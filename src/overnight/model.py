@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from overnight import logs
 from overnight.clock import Clock, SystemClock
 from overnight.errors import Invalid, OvernightError, Permanent, Stop, TooLong, Transient
-from overnight.pricing import Usage
+from overnight.pricing import MOST_SEARCHES, MOST_TOKENS, Usage, plausible
 from overnight.retry import retry_after
 
 DEADLINE = 300.0  # seconds for a whole request; the SDK's own timeouts are per read and never end a trickle
@@ -374,8 +374,9 @@ def _usage(billed: Any) -> Usage | None:
         return None
     counts = [billed.get("input_tokens"), billed.get("output_tokens")]
     counts += [billed.get(name) or 0 for name in ("cache_read_input_tokens", "cache_creation_input_tokens")]
-    whole = [count for count in counts if isinstance(count, int) and count >= 0]
-    if len(whole) < len(counts):
+    whole = [count for count in counts if plausible(count, MOST_TOKENS)]
+    searches = _count(billed.get("server_tool_use"), "web_search_requests")
+    if len(whole) < len(counts) or not plausible(searches, MOST_SEARCHES):
         return None
     fresh, output, read, written = whole
     short = _count(billed.get("cache_creation"), "ephemeral_5m_input_tokens")
@@ -385,7 +386,7 @@ def _usage(billed: Any) -> Usage | None:
         read,
         written,
         cache_write_1h_tokens=max(0, written - short),  # what is not said to be kept for 5 minutes is the dearest
-        web_searches=_count(billed.get("server_tool_use"), "web_search_requests"),
+        web_searches=searches,
         service_tier=str(billed.get("service_tier") or "standard"),
         speed=str(billed.get("speed") or "standard"),
         inference_geo=str(billed.get("inference_geo") or ""),

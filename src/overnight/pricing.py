@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
 from decimal import ROUND_CEILING, Decimal
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeGuard
 
 from overnight.errors import Stop
 
@@ -27,7 +27,15 @@ STANDARD: Processing = ()
 BATCH: Processing = (("processing", "batch"),)
 FAST: Processing = (("speed", "fast"),)
 
+MOST_TOKENS = 10_000_000  # of a kind in one usage; ten times a window of a million tokens
+MOST_SEARCHES = 1_000  # in one usage; our requests ask for none
+
 _SEARCHES = 10_000 * NANO  # nano-USD per million web searches, the same with all models of the list
+
+
+def plausible(count: object, most: int) -> TypeGuard[int]:
+    """Tell whether a count may be what was used: what cannot be would empty the day's budget, or break the books."""
+    return type(count) is int and 0 <= count <= most  # a bool is no count
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,12 +146,21 @@ class Prices:
             return False
         return True
 
+    def priced_as(self, asked: str, answered: str, *, at: datetime) -> str:
+        """Return the name whose price a reply has: what has answered, by the name that the reply gives.
+
+        That name is often a dated one (`claude-sonnet-4-5-20250929`) of which the operator knows nothing: an own price
+        of what was asked wins. It stands, too, for a name without a price.
+        """
+        return asked if self._own(asked, at) or not self.known(answered, at=at) else answered
+
     def _tiers(self, model: str, at: datetime, processing: Processing) -> tuple[Tier, ...]:
-        day = at.astimezone(UTC).date()
+        own = self._own(model, at)
+        return (Tier(-1, own.rates),) if own else _listed(model, at.astimezone(UTC).date(), processing)
+
+    def _own(self, model: str, at: datetime) -> OwnPrice | None:
         own = self.own.get(model)
-        if own is not None and (own.since is None or own.since <= day):
-            return (Tier(-1, own.rates),)
-        return _listed(model, day, processing)
+        return own if own and (own.since is None or own.since <= at.astimezone(UTC).date()) else None
 
 
 def _up(tenths: int) -> int:

@@ -7,12 +7,19 @@ A fence only helps the model; what holds an obedient model back is what its role
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
+
+from pydantic_core import to_jsonable_python
+
+from overnight.errors import Permanent
 
 _TAG = re.compile(r"<(?=/?untrusted-)", re.IGNORECASE)
 _FENCE = re.compile(r'<untrusted-([0-9a-f]{32}) source="([^"\n]*)">\n(".*")\n</untrusted-\1>')
 _SOURCE = re.compile(r"[\w .:/-]{1,200}", re.ASCII)
 _NONCE = re.compile(r"[0-9a-f]{32}")
+
+_REMEDY = "give plain values: None for NaN, text for bytes, a dataclass or a dict for an object"
 
 # Flags of regions are written with tag characters, families with joiners: honest text, taken away before looking.
 _HONEST = re.compile(
@@ -26,6 +33,27 @@ _INVISIBLE = re.compile(
     "|[\u200b-\u200d\u2060-\u2064\ufeff]"  # zero width
     "|[\ufe00-\ufe0f\U000e0100-\U000e01ef]{3}"  # bytes hidden in variation selectors
 )
+
+
+def as_json(data: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    """Return the data of a question as JSON has it, and its text. Raises Permanent for what JSON cannot hold."""
+    try:
+        return _as_json(data)
+    except (ValueError, RecursionError) as error:  # pydantic's are ValueErrors
+        wrong = next((f"data[{key!r}]" for key in data if not _is_json({key: data[key]})), "data")
+        raise Permanent(f"{wrong} cannot be sent as JSON ({error}): {_REMEDY}", code="data") from error
+
+
+def _as_json(data: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    plain = to_jsonable_python(data)
+    return plain, json.dumps(plain, ensure_ascii=False, allow_nan=False)
+
+
+def _is_json(data: Mapping[str, Any]) -> bool:
+    try:
+        return bool(_as_json(data))
+    except (ValueError, RecursionError):
+        return False
 
 
 def fence(data: Any, source: str, nonce: str) -> str:

@@ -149,8 +149,8 @@ class Run:
     ) -> Answer[T]:
         """Ask a model in a role of schedule.yaml; returns `Answer(value, source, model, cost_nano)`.
 
-        `data` is untrusted: it reaches the model fenced, as material. With a `fallback` the call never fails: the
-        answer's `source` says `"fallback"`.
+        `data` is untrusted: it reaches the model fenced, as material. With a `fallback` neither data, model nor
+        budget make the call fail: the answer's `source` says `"fallback"`.
 
         `split` names a list or a text in `data`. When the question or its answer is too long for one request, that list
         or text is halved, each half asked, down to single entries where it has to be, and `merge([answer, …])` makes

@@ -4,7 +4,7 @@ This module imports nothing of ours but the errors.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Generic, TypeVar, cast
@@ -40,13 +40,29 @@ def shape(output: Any) -> Shape[Any]:
     """Return the shape of a type. Raises Stop for a mapping with free keys, which structured output cannot express."""
     plain: TypeAdapter[Any] = TypeAdapter(output)
     schema = plain.json_schema()
+    if place := next(_with_free_keys(schema), None):
+        raise Stop(
+            f"output={output} has free keys{place}, which a model's structured output cannot have: use a dataclass, "
+            "or a list of entries",
+            code="output_type",
+        )
     if schema.get("type") != "object":
         inside: TypeAdapter[Any] = TypeAdapter(create_model("Value", value=(output, ...)))
         return Shape(inside, inside.json_schema(), wrapped=True)
-    if "properties" not in schema:
-        raise Stop(
-            f"output={output} has free keys, which a model's structured output cannot have: use a dataclass, or a "
-            "list of entries",
-            code="output_type",
-        )
     return Shape(plain, schema, wrapped=False)
+
+
+def _with_free_keys(part: Any, place: str = " as a whole") -> Iterator[str]:
+    """Yield the places of mappings with free keys: the SDK makes empty objects of them without a word."""
+    if not isinstance(part, dict):
+        return
+    typed = isinstance(part.get("additionalProperties"), dict)
+    if part.get("type") == "object" and (typed or "properties" not in part):
+        yield place
+    for key, inner in part.get("$defs", {}).items():
+        yield from _with_free_keys(inner, f" in {key}")
+    for key, inner in part.get("properties", {}).items():
+        yield from _with_free_keys(inner, f" at {part.get('title', 'output')}.{key}")
+    several = [inner for name in ("anyOf", "oneOf", "allOf", "prefixItems") for inner in part.get(name, ())]
+    for inner in (*several, part.get("items")):
+        yield from _with_free_keys(inner, place)

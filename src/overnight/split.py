@@ -47,17 +47,20 @@ def split_of(
 ) -> Split[T] | None:
     """Return how a question is divided; None for one that is asked whole or not at all.
 
-    Without `merge` the answers have to be lists. Raises Stop for a `key` that leads to no list and no text.
+    Without `merge` the answers have to be lists. Raises Stop for what is wrong with every item, and Permanent when
+    `key` leads to no list and no text in this one. `data` is as in JSON, where a tuple is a list.
     """
     if key is None:
         if merge is not None:
             raise Stop("merge= is of use only together with split=, which names the list in `data`", code="split")
         return None
-    if not isinstance(data.get(key), (str, list)):
-        found = f"is a {type(data[key]).__name__}" if key in data else f"is not among {', '.join(data)}"
-        raise Stop(f"split={key!r} {found} in `data`: name a list or a text of it", code="split")
+    if key not in data:
+        raise Stop(f"split={key!r} is not among {', '.join(data)} in `data`: name a list or a text of it", code="split")
     if merge is None and get_origin(output) is not list and output is not list:
         raise Stop(f"split={key!r} needs merge=: a function that makes one {output} of several", code="split")
+    if not isinstance(data[key], (str, list)):
+        found = type(data[key]).__name__
+        raise Permanent(f"split={key!r} is a {found} in the `data` of this item: give a list or a text", code="split")
     return Split(key, merge or _joined)
 
 

@@ -172,6 +172,29 @@ async def test_a_mapping_with_free_keys_is_refused_before_anything_is_sent(tmp_p
         assert bench.posts == 0
 
 
+@dataclass
+class Marks:
+    """What a model cannot fill in, inside something that it can."""
+
+    of: list[dict[str, int] | None]
+
+
+@dataclass
+class Report:
+    """What holds it, one deeper."""
+
+    about: Edition
+    marks: Marks
+
+
+@pytest.mark.parametrize("output", [Marks, Report, list[Report], Report | None])
+async def test_free_keys_anywhere_are_refused_and_named_before_anything_is_sent(tmp_path: Path, output: Any) -> None:
+    async with opened(tmp_path) as bench:
+        with pytest.raises(Stop, match=r"free keys at Marks\.of.*use a dataclass"):
+            await bench.ask(output=output)
+        assert bench.posts == 0
+
+
 async def test_a_paid_answer_is_replayed_after_a_crash(tmp_path: Path) -> None:
     async with opened(tmp_path) as bench:
         first = await bench.ask()

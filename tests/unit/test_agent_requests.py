@@ -15,9 +15,9 @@ import structlog
 
 from overnight import logs
 from overnight.clock import chance
-from overnight.errors import Invalid
+from overnight.errors import Invalid, Permanent
 from overnight.model import ModelReply, ModelRequest
-from overnight.pricing import Usage
+from overnight.pricing import NANO, OwnPrice, Prices, Rates, Usage
 from overnight.prompts import unfence
 from overnight.redact import Redactor
 from tests.unit.test_agent import PLAIN, Bench, opened
@@ -80,6 +80,31 @@ async def test_a_call_is_booked_and_reserved_before_it_is_sent(tmp_path: Path) -
     [(codes, reserved)] = seen
     assert codes == ["in_flight"]
     assert reserved > row["cost_nano"]
+
+
+async def test_what_was_asked_has_the_operators_price_under_whatever_name_it_answers(tmp_path: Path) -> None:
+    cheap = Rates(input=NANO, output=NANO, cache_read=NANO, cache_write=NANO, cache_write_1h=NANO)
+    asked, dated = "claude-sonnet-4-5", "claude-sonnet-4-5-20250929"  # the list knows both, at 3 and 15 dollars
+    model = Scripted([ModelReply(GOOD, "end_turn", Usage(1_000, 300), dated, "req")])
+    async with opened(tmp_path) as bench:
+        bench.models = (asked,)
+        answer = await bench.ask(bench.agent(model=model, prices=Prices({asked: OwnPrice(cheap)})))
+        assert answer.cost_nano == 1_300 * 1_000
+        assert bench.costs() == {bench.day()[0]} == {answer.cost_nano}
+
+
+UNSENDABLE = {"nan": float("nan"), "inf": [float("inf")], "object": {"a": object()}, "bytes": b"\xff"}
+
+
+@pytest.mark.parametrize("value", UNSENDABLE.values(), ids=UNSENDABLE)
+async def test_data_that_json_cannot_hold_fails_the_item_or_takes_its_fallback(tmp_path: Path, value: Any) -> None:
+    model = Scripted()
+    async with opened(tmp_path) as bench:
+        agent, data = bench.agent(model=model), {"title": "Rain", "amount": value}
+        with pytest.raises(Permanent, match=r"data\['amount'\] cannot be sent as JSON .*: give plain values") as caught:
+            await bench.ask(agent, data=data)
+        assert (caught.value.code, model.asked) == ("data", [])
+        assert (await bench.ask(agent, data=data, fallback=PLAIN)).value == PLAIN
 
 
 async def test_no_two_requests_have_the_same_fence(tmp_path: Path) -> None:

@@ -67,6 +67,12 @@ GARBAGE: dict[str, Answering] = {
     "negative cached usage": replying(usage(cache_read_input_tokens=-1)),
     "usage in words": replying(usage(output_tokens="many")),
     "usage in fractions": replying(usage(output_tokens=1.5)),
+    "usage that is true": replying(usage(input_tokens=True)),
+    "cached usage that is true": replying(usage(cache_creation_input_tokens=True)),
+    "more than the books can hold": replying(usage(input_tokens=10**19)),
+    "more than any model takes": replying(usage(output_tokens=10**12)),
+    "more cached than any model takes": replying(usage(cache_read_input_tokens=10_000_001)),
+    "more searches than anybody makes": replying(usage(server_tool_use={"web_search_requests": 10**12})),
     "too deep": body(b'{"a":' * 100_000),
 }
 

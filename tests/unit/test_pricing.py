@@ -200,6 +200,15 @@ def test_a_price_of_the_operator_counts_from_its_date_on() -> None:
     assert prices.known("claude-mythos-5", at=day)
 
 
+def test_a_reply_has_the_operators_price_of_what_was_asked_else_that_of_what_answered() -> None:
+    dated = "claude-sonnet-4-5-20250929"
+    prices = Prices({HAIKU: OwnPrice(OWN), SONNET: OwnPrice(OWN, date(2026, 12, 1))})
+    assert prices.priced_as(HAIKU, dated, at=NOW) == HAIKU
+    assert prices.priced_as(SONNET, dated, at=NOW) == dated
+    assert prices.priced_as(SONNET, dated, at=datetime(2026, 12, 1, tzinfo=UTC)) == SONNET
+    assert prices.priced_as(OPUS, "claude-nonesuch", at=NOW) == OPUS
+
+
 @given(usages(of_ours=True))
 def test_the_worst_case_holds_for_a_price_of_the_operator(usage: Usage) -> None:
     prices = Prices({HAIKU: OwnPrice(OWN)})

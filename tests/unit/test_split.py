@@ -86,7 +86,6 @@ def test_a_short_text_is_one_entry() -> None:
     [
         ({"split": "storys"}, "split='storys' is not among day, stories in `data`"),
         ({"split": "day", "output": Edition}, "split='day' needs merge="),
-        ({"split": "n", "data": {"n": 3}}, "split='n' is a int in `data`"),
         ({"merge": list}, "merge= is of use only together with split="),
     ],
 )
@@ -98,6 +97,20 @@ async def test_a_split_that_cannot_be_is_said_before_anything_is_asked(
             await bench.ask(**{"data": STORIES, "output": list[str], **options})
         assert says in str(caught.value)
         assert bench.posts == 0
+
+
+@pytest.mark.parametrize("value", [3, None, {"a": 1}])
+async def test_what_is_no_list_in_one_item_fails_that_item_only(tmp_path: Path, value: Any) -> None:
+    async with opened(tmp_path) as bench:
+        with pytest.raises(Permanent, match=f"split='stories' is a {type(value).__name__} in the `data` of this item"):
+            await ask(bench, data={"stories": value})
+        assert bench.posts == 0
+
+
+async def test_a_tuple_is_divided_as_a_list(tmp_path: Path) -> None:
+    async with opened(tmp_path, together(REFUSED, 3, 4)) as bench:
+        assert (await ask(bench, data={**STORIES, "stories": tuple(STORIES["stories"])})).source == "model"
+        assert bench.posts == 3
 
 
 def together(fault: Mapping[str, Any], first: int, second: int) -> dict[str, Any]:
