@@ -19,7 +19,7 @@ from overnight import logs
 from overnight.clock import Clock
 from overnight.errors import Fenced, Refused, Stop
 from overnight.ledger import Ledger
-from overnight.ledger.runs import LEASE, renew
+from overnight.ledger.runs import LEASE, lease_of, renew
 from overnight.ledger.turn import turn
 from overnight.outcome import Scope
 
@@ -53,6 +53,25 @@ def slot_lock(root: Path, job: str, slot: str, hung: Callable[[int], bool] = lam
         yield
     finally:
         os.close(descriptor)
+
+
+async def hung_holder(root: Path, ledger: Ledger, clock: Clock, job: str, slot: str) -> Callable[[int], bool]:
+    """Make the question `hung` of `slot_lock`: whether the process that holds it is stopped, or its loop blocked.
+
+    After a suspended machine, or a clock set forward, every lease looks old: while the slot is locked, who lives has 16
+    seconds to renew its own first.
+    """
+    silent = ledger.reading(lease_of, job, slot)
+    if silent is None or silent["until"] is None or silent["until"] > clock.now() or _is_free(root, job, slot):
+        return lambda _pid: False
+    await clock.sleep(RENEW_EVERY + 1)
+    same = (silent["host"], silent["fence"], silent["until"]) == (HOST, *_term(ledger, job, slot))
+    return lambda pid: same and pid == silent["pid"]
+
+
+def _term(ledger: Ledger, job: str, slot: str) -> tuple[int, datetime | None]:
+    held = ledger.reading(lease_of, job, slot)
+    return (0, None) if held is None else (held["fence"], held["until"])
 
 
 def is_dead(root: Path, *, job: str, slot: str, host: str, pid: int, until: datetime, now: datetime) -> bool:
@@ -108,8 +127,8 @@ def _one_at_a_time(root: Path) -> Iterator[None]:
     with turn(folder / "turn", TURN_SECONDS) as mine:
         if not mine:
             raise Refused(
-                f"another process has kept {folder / 'turn'} for over {TURN_SECONDS} s and is probably stopped: find it "
-                "with `fuser`, and let it go on (kill -CONT) or end it (kill -KILL)"
+                f"another process has kept {folder / 'turn'} for over {TURN_SECONDS} s and is probably stopped: find "
+                "it with `fuser`, and let it go on (kill -CONT) or end it (kill -KILL)"
             )
         yield
 

@@ -1,6 +1,8 @@
 """The dispatcher, round by round on a clock of the test: what it starts, what it notes, and whom it tells."""
 
 import asyncio
+import dataclasses
+import os
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -11,11 +13,11 @@ import pytest
 
 from overnight import project
 from overnight.dispatcher import Dispatcher
-from overnight.errors import ConfigError
+from overnight.errors import ConfigError, Refused
 from overnight.ledger import Ledger
 from overnight.ledger.runs import close_run, owed_reports, reports_made
 from overnight.ledger.tables import alert, item, lease, occurrence, run
-from overnight.liveness import HOST, RENEW_EVERY
+from overnight.liveness import HOST, RENEW_EVERY, slot_lock
 from overnight.occurrences import set_pause
 from overnight.redact import Redactor
 from overnight.runner import Request, Result, Workplace, run_slot
@@ -607,3 +609,28 @@ async def test_who_waits_for_its_runs_ends_one_that_hangs(place: Place, monkeypa
     place.clock.move(60)
     async with asyncio.timeout(20):
         assert await settling == [-signal.SIGKILL]
+
+
+@pytest.mark.parametrize("lives", [True, False])
+async def test_a_run_whose_lease_looks_old_has_time_to_renew_it_before_it_is_taken_over(
+    place: Place, lives: bool
+) -> None:
+    place.write('daily: { at: "07:00" }')
+    assert place.dispatcher is not None
+    begin(place.ledger, "daily", host=HOST, pid=os.getpid())
+
+    class Waking(ManualClock):
+        async def sleep(self, seconds: float) -> None:
+            await ManualClock.sleep(self, seconds)
+            if lives:
+                place.ledger.writing(lambda connection: connection.execute(lease.update().values(until=FAR)))
+
+    clock = Waking(at(9))
+    work = dataclasses.replace(place.dispatcher.work, clock=clock)
+    with slot_lock(place.root, "daily", "2026-11-22"):
+        if lives:
+            with pytest.raises(Refused, match="is being run by another process"):
+                await run_slot(work, Request("daily", "2026-11-22"))
+        else:
+            assert (await run_slot(work, Request("daily", "2026-11-22"))).status == "ok"
+    assert clock.slept[0] > RENEW_EVERY
