@@ -141,7 +141,11 @@ class Batch:
         after, fed = -1, 0
         while not self.draining.is_set() and (picked.limit is None or fed < picked.limit):
             complete = planning is None or planning.done()
-            rows = await self._page(after, picked.selection)
+            try:
+                rows = await self._page(after, picked.selection)
+            except Stop as error:  # the ledger cannot be read: what is in flight finishes
+                self._stop(error)
+                break
             for row in rows:
                 if picked.only and row.key not in picked.only:
                     continue
@@ -216,10 +220,13 @@ class Batch:
         return ended
 
     async def _undone(self, run: Run) -> bool:
-        """Undo what the item has done; what still stands is told. False when the slot is not ours any more."""
+        """Undo what the item has done; what still stands is told. False when that cannot be written down (any more)."""
         try:
             for failure in await run.steps.undo():
                 run.warn("stuck", self.redact(failure))
+        except Stop as error:
+            self._stop(error)
+            return False
         except Fenced as error:
             self._lose(error)
             return False

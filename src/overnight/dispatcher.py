@@ -5,13 +5,14 @@ A run in its own process cannot stall the others, sees the newest code, and give
 
 import asyncio
 import dataclasses
+import math
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import RowMapping
 
@@ -19,7 +20,7 @@ from overnight import __version__, logs
 from overnight.alerts import Alarm
 from overnight.budget import reap
 from overnight.ledger.items import due_slots
-from overnight.ledger.runs import Opening, deaths, held_leases, latest_run, owed_reports, paused
+from overnight.ledger.runs import LEASE, Opening, deaths, held_leases, latest_run, owed_reports, paused
 from overnight.liveness import HOST, RENEW_EVERY, ask_to_end, is_dead
 from overnight.occurrences import (
     ON_TIME,
@@ -30,6 +31,7 @@ from overnight.occurrences import (
     due,
     given_up,
     interrupted,
+    leave,
     let_go,
     newest,
     note,
@@ -52,6 +54,7 @@ REFUSED = 4
 TOLD = (0, 3, REFUSED, 130)  # exit codes of runs that are over, refused, or asked to end
 GIVE_UP = 3  # deaths in a row after which a slot is left alone: a crash loop costs money
 LOOK_EVERY = 60.0  # seconds: repairs a suspended machine, a stepped clock, and other processes' deaths
+TAKEN_OUT = "the job was taken out of schedule.yaml while it waited"
 AWAY = timedelta(seconds=LOOK_EVERY * 1.5)  # after so long without a round nobody had a chance to renew a lease
 
 
@@ -65,6 +68,7 @@ class Dispatcher:
     work: Workplace
     children: dict[asyncio.Task[None], tuple[str, str]] = field(default_factory=dict)
     processes: dict[asyncio.subprocess.Process, tuple[str, str]] = field(default_factory=dict)
+    begun: dict[asyncio.subprocess.Process, float] = field(default_factory=dict)
     codes: list[int] = field(default_factory=list)
     looked_at: datetime | None = None
     draining: bool = False
@@ -89,8 +93,15 @@ class Dispatcher:
         self.looked_at = self.work.clock.now()
 
     async def settle(self) -> list[int]:
-        """Wait for every run started so far; returns the exit codes of the last round's."""
-        await asyncio.gather(*self.children)
+        """Wait for every run started so far, and end those that hang; returns the exit codes of the last round's."""
+        while self.children:
+            over, _ = await asyncio.wait(list(self.children), timeout=LOOK_EVERY)
+            for child in over:
+                child.result()
+            if not over:
+                await self._come_round()
+                self.looked_at = self.work.clock.now()
+                self._end_hung(_run_out(await self.work.ledger.read(held_leases), self.looked_at))
         await self.upkeep.settle()
         return self.codes
 
@@ -175,7 +186,7 @@ class Dispatcher:
 
     async def _cancel_others(self, job: str, now: datetime) -> None:
         for row in await self.work.ledger.read(running, job, now):
-            ask_to_end(self.work.root, job=job, slot=row["slot"], host=row["host"], pid=row["pid"])
+            ask_to_end(self.work.root, job=job, slot=row["slot"], host=row["host"])
 
     async def take_queued(self) -> bool:
         """Start what waited for another run of its job; returns whether anything was started."""
@@ -183,9 +194,12 @@ class Dispatcher:
         for row in await self.work.ledger.read(queued):
             settings, now = self.work.schedule.jobs.get(row["job"]), self.work.clock.now()
             if settings is None or not settings.enabled:
-                await self.work.ledger.write(lambda connection, id_=row["id"]: withdraw(connection, id_))  # type: ignore[misc]
+                await self.work.ledger.write(partial(_withdraw, row=row, state="skipped", reason=TAKEN_OUT))
                 continue
             if self.draining or await self.work.ledger.read(paused, row["job"]) is not None:
+                continue
+            if now - row["scheduled_for"] > settings.max_age:
+                await self._miss(row, f"it waited for another run for longer than max_age ({settings.max_age})")
                 continue
             opening = self._opening(settings, row["slot"], row["scheduled_for"], now)
             free = partial(_start_if_free, row=row, opening=opening, now=now, died=partial(self._died, now=now))
@@ -194,10 +208,15 @@ class Dispatcher:
                 self._spawn(row["job"], row["slot"], "--occurrence", row["id"])
         return len(self.children) > before
 
+    async def _miss(self, row: RowMapping, reason: str) -> None:
+        """Give up an occurrence that waits in the queue."""
+        if await self.work.ledger.write(partial(_withdraw, row=row, state="missed", reason=reason)):
+            await self._tell(Decision(row["job"], row["scheduled_for"], row["slot"], "missed", reason))
+
     async def _sweep(self) -> None:
         """Go on with slots whose run died or was interrupted, and take up deferred items whose time has come."""
         now, held = self.work.clock.now(), await self.work.ledger.read(held_leases)
-        self._end_hung({row["pid"] for row in held if row["host"] == HOST and row["until"] <= now})
+        self._end_hung(_run_out(held, now))
         left = {(row["job"], row["slot"]) for row in held if self._died(row, now)}
         # Also what another scheduler's run is about: ours would be refused at once, and waking us, started again.
         busy = {*self.children.values(), *({(row["job"], row["slot"]) for row in held} - left)}
@@ -209,11 +228,15 @@ class Dispatcher:
             if await self._may_sweep(job, slot):
                 self._spawn(job, slot, "--slot", slot, "--sweep", "deferred")
 
-    def _end_hung(self, silent: set[int]) -> None:
-        """End children whose loop has stood still for the length of a lease: they could not write any more."""
-        for process, (job, slot) in self.processes.items():
-            if process.pid in silent and process.returncode is None:
-                logs.get().error("a run was blocked for over a minute and is ended", job=job, slot=slot)
+    def _end_hung(self, silent: set[tuple[str, str]]) -> None:
+        """End children whose loop has stood still for the length of a lease: they could not write any more.
+
+        Until a child has opened its run, the lease of its slot is ours or a dead run's: it has a minute for that.
+        """
+        for process, of in self.processes.items():
+            since = self.work.clock.monotonic() - self.begun.get(process, -math.inf)
+            if of in silent and process.returncode is None and since >= LEASE.total_seconds():
+                logs.get().error("a run was blocked for over a minute and is ended", job=of[0], slot=of[1])
                 process.kill()
 
     async def _may_sweep(self, job: str, slot: str) -> bool:
@@ -227,6 +250,7 @@ class Dispatcher:
             return False
         remedy = f"overnight resume {newest_run['id']}"
         if now - newest_run["scheduled_for"] > self.work.schedule.jobs[job].max_age:
+            await self._leave(job, slot, "the rest is older than max_age")
             await self._alarm("missed", job, f"the rest of {job} {slot} is older than max_age: {remedy}")
             return False
         times = await self.work.ledger.read(deaths, job, slot)
@@ -236,9 +260,13 @@ class Dispatcher:
             died = (
                 f"{job} {slot} killed its process, or blocked it for over a minute, {GIVE_UP} times; it is left alone"
             )
+            await self._leave(job, slot, f"its process died {GIVE_UP} times")
             await self._alarm("gave_up", job, f"{died}; to see why: {remedy}")
             return False
         return True
+
+    async def _leave(self, job: str, slot: str, reason: str) -> None:
+        await self.work.ledger.write(lambda connection: leave(connection, job, slot, reason))
 
     async def _report(self) -> None:
         """Make the reports that dead runs owe, and upload what waits; a run that goes on does both at its own end."""
@@ -295,14 +323,14 @@ class Dispatcher:
         process = await asyncio.create_subprocess_exec(
             *command, stdin=asyncio.subprocess.DEVNULL, stdout=STDERR, start_new_session=True
         )
-        self.processes[process] = (job, slot)
+        self.processes[process], self.begun[process] = (job, slot), self.work.clock.monotonic()
         if self.draining:
             process.terminate()
         try:
             code = await process.wait()
         finally:
-            del self.processes[process]
-        if code == REFUSED:
+            del self.processes[process], self.begun[process]
+        if code:  # also one that was asked to end before it had opened its run
             me, now = (HOST, os.getpid()), self.work.clock.now()
             await self.work.ledger.write(lambda connection: let_go(connection, job, slot, me, now))
         logs.get().info("run process ended", job=job, slot=slot, exit_code=code)
@@ -321,6 +349,11 @@ class Dispatcher:
             await self._alarm("died", job, message)
 
 
+def _run_out(held: Sequence[RowMapping], now: datetime) -> set[tuple[str, str]]:
+    """The slots of this machine whose lease was not renewed in time."""
+    return {(row["job"], row["slot"]) for row in held if row["host"] == HOST and row["until"] <= now}
+
+
 def _rank(jobs: Mapping[str, JobSettings], job: str) -> int:
     """How many jobs it comes after."""
     after = jobs[job].after
@@ -334,6 +367,10 @@ def _start_if_free(
         return False
     start(connection, row["id"], opening, now)
     return True
+
+
+def _withdraw(connection: Any, row: RowMapping, state: Literal["skipped", "missed"], reason: str) -> bool:
+    return withdraw(connection, row["id"], state, reason)
 
 
 def _timed(settings: JobSettings, entry: RowMapping, last: datetime | None) -> Timed:

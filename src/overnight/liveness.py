@@ -19,11 +19,13 @@ from overnight import logs
 from overnight.clock import Clock
 from overnight.errors import Fenced, Refused, Stop
 from overnight.ledger import Ledger
-from overnight.ledger.runs import LEASE, renew
+from overnight.ledger.runs import LEASE, lease_of, renew
+from overnight.ledger.turn import turn
 from overnight.outcome import Scope
 
 HOST = socket.gethostname()
 RENEW_EVERY = LEASE.total_seconds() / 4
+TURN_SECONDS = 10  # others have their turn for a millisecond
 
 
 @contextmanager
@@ -53,6 +55,25 @@ def slot_lock(root: Path, job: str, slot: str, hung: Callable[[int], bool] = lam
         os.close(descriptor)
 
 
+async def hung_holder(root: Path, ledger: Ledger, clock: Clock, job: str, slot: str) -> Callable[[int], bool]:
+    """Make the question `hung` of `slot_lock`: whether the process that holds it is stopped, or its loop blocked.
+
+    After a suspended machine, or a clock set forward, every lease looks old: while the slot is locked, who lives has 16
+    seconds to renew its own first.
+    """
+    silent = ledger.reading(lease_of, job, slot)
+    if silent is None or silent["until"] is None or silent["until"] > clock.now() or _is_free(root, job, slot):
+        return lambda _pid: False
+    await clock.sleep(RENEW_EVERY + 1)
+    same = (silent["host"], silent["fence"], silent["until"]) == (HOST, *_term(ledger, job, slot))
+    return lambda pid: same and pid == silent["pid"]
+
+
+def _term(ledger: Ledger, job: str, slot: str) -> tuple[int, datetime | None]:
+    held = ledger.reading(lease_of, job, slot)
+    return (0, None) if held is None else (held["fence"], held["until"])
+
+
 def is_dead(root: Path, *, job: str, slot: str, host: str, pid: int, until: datetime, now: datetime) -> bool:
     """Whether the owner of a lease is gone: its lock is free here, or its lease has run out anywhere."""
     if until <= now:
@@ -60,21 +81,28 @@ def is_dead(root: Path, *, job: str, slot: str, host: str, pid: int, until: date
     return host == HOST and _is_free(root, job, slot) and not _exists(pid)
 
 
-def ask_to_end(root: Path, *, job: str, slot: str, host: str, pid: int) -> None:
-    """Send SIGTERM to the run that holds the slot on this machine.
+def ask_to_end(root: Path, *, job: str, slot: str, host: str) -> int:
+    """Send SIGTERM to the run that holds the slot on this machine; returns its process, 0 when there is none yet.
 
-    As long as nobody has the lock, the lease names the scheduler that has claimed the slot: that one must live on.
+    It is the one whose number is in the lock: until a run has opened, the lease names the scheduler that has claimed
+    the slot, which must live on.
     """
-    if host == HOST and not _is_free(root, job, slot):
+    pid = _locked_by(root, job, slot) if host == HOST else 0
+    if pid:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
+    return pid
 
 
 def _is_free(root: Path, job: str, slot: str) -> bool:
+    return _locked_by(root, job, slot) == 0
+
+
+def _locked_by(root: Path, job: str, slot: str) -> int:
     with _one_at_a_time(root):  # whoever starts just now must not find the file locked by our question
         descriptor = _open(root, job, slot)
         try:
-            return _lock(descriptor)
+            return 0 if _lock(descriptor) else _holder(descriptor)
         finally:
             os.close(descriptor)
 
@@ -88,20 +116,21 @@ def _lock(descriptor: int) -> bool:
 
 
 def _holder(descriptor: int) -> int:
-    """The process that has locked this file; 0 while it is only about to write its number."""
-    return int(os.pread(descriptor, 20, 0) or 0)
+    """The process that has locked this file: it has written its number in the same turn."""
+    return int(os.pread(descriptor, 20, 0))
 
 
 @contextmanager
 def _one_at_a_time(root: Path) -> Iterator[None]:
-    """Nobody else takes a lock, or puts a new file in the place of a hung process's."""
+    """Nobody else takes a lock, or puts a new file in the place of a hung process's. Raises Refused after 10 s."""
     folder = _folder(root)
-    descriptor = os.open(folder / "turn", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with turn(folder / "turn", TURN_SECONDS) as mine:
+        if not mine:
+            raise Refused(
+                f"another process has kept {folder / 'turn'} for over {TURN_SECONDS} s and is probably stopped: find "
+                "it with `fuser`, and let it go on (kill -CONT) or end it (kill -KILL)"
+            )
         yield
-    finally:
-        os.close(descriptor)
 
 
 def _exists(pid: int) -> bool:

@@ -110,9 +110,13 @@ def register(connection: Connection, hashes: Mapping[str, tuple[str, bool]], now
 
 
 def set_pause(connection: Connection, job: str, at: datetime | None, reason: str | None, now: datetime) -> None:
-    """Pause a registered job, or with `at=None` end the pause: it then counts from now on."""
+    """Pause a registered job, or with `at=None` end the pause: it then counts from now on, and what waited is gone."""
     values = {"paused_at": at, "pause_reason": reason} | ({} if at else {"effective_since": now})
     connection.execute(update(entry).where(entry.c.job == job).values(values))
+    if at is None:
+        waited = (occurrence.c.job == job, occurrence.c.state == "queued")
+        why = "the job was paused while it waited"
+        connection.execute(update(occurrence).where(*waited).values(state="skipped", reason=why))
 
 
 def newest(connection: Connection) -> dict[str, datetime]:
@@ -205,11 +209,10 @@ def let_go(connection: Connection, job: str, slot: str, holder: tuple[str, int],
     connection.execute(update(run).where(run.c.id == held, run.c.status == "running").values(ended))
 
 
-def withdraw(connection: Connection, occurrence_id: str) -> None:
-    """A queued occurrence whose job is gone is not run, also not when the job comes back."""
+def withdraw(connection: Connection, occurrence_id: str, state: Literal["skipped", "missed"], reason: str) -> bool:
+    """A queued occurrence is not run, also not when its job comes back; False when it does not wait any more."""
     mine = (occurrence.c.id == occurrence_id, occurrence.c.state == "queued")
-    reason = "the job was taken out of schedule.yaml while it waited"
-    connection.execute(update(occurrence).where(*mine).values(state="skipped", reason=reason))
+    return connection.execute(update(occurrence).where(*mine).values(state=state, reason=reason)).rowcount > 0
 
 
 def queued(connection: Connection) -> Sequence[RowMapping]:
@@ -219,18 +222,17 @@ def queued(connection: Connection) -> Sequence[RowMapping]:
 
 
 def interrupted(connection: Connection) -> list[tuple[str, str]]:
-    """Slots `(job, slot)` whose run was asked to end before its items were done, unless the job has gone on since."""
+    """Slots `(job, slot)` whose run was asked to end before its items were done."""
     mine = (lease.c.job == occurrence.c.job) & (lease.c.slot == occurrence.c.slot)
-    begun = occurrence.c.state.in_(("claimed", "ran"))
-    latest = select(occurrence.c.job, func.max(occurrence.c.scheduled_for).label("at")).where(begun)
-    last = latest.group_by(occurrence.c.job).subquery()
-    query = (
-        select(occurrence.c.job, occurrence.c.slot)
-        .join(lease, mine)
-        .join(last, (last.c.job == occurrence.c.job) & (last.c.at == occurrence.c.scheduled_for))
-        .where(occurrence.c.state == "claimed", lease.c.until.is_(None))
-    )
+    query = select(occurrence.c.job, occurrence.c.slot).join(lease, mine)
+    query = query.where(occurrence.c.state == "claimed", lease.c.until.is_(None))
     return [(job, slot) for job, slot in connection.execute(query)]
+
+
+def leave(connection: Connection, job: str, slot: str, reason: str) -> None:
+    """Nobody goes on with the slot's run: its occurrence is over, or it would hold up what comes after it for ever."""
+    mine = (occurrence.c.job == job, occurrence.c.slot == slot, occurrence.c.state == "claimed")
+    connection.execute(update(occurrence).where(*mine).values(state="ran", reason=reason))
 
 
 def running(

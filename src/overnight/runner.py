@@ -21,9 +21,9 @@ from overnight.clock import Clock, token
 from overnight.errors import ConfigError, Fenced, Refused, Stop
 from overnight.jobs import Job, Options
 from overnight.ledger import Ledger, LedgerFault
-from overnight.ledger.runs import Opening, close_run, lease_of, mails_of, open_run, paused, previous_slot, slot_of
+from overnight.ledger.runs import Opening, close_run, mails_of, open_run, paused, previous_slot, slot_of
 from overnight.ledger.tables import run as run_table
-from overnight.liveness import HOST, kept_lease, slot_lock
+from overnight.liveness import HOST, hung_holder, kept_lease, slot_lock
 from overnight.outcome import Outcome, RunStatus, Scope, original, run_status
 from overnight.ports import Ports, open_ports
 from overnight.publishing import publish
@@ -105,7 +105,8 @@ async def run_slot(work: Workplace, request: Request) -> Result:
     request = dataclasses.replace(request, rehearsal=REHEARSAL in slot)  # also when it is only retried
     if request.kind == "scheduled" and (reason := work.ledger.reading(paused, request.job)) is not None:
         raise Refused(f"{request.job} is paused: {reason}; `overnight resume-job {request.job}`")
-    with slot_lock(work.root, request.job, slot, lambda pid: _is_hung(work, request.job, slot, pid)):
+    hung = await hung_holder(work.root, work.ledger, work.clock, request.job, slot)
+    with slot_lock(work.root, request.job, slot, hung):
         opening = _opening(work, settings, job, request, slot)
         now = work.clock.now()
         ports = open_ports(work.root, work.schedule, settings, work.ledger, work.clock, rehearsal=request.rehearsal)
@@ -121,14 +122,6 @@ async def run_slot(work: Workplace, request: Request) -> Result:
             raise
         finally:
             await ports.close()
-
-
-def _is_hung(work: Workplace, job: str, slot: str, pid: int) -> bool:
-    """Whether the process that holds the slot's lock has let its lease run out: it is stopped, or its loop blocked."""
-    held = work.ledger.reading(lease_of, job, slot)
-    if held is None or held["until"] is None or held["pid"] != pid or held["host"] != HOST:
-        return False
-    return bool(held["until"] <= work.clock.now())
 
 
 def settings_of(schedule: Schedule, job: str) -> JobSettings:

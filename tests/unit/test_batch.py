@@ -516,3 +516,31 @@ async def test_a_ledger_that_fails_under_an_item_leaves_it_pending_and_stops_the
     batch = await here.work(greet, concurrency=1)
     assert (str(batch.stopped and batch.stopped.code), batch.bugs) == ("ledger", [])
     assert list(here.states.values()) == ["ok", "pending", "pending"]
+
+
+async def test_a_ledger_that_cannot_be_read_stops_the_run_in_order(here: Slot, monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = here.batch(raising())
+    await batch.plan()
+
+    def broken(*_arguments: Any, **_more: Any) -> None:
+        raise Stop("the ledger is locked")
+
+    monkeypatch.setattr("overnight.batch.page", broken)
+    await batch.work(Picked())
+    assert str(batch.stopped) == "the ledger is locked"
+    assert here.states == {"well": "pending"}
+
+
+async def test_a_compensation_that_cannot_be_written_down_stops_the_run_in_order(
+    here: Slot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = here.batch(raising(refused=Downstream("no")), concurrency=1)
+    await batch.plan()
+
+    async def broken(_steps: Any) -> list[str]:
+        raise Stop("the disk is full")
+
+    monkeypatch.setattr("overnight.compensation.Steps.undo", broken)
+    await batch.work(Picked())
+    assert str(batch.stopped) == "the disk is full"
+    assert here.states["refused"] == "pending"

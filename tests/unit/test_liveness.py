@@ -1,11 +1,13 @@
 """Who is alive: a lock dies with its process, a lease runs out, and nothing can stick."""
 
 import asyncio
+import fcntl
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -15,6 +17,7 @@ import pytest
 from overnight import liveness
 from overnight.errors import Fenced, Refused
 from overnight.ledger.tables import lease
+from overnight.ledger.turn import turn
 from overnight.liveness import HOST, ask_to_end, is_dead, kept_lease, slot_lock
 from tests.slots import NOW, SLOT, ManualClock, begin, open_ledger, rows
 
@@ -90,16 +93,10 @@ def test_an_owner_on_another_machine_is_dead_when_its_lease_has_run_out(tmp_path
 
 @pytest.mark.slow
 def test_only_the_holder_of_the_lock_is_asked_to_end(tmp_path: Path) -> None:
-    asked: list[int] = []
-    before = signal.signal(signal.SIGTERM, lambda number, _frame: asked.append(number))
-    try:
-        ask_to_end(tmp_path, job="greet", slot=SLOT, host=HOST, pid=os.getpid())
-        assert asked == [], "we are the scheduler: the run has not begun"
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    assert ask_to_end(tmp_path, job="greet", slot=SLOT, host=HOST) == 0, "the run has not begun"
     with holder(tmp_path) as process:
-        ask_to_end(tmp_path, job="greet", slot=SLOT, host="elsewhere", pid=process.pid)
-        ask_to_end(tmp_path, job="greet", slot=SLOT, host=HOST, pid=process.pid)
+        assert ask_to_end(tmp_path, job="greet", slot=SLOT, host="elsewhere") == 0
+        assert ask_to_end(tmp_path, job="greet", slot=SLOT, host=HOST) == process.pid, "whatever the lease says"
         assert process.wait(30) == -signal.SIGTERM
 
 
@@ -140,6 +137,53 @@ async def test_a_ledger_that_was_locked_for_a_while_does_not_end_the_renewals(
         clock.move(30)
         await _until(lambda: rows(ledger, lease)[0]["until"] == LATER + timedelta(seconds=60))
     ledger.close()
+
+
+@contextmanager
+def keeping(file: Path) -> Iterator[None]:
+    """Somebody who holds the lock of this file and does nothing more, as a stopped process would."""
+    with file.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+
+
+def test_a_stopped_process_that_keeps_the_turn_is_named_after_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(liveness, "TURN_SECONDS", 0.05)
+    with _locked(tmp_path, SLOT):
+        pass
+    with keeping(tmp_path / "var/locks/turn"):
+        with pytest.raises(Refused, match="var/locks/turn"), _locked(tmp_path, SLOT):
+            pass
+        with pytest.raises(Refused, match="probably stopped"):
+            dead(tmp_path, os.getpid())
+    with _locked(tmp_path, SLOT):
+        pass
+
+
+def test_a_ledger_goes_on_without_its_turn_when_a_stopped_process_keeps_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("overnight.ledger.TURN_SECONDS", 0.05)
+    with keeping(tmp_path / "ledger.db-turn"):
+        ledger = open_ledger(tmp_path, ManualClock())
+        begin(ledger)
+    begin(ledger)
+    assert rows(ledger, lease)[0]["fence"] == 2
+    ledger.close()
+
+
+def test_who_waits_for_a_turn_gets_it_when_the_other_one_lets_go(tmp_path: Path) -> None:
+    def wait() -> bool:
+        with turn(tmp_path / "turn", 30) as mine:
+            return mine
+
+    with ThreadPoolExecutor() as pool, turn(tmp_path / "turn", 0) as first:
+        waiting = pool.submit(wait)
+        with turn(tmp_path / "turn", 0.01) as second:
+            assert (first, second, waiting.done()) == (True, False, False)
+    assert waiting.result()
 
 
 async def _until(condition: Callable[[], bool]) -> None:

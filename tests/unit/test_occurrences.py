@@ -28,6 +28,7 @@ from overnight.occurrences import (
     claim,
     due,
     interrupted,
+    leave,
     let_go,
     newest,
     note,
@@ -316,7 +317,7 @@ def test_a_dead_lease_does_not_hold_up_the_next_occurrence_for_more_than_a_minut
     assert claiming(ledger, "2026-11-23", now=later) is not None
 
 
-def test_an_interrupted_slot_is_gone_on_with_until_the_job_has_moved_on(ledger: Ledger) -> None:
+def test_an_interrupted_slot_is_gone_on_with_also_when_the_job_has_moved_on(ledger: Ledger) -> None:
     first = claiming(ledger, "2026-11-22")
     assert first is not None
     assert ledger.reading(interrupted) == [], "it is being run"
@@ -324,7 +325,10 @@ def test_an_interrupted_slot_is_gone_on_with_until_the_job_has_moved_on(ledger: 
     ledger.writing(lambda connection: close_run(connection, scope, "interrupted", None, NOW))
     assert ledger.reading(interrupted) == [("greet", "2026-11-22")]
     claiming(ledger, "2026-11-23")
+    assert ledger.reading(interrupted) == [("greet", "2026-11-22")]
+    ledger.writing(lambda connection: leave(connection, "greet", "2026-11-22", "too old"))
     assert ledger.reading(interrupted) == []
+    assert states(ledger)["2026-11-22"] == ("ran", "too old")
 
 
 def test_a_run_somebody_started_by_hand_is_not_gone_on_with(ledger: Ledger) -> None:

@@ -1,6 +1,8 @@
 """The dispatcher, round by round on a clock of the test: what it starts, what it notes, and whom it tells."""
 
 import asyncio
+import dataclasses
+import os
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -11,11 +13,12 @@ import pytest
 
 from overnight import project
 from overnight.dispatcher import Dispatcher
-from overnight.errors import ConfigError
+from overnight.errors import ConfigError, Refused
 from overnight.ledger import Ledger
 from overnight.ledger.runs import close_run, owed_reports, reports_made
 from overnight.ledger.tables import alert, item, lease, occurrence, run
-from overnight.liveness import HOST, RENEW_EVERY
+from overnight.liveness import HOST, RENEW_EVERY, slot_lock
+from overnight.occurrences import set_pause
 from overnight.redact import Redactor
 from overnight.runner import Request, Result, Workplace, run_slot
 from overnight.schedule import Watch, load
@@ -535,3 +538,99 @@ async def test_a_run_that_dies_again_and_again_is_given_a_minute_and_then_left_a
     assert await dies(at(6, 2)) == started
     assert [await dies(at(6, minute)) for minute in (3, 4)] == [[], []]
     assert sum("it is left alone" in message for message in place.alerts()) == 1
+
+
+async def test_what_was_interrupted_is_gone_on_with_after_the_next_occurrence_and_not_for_ever(place: Place) -> None:
+    place.write("often: { every: 1h, max_age: 3h }")
+    await place.look(at(0))
+    assert place.dispatcher is not None
+    place.dispatcher.busy = True
+    first = ("often", "2026-11-22T01:00Z")
+    assert await place.look(at(1)) == [first]
+    place.ledger.writing(lambda connection: connection.execute(lease.update().values(until=None)))
+    assert await place.look(at(2)) == [("often", "2026-11-22T02:00Z"), first]
+    place.ledger.writing(lambda connection: connection.execute(lease.update().values(until=None)))
+    assert first not in await place.look(at(4, 1))
+    [row] = rows(place.ledger, occurrence, slot=first[1])
+    assert (row["state"], row["reason"]) == ("ran", "the rest is older than max_age")
+    assert any("the rest of often 2026-11-22T01:00Z is older than max_age" in message for message in place.alerts())
+
+
+async def test_what_waited_for_longer_than_max_age_is_missed(place: Place) -> None:
+    place.write("often: { every: 1h, overlap: queue, max_age: 2h }")
+    await place.look(at(0))
+    assert place.dispatcher is not None
+    place.dispatcher.busy = True
+    await place.look(at(1))
+    await place.look(at(2))
+    assert waiting(place, "often") == ["2026-11-22T02:00Z"]
+    await place.look(at(4, 1))
+    [row] = rows(place.ledger, occurrence, slot="2026-11-22T02:00Z")
+    assert row["state"] == "missed"
+    assert any("02:00Z was not run: it waited for another run" in message for message in place.alerts())
+
+
+async def test_what_waited_when_its_job_was_paused_is_not_run_after_the_pause(place: Place) -> None:
+    place.write("often: { every: 1h, overlap: queue }")
+    await place.look(at(0))
+    assert place.dispatcher is not None
+    place.dispatcher.busy = True
+    await place.look(at(1))
+    await place.look(at(2))
+    place.ledger.writing(lambda connection: set_pause(connection, "often", at(2, 1), "holiday", at(2, 1)))
+    place.ledger.writing(lambda connection: set_pause(connection, "often", None, None, at(2, 30)))
+    [row] = rows(place.ledger, occurrence, slot="2026-11-22T02:00Z")
+    assert (row["state"], row["reason"]) == ("skipped", "the job was paused while it waited")
+
+
+@dataclass(slots=True)
+class Hanging(Dispatcher):
+    """A dispatcher whose run blocks before it has opened: its lease is still the scheduler's."""
+
+    async def _child(self, job: str, slot: str, arguments: Sequence[str]) -> None:
+        del arguments
+        process = await asyncio.create_subprocess_exec("sleep", "60")
+        self.processes[process], self.begun[process] = (job, slot), self.work.clock.monotonic()
+        self.codes.append(await process.wait())
+        del self.processes[process], self.begun[process]
+
+
+async def test_who_waits_for_its_runs_ends_one_that_hangs(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("overnight.dispatcher.LOOK_EVERY", 0.05)
+    place.write("often: { every: 1h }")
+    await place.look(at(0))
+    assert place.dispatcher is not None
+    place.clock.at = at(1)
+    dispatcher = Hanging(place.dispatcher.work)
+    await dispatcher.look()
+    settling = asyncio.create_task(dispatcher.settle())
+    await asyncio.sleep(0.2)
+    assert not settling.done(), "its lease has not run out"
+    place.clock.move(60)
+    async with asyncio.timeout(20):
+        assert await settling == [-signal.SIGKILL]
+
+
+@pytest.mark.parametrize("lives", [True, False])
+async def test_a_run_whose_lease_looks_old_has_time_to_renew_it_before_it_is_taken_over(
+    place: Place, lives: bool
+) -> None:
+    place.write('daily: { at: "07:00" }')
+    assert place.dispatcher is not None
+    begin(place.ledger, "daily", host=HOST, pid=os.getpid())
+
+    class Waking(ManualClock):
+        async def sleep(self, seconds: float) -> None:
+            await ManualClock.sleep(self, seconds)
+            if lives:
+                place.ledger.writing(lambda connection: connection.execute(lease.update().values(until=FAR)))
+
+    clock = Waking(at(9))
+    work = dataclasses.replace(place.dispatcher.work, clock=clock)
+    with slot_lock(place.root, "daily", "2026-11-22"):
+        if lives:
+            with pytest.raises(Refused, match="is being run by another process"):
+                await run_slot(work, Request("daily", "2026-11-22"))
+        else:
+            assert (await run_slot(work, Request("daily", "2026-11-22"))).status == "ok"
+    assert clock.slept[0] > RENEW_EVERY

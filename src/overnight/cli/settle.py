@@ -97,8 +97,8 @@ def _ask(cli: Cli, row: Any) -> str:
     if held["host"] != HOST:
         raise Refused(f"{row['id']} runs on {held['host']}: give the command there")
     cli.ledger.writing(lambda connection: _give_up(connection, row))
-    ask_to_end(cli.root, **{name: held[name] for name in ("job", "slot", "host", "pid")})
-    return f"asked process {held['pid']} to end; to go on later"
+    pid = ask_to_end(cli.root, job=row["job"], slot=row["slot"], host=held["host"])
+    return f"asked process {pid} to end; to go on later" if pid else "it had not begun and will not; to run it later"
 
 
 def _give_up(connection: Connection, of: Any) -> None:

@@ -5,7 +5,6 @@ plain functions of a connection (see `queries`), so that any number of them can 
 """
 
 import asyncio
-import fcntl
 import os
 import sqlite3
 import weakref
@@ -24,6 +23,7 @@ from overnight.ledger import schema
 from overnight.ledger.copies import damage, unused
 from overnight.ledger.faults import Faults, LedgerFault, way_out
 from overnight.ledger.presence import Nowhere, Presence
+from overnight.ledger.turn import turn
 from overnight.ledger.writer import Inline, Many, Write, Writer, told
 
 __all__ = ["Ledger", "LedgerFault", "Write"]
@@ -31,6 +31,7 @@ __all__ = ["Ledger", "LedgerFault", "Write"]
 T = TypeVar("T")
 
 BUSY_SECONDS = 60  # how long a write waits for another process before it gives up
+TURN_SECONDS = 10  # how long it waits for its turn before it goes on without: shorter than a lease
 
 
 @dataclass(slots=True)
@@ -185,13 +186,14 @@ def _tune(engine: Engine, presence: Presence | Nowhere, faults: Faults) -> None:
     A deferred transaction that reads first and writes later fails at once with BUSY_SNAPSHOT, whatever the timeout.
     """
     faults.watch(engine)
+    turns = _Turns(str(engine.url.database), TURN_SECONDS)
 
     @event.listens_for(engine, "connect")
     def connected(connection: Any, _record: Any) -> None:
         _refuse(presence, faults)
         connection.isolation_level = None
         connection.execute(f"PRAGMA busy_timeout={BUSY_SECONDS * 1000:.0f}")
-        with _turn(str(engine.url.database)):  # the switch to WAL does not wait for others by itself
+        with turns.take():  # the switch to WAL does not wait for others by itself
             connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
 
@@ -199,23 +201,26 @@ def _tune(engine: Engine, presence: Presence | Nowhere, faults: Faults) -> None:
     def begin(connection: Any) -> None:
         if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
             _refuse(presence, faults)
-            with _turn(str(engine.url.database)):
+            with turns.take():
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
-@contextmanager
-def _turn(database: str) -> Iterator[None]:
+@dataclass(slots=True)
+class _Turns:
     """Queue up for the write lock: SQLite's own waiting is a lottery, in which a busy process starves the others.
 
     Seconds without a single write were measured for one of two processes; here each waits for one transaction of each
-    other process.
+    other process. Who waited in vain, for one that is stopped, takes part in the lottery until the queue moves again.
     """
-    file = os.open(f"{database}-turn", os.O_WRONLY | os.O_CREAT, 0o666)  # an open() of Python's costs 20 us
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(file)
+
+    database: str
+    patience: float
+
+    @contextmanager
+    def take(self) -> Iterator[None]:
+        with turn(f"{self.database}-turn", self.patience) as mine:
+            self.patience = TURN_SECONDS if mine else 0
+            yield
 
 
 def _refuse(presence: Presence | Nowhere, faults: Faults) -> None:
