@@ -40,15 +40,16 @@ class Recorded(Dispatcher):
     async def _child(self, job: str, slot: str, arguments: Sequence[str]) -> None:
         del arguments
         self.started.append((job, slot))
+        mine = lease.update().where(lease.c.job == job, lease.c.slot == slot)
         if self.busy:  # it goes on and on
-            await self.work.ledger.write(lambda connection: connection.execute(lease.update().values(until=FAR)))
+            await self.work.ledger.write(lambda connection: connection.execute(mine.values(until=FAR)))
         else:
             await self.work.ledger.write(
                 lambda connection: connection.execute(
                     occurrence.update().where(occurrence.c.job == job, occurrence.c.slot == slot).values(state="ran")
                 )
             )
-            await self.work.ledger.write(lambda connection: connection.execute(lease.update().values(until=None)))
+            await self.work.ledger.write(lambda connection: connection.execute(mine.values(until=None)))
 
 
 @dataclass
