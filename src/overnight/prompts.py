@@ -34,6 +34,10 @@ _INVISIBLE = re.compile(
     "|[\ufe00-\ufe0f\U000e0100-\U000e01ef]{3}"  # bytes hidden in variation selectors
 )
 
+# What is escaped: surrogates alone, which cannot be sent, what may be read as the end of a line, and what nobody sees.
+# All other letters stay as they are: escaped they would cost several times the tokens.
+_ESCAPED = re.compile(f"[\x7f-\x9f\u2028\u2029\ud800-\udfff]|{_INVISIBLE.pattern}")
+
 
 def as_json(data: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
     """Return the data of a question as JSON has it, and its text. Raises Permanent for what JSON cannot hold."""
@@ -67,9 +71,14 @@ def fence(data: Any, source: str, nonce: str) -> str:
         raise ValueError("a nonce is 32 hexadecimal digits: clock.token(16)")
     if not _SOURCE.fullmatch(source):
         raise ValueError(f"{source!r} cannot name a source: use letters, digits and . : / -")
-    literal = json.dumps(json.dumps(data, ensure_ascii=False, allow_nan=False))
+    inside = json.dumps(data, ensure_ascii=False, allow_nan=False)
+    literal = _ESCAPED.sub(_escaped, json.dumps(inside, ensure_ascii=False))
     harmless = _TAG.sub(r"\\u003c", literal)
     return f'<untrusted-{nonce} source="{source}">\n{harmless}\n</untrusted-{nonce}>'
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return json.dumps(found[0])[1:-1]
 
 
 def unfence(text: str) -> Any:

@@ -67,11 +67,19 @@ def test_a_surrogate_alone_comes_back_and_a_pair_is_its_character(text: str, com
     assert unfence(fenced) == {"text": comes_back}
 
 
-def test_the_payload_is_one_line_of_plain_json_in_ascii() -> None:
+def test_the_payload_is_one_line_of_plain_json_whose_letters_are_as_they_were() -> None:
     fenced = fence({"title": "Sécheresse\n— 旱"}, "feed", NONCE)
     payload = fenced.split("\n")[1]
-    assert payload.isascii()
+    assert "Sécheresse" in payload
+    assert "— 旱" in payload
     assert json.loads(json.loads(payload)) == {"title": "Sécheresse\n— 旱"}
+
+
+@given(st.lists(TEXTS).map("".join))
+def test_a_fence_can_be_sent_and_has_three_lines_for_whoever_reads_it(text: str) -> None:
+    fenced = fence({"text": text + "\x85\x9b\u2028\u2029\ud800"}, "feed", NONCE)
+    fenced.encode()
+    assert len(fenced.splitlines()) == 3
 
 
 @pytest.mark.parametrize(("source", "nonce"), [('a"b', NONCE), ("", NONCE), ("feed", "abc"), ("feed", NONCE.upper())])
