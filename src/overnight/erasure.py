@@ -5,8 +5,11 @@ brings the person back, and effects under the opaque id, so that counts stay rig
 
     the ledger        rows are rewritten, then the file is, for SQLite leaves deleted bytes in free pages
     its copies        the same, in backups and in files kept aside
-    mail files        deleted, and their index is written anew
-    logs, reports     the address is overwritten in place by x: processes may have these files open
+    mail files        those to this person deleted, and their index is written anew
+    the rest          the address is overwritten in place by x: processes may have these files open
+
+An address ends where it ends: ann@example.co is in none of joann@example.co and ann@example.com. Only files whose place
+and name are ones we write are looked at, for a folder that schedule.yaml names may have other things in it.
 
 Out of reach: reports in S3, mail in relays and mailboxes, backups elsewhere, what a disk keeps of deleted files.
 """
@@ -19,6 +22,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
+from email import policy
+from email.parser import BytesParser
+from glob import escape as literal
+from html import escape
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -39,6 +46,19 @@ REASON = "forgotten"
 _OPEN: tuple[State, ...] = ("pending", "retry")
 _MAGIC = b"SQLite format 3\0"
 _SOFT_BREAK = re.compile(rb"=\r?\n")
+# What may stand before an address though it ends in a letter or a digit: an escaped character, as in JSON's \n and
+# \u003c, a link's %3D, a mail's =3D. Of %XX and =XX only separators count: %2B is a plus, hence a part of the address.
+_ESCAPED = r"(?<=\\[nrtbf])|(?<=\\u00[0-7][0-9a-f])|(?<=[%=](?:0[9AD]|2[026789CF]|3[ABCDEF]))"
+_BEFORE = rf"(?:(?<![A-Za-z0-9._%+-])|{_ESCAPED})"
+_AFTER = r"(?![A-Za-z0-9-]|\.[A-Za-z0-9])"
+_MAIL = "[0-9a-f]" * 32 + "@*"  # a mail's file is named by its Message-ID
+_LAYOUTS: dict[str, tuple[str, ...]] = {
+    "outbox": (f"*/*/{_MAIL}.eml", f"*/*/{_MAIL}.html", "*/*/.*.tmp", "*/*/index.html", ".bounces"),
+    "reports": ("report=*/date=*/*", "latest/*.csv", "latest/.new-*"),
+    "spool": ("*[0-9]/report=*/date=*/*", "*[0-9]/latest/*.csv", "*[0-9]/latest/.new-*"),
+    "log": ("overnight.jsonl*",),
+    "backups": ("*/ledger.db*",),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +95,8 @@ def find_person(ledger: Ledger, who: str) -> Person | None:
     return Person(row.id, tuple(dict.fromkeys(form for form in (*known, *typed) if form)), row.name)
 
 
-def forget(ledger: Ledger, person: Person, folders: Iterable[Path]) -> Erased:
-    """Erase a person from the ledger, its copies, and all files in `folders`. May be done again: it then goes on.
+def forget(ledger: Ledger, person: Person, files: Iterable[Path]) -> Erased:
+    """Erase a person from the ledger, its copies, and these files. May be done again: it then goes on.
 
     No run may be under way: it would have the address in its memory and write it again.
     """
@@ -85,9 +105,7 @@ def forget(ledger: Ledger, person: Person, folders: Iterable[Path]) -> Erased:
     done.rows["subscriber"] += ledger.writing(lambda connection: _bury(connection, person))
     if not ledger.shrink():
         done.left.append(f"{ledger.faults.file}-wal, which somebody is reading: give the command again")
-    own = ledger.faults.file.resolve()
-    for folder in sorted({folder.resolve() for folder in folders}):
-        _erase_files(folder, own, person, done)
+    _erase_files(sorted({file.resolve() for file in files}), person, done)
     return done
 
 
@@ -102,12 +120,10 @@ def _bury(connection: Connection, person: Person) -> int:
     return connection.execute(update(table).where(*mine).values(**values, **hidden)).rowcount
 
 
-def _erase_files(folder: Path, own: Path, person: Person, done: Erased) -> None:
-    pattern = _pattern(person)
+def _erase_files(files: Iterable[Path], person: Person, done: Erased) -> None:
+    pattern = re.compile(_pattern(person).encode(), re.IGNORECASE)
     indexes: set[Path] = set()
-    for path in sorted(folder.rglob("*")):
-        if path.is_symlink() or not path.is_file() or not path.stat().st_size or _is_open(path, own):
-            continue
+    for path in files:
         try:
             _erase_file(path, pattern, person, done, indexes)
         except (OSError, SQLAlchemyError, sqlite3.Error) as error:
@@ -117,27 +133,46 @@ def _erase_files(folder: Path, own: Path, person: Person, done: Erased) -> None:
 
 
 def _erase_file(path: Path, pattern: "re.Pattern[bytes]", person: Person, done: Erased, indexes: set[Path]) -> None:
-    if not path.exists():
-        return  # the page of a mail that was deleted
+    if not path.is_file() or not path.stat().st_size:
+        return  # the page of a mail that was deleted, or the log of a copy that was merged into it
     if _is_copy(path):
         rows = _erase_copy(path, person)
         if rows:
             done.files[str(path)] = f"{rows} rows erased"
     elif path.suffix == ".eml":
-        if pattern.search(_SOFT_BREAK.sub(b"", path.read_bytes())):
-            path.unlink()
-            path.with_suffix(".html").unlink(missing_ok=True)
-            done.files[str(path)] = "deleted"
-            indexes.add(path.parent)
+        _erase_mail(path, pattern, person, done, indexes)
     elif n := _overwrite(path, pattern):
         done.files[str(path)] = f"overwritten in {n} places"
 
 
-def _is_open(path: Path, own: Path) -> bool:
-    """Whether it is the ledger itself, or one of the files that belong to it while it is open."""
-    return path.parent == own.parent and path.name in {
-        f"{own.name}{side}" for side in ("", "-wal", "-shm", "-open", "-turn")
-    }
+def _erase_mail(path: Path, pattern: "re.Pattern[bytes]", person: Person, done: Erased, indexes: set[Path]) -> None:
+    """A mail to this person goes. One to somebody else stays, for by its file the outbox knows that it was sent."""
+    data = path.read_bytes()
+    if _recipients(data) & {address.casefold() for address in person.addresses}:
+        path.unlink()
+        path.with_suffix(".html").unlink(missing_ok=True)
+        done.files[str(path)] = "deleted"
+        indexes.add(path.parent)
+    elif n := _overwrite_lines(path, data, pattern):
+        done.files[str(path)] = f"overwritten in {n} places"
+
+
+def _recipients(data: bytes) -> set[str]:
+    header = BytesParser(policy=policy.default).parsebytes(data, headersonly=True)["To"]
+    written = [] if header is None else [each.addr_spec for each in header.addresses]
+    return {form.casefold() for address in written for form in (address, *forms(address))}
+
+
+def _overwrite_lines(path: Path, data: bytes, pattern: "re.Pattern[bytes]") -> int:
+    """Write x over each address also where quoted-printable has broken its line; returns how many."""
+    broken = {at for match in _SOFT_BREAK.finditer(data) for at in range(*match.span())}
+    kept = [at for at in range(len(data)) if at not in broken]
+    places = [match.span() for match in pattern.finditer(bytes(data[at] for at in kept))]
+    with path.open("r+b") as file:
+        for at in (kept[n] for span in places for n in range(*span)):
+            file.seek(at)
+            file.write(b"x")
+    return len(places)
 
 
 def _is_copy(path: Path) -> bool:
@@ -157,12 +192,26 @@ def _overwrite(path: Path, pattern: "re.Pattern[bytes]") -> int:
     return len(places)
 
 
-def _pattern(person: Person) -> "re.Pattern[bytes]":
-    """The address in every form in which it is written somewhere."""
-    spelled = {form for address in person.addresses for form in (address, quote(address), json.dumps(address)[1:-1])}
-    return re.compile(
-        b"|".join(re.escape(form.encode()) for form in sorted(spelled, key=len, reverse=True)), re.IGNORECASE
-    )
+def _pattern(person: Person) -> str:
+    """The address in every form in which it is written somewhere, and nobody's of which it is only a part."""
+    forms = sorted(_spelled(person), key=len, reverse=True)
+    return f"{_BEFORE}(?:{'|'.join(map(re.escape, forms))}){_AFTER}"
+
+
+def _spelled(person: Person) -> set[str]:
+    """As it is, in a link, in JSON, in HTML (of two libraries), in quoted-printable."""
+    return {
+        form
+        for each in person.addresses
+        for form in (
+            each,
+            quote(each),
+            json.dumps(each)[1:-1],
+            escape(each),
+            escape(each).replace("&#x27;", "&#39;"),
+            each.replace("=", "=3D"),
+        )
+    }
 
 
 def _erase_copy(path: Path, person: Person) -> int:
@@ -241,29 +290,39 @@ def _blanked(value: Any, person: Person) -> Any:
 
 
 def _holds(text: str, person: Person) -> bool:
-    folded = text.casefold()
-    return any(address.casefold() in folded for address in person.addresses)
+    return re.search(_pattern(person), text, re.IGNORECASE) is not None
 
 
 def _replace_texts(connection: Connection, of: Table, person: Person) -> int:
     """Put the id in the place of the address, wherever a text of this table has it."""
-    pattern = re.compile("|".join(map(re.escape, person.addresses)), re.IGNORECASE)
+    pattern = re.compile(_pattern(person), re.IGNORECASE)
     keys = list(of.primary_key)
     total = 0
     for column in of.columns:
         if not isinstance(column.type, (String, Text)):
             continue
-        holding = or_(*(column.icontains(address, autoescape=True) for address in person.addresses))
+        holding = or_(*(column.icontains(form, autoescape=True) for form in _spelled(person)))
         for row in connection.execute(select(*keys, column.label("text")).where(holding)).all():
-            same = [key == value for key, value in zip(keys, row[: len(keys)], strict=True)]
-            connection.execute(update(of).where(*same).values({column.name: pattern.sub(person.id, row.text)}))
-            total += 1
+            clean, n = pattern.subn(person.id, row.text)
+            if n:
+                same = [key == value for key, value in zip(keys, row[: len(keys)], strict=True)]
+                connection.execute(update(of).where(*same).values({column.name: clean}))
+                total += 1
     return total
 
 
-def files_of(root: Path, *configured: str) -> Iterator[Path]:
-    """The folders in which the project keeps things: var/, and those that schedule.yaml names."""
-    yield root / "var"
-    for name in configured:
-        if "://" not in name and (root / name).is_dir():
-            yield root / name
+def files_of(root: Path, ledger: Path, *, outbox: str, reports: str, spool: str) -> Iterator[Path]:
+    """The files that we write about people: under var/, beside the ledger, and where schedule.yaml says.
+
+    The ledger itself is not among them. Of folders that have been in use before and are no more, only those under var/.
+    """
+    var = root / "var"
+    yield from ledger.parent.glob(f"{literal(ledger.name)}.*")
+    places = [("log", var / "log"), ("outbox", var / "rehearsal"), ("backups", ledger.parent / "backups")]
+    places += [(kind, var / kind) for kind in ("outbox", "reports", "spool", "backups")]
+    for kind, name in (("outbox", outbox), ("reports", reports), ("spool", spool)):
+        if "://" not in name:
+            places.append((kind, root / name))
+    for kind, folder in places:
+        for layout in _LAYOUTS[kind]:
+            yield from (path for path in folder.glob(layout) if path.is_file() and not path.is_symlink())

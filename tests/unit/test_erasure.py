@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import insert, select
 
 from overnight.backup import back_up
-from overnight.erasure import Person, find_person, forget
+from overnight.erasure import Person, files_of, find_person, forget
 from overnight.ledger import Ledger
 from overnight.ledger.items import plan, planned
 from overnight.ledger.runs import slot_of
@@ -18,6 +18,7 @@ from tests.slots import NOW, SLOT, ManualClock, begin, open_ledger, rows
 
 ADDRESS, NAME = "Canary.Bird@example.org", "Canary Bird"
 OTHER = "other@example.org"
+ONE, TWO = f"{1:032x}@example.org", f"{2:032x}@example.org"  # names of mail files
 
 
 @pytest.fixture
@@ -39,6 +40,10 @@ def known(ledger: Ledger, who: str = ADDRESS) -> Person:
     found = find_person(ledger, who)
     assert found is not None
     return found
+
+
+def files(ledger: Ledger, root: Path, reports: str = "var/reports") -> list[Path]:
+    return list(files_of(root, ledger.faults.file, outbox="var/outbox", reports=reports, spool="var/spool"))
 
 
 def leave_traces(ledger: Ledger, person: Person) -> None:
@@ -77,23 +82,24 @@ def test_nothing_under_var_has_the_address_or_the_name_afterwards(ledger: Ledger
     back_up(ledger, tmp_path, var / "backups", NOW)
     box = var / "outbox" / "greet" / SLOT
     box.mkdir(parents=True)
-    for name, to in (("one", ADDRESS), ("two", OTHER)):
+    for name, to in ((ONE, ADDRESS), (TWO, OTHER)):
         (box / f"{name}.eml").write_bytes(f"To: {to}\r\nSubject: s\r\n\r\nDear {to}\r\n".encode())
         (box / f"{name}.html").write_text(f"Dear {to}")
     (box / "index.html").write_text(f"{ADDRESS} {OTHER}")
-    log = var / "log.jsonl"
+    log = var / "log" / "overnight.jsonl"
+    log.parent.mkdir()
     log.write_text(f'{{"error": "{ADDRESS}"}}\n{{"error": "{OTHER} canary.bird%40example.org"}}\n')
     with log.open("a") as still_open:
         assert holding(var, ADDRESS, NAME)
-        done = forget(ledger, person, [var])
+        done = forget(ledger, person, files(ledger, tmp_path))
         still_open.write('{"event": "goes on"}\n')
     assert holding(var, ADDRESS, NAME, "canary.bird%40") == set()
     assert done.left == []
     assert [json.loads(line) for line in log.read_text().splitlines()][-1] == {"event": "goes on"}
     assert OTHER in log.read_text()
-    assert sorted(path.name for path in box.iterdir()) == ["index.html", "two.eml", "two.html"]
+    assert sorted(path.name for path in box.iterdir()) == [f"{TWO}.eml", f"{TWO}.html", "index.html"]
     assert OTHER in (box / "index.html").read_text()
-    assert {Path(name).name for name in done.files} == {"one.eml", "index.html", "log.jsonl", "ledger.db"}
+    assert {Path(name).name for name in done.files} == {f"{ONE}.eml", "index.html", "overnight.jsonl", "ledger.db"}
     ledger.check()
 
 
@@ -133,9 +139,10 @@ def test_no_import_brings_the_person_back(ledger: Ledger, tmp_path: Path, clock:
 def test_forgetting_may_be_done_again_and_then_goes_on_with_what_was_left(ledger: Ledger, tmp_path: Path) -> None:
     person = known(ledger)
     forget(ledger, person, [])
-    late = tmp_path / "var" / "late.log"
+    late = tmp_path / "var" / "reports" / "latest" / "errors.csv"
+    late.parent.mkdir(parents=True)
     late.write_text(f"found {ADDRESS}")
-    again = forget(ledger, known(ledger), [tmp_path / "var"])
+    again = forget(ledger, known(ledger), files(ledger, tmp_path))
     assert again.id == person.id
     assert late.read_text() == f"found {'x' * len(ADDRESS)}"
     assert find_person(ledger, "nobody@example.org") is None
@@ -143,5 +150,67 @@ def test_forgetting_may_be_done_again_and_then_goes_on_with_what_was_left(ledger
 
 def test_an_id_is_enough(ledger: Ledger, tmp_path: Path) -> None:
     id_ = ledger.reading(lambda c: c.execute(select(subscriber.c.id).where(subscriber.c.email == OTHER))).scalar_one()
-    forget(ledger, known(ledger, id_), [tmp_path / "var"])
+    forget(ledger, known(ledger, id_), files(ledger, tmp_path))
     assert holding(tmp_path / "var", OTHER) == set()
+
+
+SHORT = "ann@example.co"
+LONGER = ("joann@example.co", "ann@example.com", "jo.ann@example.co", "ann@example.co.uk", "jo%2Bann%40example.co")
+
+
+@pytest.mark.parametrize("other", LONGER)
+def test_an_address_that_only_contains_the_forgotten_one_is_untouched_everywhere(
+    ledger: Ledger, tmp_path: Path, clock: ManualClock, other: str
+) -> None:
+    add(ledger, clock, SHORT)
+    var, payload = tmp_path / "var", json.dumps({"email": other, "note": f"one\n{other}"})
+    scope = begin(ledger)
+    ledger.writing(lambda c: plan(c, scope, [(0, "other", payload), (1, "both", json.dumps(f"{SHORT}, {other}"))]))
+    box = var / "outbox" / "greet" / SLOT
+    kept = [var / "log" / "overnight.jsonl", var / "reports" / "latest" / "runs.csv", box / f"{TWO}.html"]
+    for path in kept:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{other}\n{SHORT}\n")
+    broken = f"To: {other}\r\n\r\nasked by ann@exa=\r\nmple.co, not jo=\r\n{SHORT} nor {SHORT}=\r\nm\r\n"
+    (box / f"{TWO}.eml").write_bytes(broken.encode())
+    (box / f"{ONE}.eml").write_bytes(f"To: Ann <{SHORT}>\r\n\r\n{other}\r\n".encode())
+    done = forget(ledger, known(ledger, SHORT), files(ledger, tmp_path))
+    assert done.left == []
+    payloads = {row["key"]: row["payload"] for row in rows(ledger, item)}
+    assert payloads == {"other": payload, "both": json.dumps(f"{done.id}, {other}")}
+    assert {path.read_text() for path in kept} == {f"{other}\n{'x' * len(SHORT)}\n"}
+    assert (box / f"{TWO}.eml").read_bytes() == broken.replace("ann@exa=\r\nmple.co,", "xxxxxxx=\r\nxxxxxxx,").encode()
+    assert not (box / f"{ONE}.eml").exists()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["550\\nann@example.co", "\\u003cann@example.co\\u003e", "?to=3Dann%40example.co&x", "mailto:%3CAnn@Example.CO%3E"],
+)
+def test_an_escaped_character_before_the_address_does_not_hide_it(
+    ledger: Ledger, tmp_path: Path, clock: ManualClock, text: str
+) -> None:
+    add(ledger, clock, SHORT)
+    log = tmp_path / "var" / "log" / "overnight.jsonl"
+    log.parent.mkdir()
+    log.write_text(text)
+    forget(ledger, known(ledger, SHORT), files(ledger, tmp_path))
+    assert "xxx" in log.read_text()
+    assert holding(log.parent, "ann@", "ann%40") == set()
+
+
+def test_a_ledger_in_the_project_root_lets_only_our_own_files_be_touched(tmp_path: Path, clock: ManualClock) -> None:
+    ledger = open_ledger(tmp_path, clock)
+    add(ledger, clock, ADDRESS)
+    theirs = [tmp_path / name for name in ("people.csv", "content/people.csv", "a/b/saved.eml", "log/overnight.jsonl")]
+    for path in theirs:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"To: {ADDRESS}\n\n")
+    ours = [tmp_path / name for name in ("ledger.db.broken", "report=errors/date=2026-11-22/errors-2026-11-22.csv")]
+    for path in ours:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(ADDRESS)
+    forget(ledger, known(ledger), files(ledger, tmp_path, reports="."))
+    ledger.close()
+    assert {path.read_text() for path in theirs} == {f"To: {ADDRESS}\n\n"}
+    assert {path.read_text() for path in ours} == {"x" * len(ADDRESS)}

@@ -120,8 +120,9 @@ def forget_(cli: Cli, who: str, *, yes: bool) -> int:
     refuse_runs(cli)
     _confirm(known.id, yes=yes)
     outbox, reports = cli.schedule.mail.transport.removeprefix("outbox:"), cli.schedule.reports
-    folders = files_of(cli.root, outbox, reports.to, reports.spool)
-    done = forget(cli.ledger, known, [*folders, cli.ledger.faults.file.parent])
+    file = cli.ledger.faults.file
+    files = files_of(cli.root, file, outbox=outbox, reports=reports.to, spool=reports.spool)
+    done = forget(cli.ledger, known, files)
     lines = [f"{n} rows of {table}" for table, n in sorted(done.rows.items()) if n]
     lines += [f"{path}: {what}" for path, what in done.files.items()]
     lines += [f"NOT ERASED {what}" for what in done.left]
