@@ -10,17 +10,19 @@ so then every job is paused until somebody has looked.
 import os
 import shutil
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from sqlalchemy import Connection, update
 
 from overnight.clock import iso
 from overnight.errors import ConfigError, Refused, Stop
 from overnight.ledger import Ledger
-from overnight.ledger.copies import copy_open, quick_check, sync, unused
+from overnight.ledger.copies import copy_file, copy_open, quick_check, sync, unused
 from overnight.ledger.presence import exclusive
 from overnight.ledger.tables import SCHEMA_VERSION, entry
 
@@ -87,10 +89,10 @@ def restore(source: Path, file: Path, root: Path) -> Restored:
     ledger open (Refused). Killed half-way, the ledger is not there, and the next command says how to go on.
     """
     copy = source / LEDGER if source.is_dir() else source
-    latest = _examined(copy)
-    with exclusive(file):
+    with exclusive(file), _whole(copy, file.parent) as whole:
+        latest = _examined(whole, copy)
         fresh = unused(file, "restoring")
-        _install(copy, fresh)
+        _install(whole, fresh)
         kept = _set_aside(file)
         fresh.rename(file)
         sync(file.parent)
@@ -100,11 +102,33 @@ def restore(source: Path, file: Path, root: Path) -> Restored:
     return Restored(file, latest, tuple(kept))
 
 
-def _examined(copy: Path) -> str | None:
-    """When the newest run of this copy started. Raises ConfigError when it cannot be used."""
+@contextmanager
+def _whole(copy: Path, room: Path) -> Iterator[Path]:
+    """The copy as one file: what was kept of a killed process has its latest commits in a log beside it.
+
+    It costs twice its size in the folder `room` meanwhile; the copy itself stays as it is. Raises ConfigError.
+    """
     if not copy.is_file():
         raise ConfigError(f"there is no backup at {copy}; `overnight backup` makes folders with a {LEDGER}")
-    with closing(sqlite3.connect(f"file:{copy.absolute()}?mode=ro&immutable=1", uri=True)) as connection:
+    log = copy.with_name(f"{copy.name}-wal")
+    if not log.exists():
+        yield copy
+        return
+    with TemporaryDirectory(prefix=".restoring-", dir=room) as name:
+        both, merged = Path(name) / "both", Path(name) / "merged"
+        shutil.copyfile(copy, both)
+        shutil.copyfile(log, both.with_name("both-wal"))
+        try:
+            with closing(sqlite3.connect(both)) as connection:
+                copy_file(connection, merged)
+        except sqlite3.Error as error:
+            raise ConfigError(f"{copy} is damaged: {error}; take an older backup") from error
+        yield merged
+
+
+def _examined(whole: Path, copy: Path) -> str | None:
+    """When the newest run of this copy started. Raises ConfigError when it cannot be used."""
+    with closing(sqlite3.connect(f"file:{whole.absolute()}?mode=ro&immutable=1", uri=True)) as connection:
         found = quick_check(connection)
         if found is not None:
             raise ConfigError(f"{copy} is damaged: {found}; take an older backup")

@@ -12,6 +12,7 @@ from sqlalchemy import insert
 from overnight.backup import back_up, pause_all, restore
 from overnight.errors import ConfigError, Refused, Stop
 from overnight.ledger import Ledger
+from overnight.ledger.faults import newest_backup
 from overnight.ledger.tables import entry, meta
 from overnight.occurrences import register
 from tests.slots import NOW, ManualClock, rows
@@ -140,3 +141,29 @@ def test_jobs_are_paused_with_a_reason_except_those_that_were(ledger: Ledger) ->
     reasons: dict[str, Any] = {row["job"]: row["pause_reason"] for row in rows(ledger, entry)}
     assert "newest run is of 2026-11-21" in reasons["mail"]
     assert reasons["other"] == "mine"
+
+
+def test_what_was_kept_of_a_killed_process_is_restored_with_its_latest_commits(ledger: Ledger, tmp_path: Path) -> None:
+    note(ledger, "before")
+    file, made = tmp_path / "var" / "overnight.db", back_up(ledger, tmp_path, tmp_path / "backups", NOW)
+    note(ledger, "only in the log")
+    held = {side: file.with_name(f"overnight.db{side}").read_bytes() for side in ("", "-wal")}
+    ledger.close()
+    for side, data in held.items():  # as a kill leaves them
+        file.with_name(f"overnight.db{side}").write_bytes(data)
+    kept = restore(made.folder, file, tmp_path).kept
+    assert [path.name for path in kept] == ["overnight.db.replaced", "overnight.db.replaced-wal"]
+    restore(kept[0], file, tmp_path)
+    assert names(file) == {"before", "only in the log"}
+    assert kept[1].read_bytes() == held["-wal"], "what is kept stays as it is"
+    assert not list(file.parent.glob(".restoring*"))
+
+
+def test_a_half_made_backup_is_not_the_newest(ledger: Ledger, tmp_path: Path) -> None:
+    file = tmp_path / "var" / "overnight.db"
+    half = file.parent / "backups" / ".20261123T070000Z.7"
+    half.mkdir(parents=True)
+    (half / "ledger.db").write_bytes(b"")
+    assert newest_backup(file) is None
+    made = back_up(ledger, tmp_path, file.parent / "backups", NOW)
+    assert newest_backup(file) == made.folder

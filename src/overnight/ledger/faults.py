@@ -113,5 +113,5 @@ def way_out(file: Path) -> str:
 
 def newest_backup(file: Path) -> Path | None:
     """The newest backup in the folder where `overnight backup` puts them by itself."""
-    found = sorted(path.parent for path in (file.parent / "backups").glob("*/ledger.db"))
+    found = sorted(path.parent for path in (file.parent / "backups").glob("[!.]*/ledger.db"))  # hidden: half-made
     return found[-1] if found else None
