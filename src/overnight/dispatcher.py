@@ -190,7 +190,7 @@ class Dispatcher:
 
     async def take_queued(self) -> bool:
         """Start what waited for another run of its job; returns whether anything was started."""
-        before = len(self.children)
+        any_started = False
         for row in await self.work.ledger.read(queued):
             settings, now = self.work.schedule.jobs.get(row["job"]), self.work.clock.now()
             if settings is None or not settings.enabled:
@@ -206,7 +206,8 @@ class Dispatcher:
             started = await self.work.ledger.write(free)
             if started:
                 self._spawn(row["job"], row["slot"], "--occurrence", row["id"])
-        return len(self.children) > before
+                any_started = True
+        return any_started
 
     async def _miss(self, row: RowMapping, reason: str) -> None:
         """Give up an occurrence that waits in the queue."""
@@ -215,11 +216,12 @@ class Dispatcher:
 
     async def _sweep(self) -> None:
         """Go on with slots whose run died or was interrupted, and take up deferred items whose time has come."""
-        now, held = self.work.clock.now(), await self.work.ledger.read(held_leases)
+        now, own = self.work.clock.now(), set(self.children.values())  # also those that end while we read
+        held = await self.work.ledger.read(held_leases)
         self._end_hung(_run_out(held, now))
         left = {(row["job"], row["slot"]) for row in held if self._died(row, now)}
         # Also what another scheduler's run is about: ours would be refused at once, and waking us, started again.
-        busy = {*self.children.values(), *({(row["job"], row["slot"]) for row in held} - left)}
+        busy = {*own, *({(row["job"], row["slot"]) for row in held} - left)}
         left.update(await self.work.ledger.read(interrupted))
         for job, slot in sorted(left - busy):
             if await self._may_sweep(job, slot) and await self._may_go_on(job, slot, now):
