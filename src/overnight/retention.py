@@ -37,7 +37,7 @@ from overnight.ledger.tables import (
 
 CHUNK = 500  # rows a transaction
 DAILY = timedelta(days=1)
-REMOVED = timedelta(days=90)  # retention of a job that schedule.yaml has no more: the default of the others
+REMOVED = timedelta(days=90)  # at least, for a job that schedule.yaml has no more: else the longest of the others
 PAUSE = 0.02  # seconds between transactions: others come first
 SETTLED = ("done", "failed", "undone")  # states of an effect that will not change any more
 _MARK = "retention"  # the row of `meta` that says when it was last begun
@@ -99,9 +99,14 @@ def due(connection: Connection, terms: Mapping[str, timedelta], now: datetime) -
     jobs = connection.execute(select(slot.c.job).distinct()).scalars().all()
     found: list[Slot] = []
     for job in jobs:
-        old = select(slot.c.job, slot.c.slot).where(slot.c.job == job, *_over(now - terms.get(job, REMOVED)))
+        old = select(slot.c.job, slot.c.slot).where(slot.c.job == job, *_over(now - _term(terms, job)))
         found += [(row.job, row.slot) for row in connection.execute(old.order_by(slot.c.scheduled_for))]
     return found
+
+
+def _term(terms: Mapping[str, timedelta], job: str) -> timedelta:
+    """How long a job's items are kept; one that was taken out, perhaps for a day, loses nothing before the others do."""
+    return terms.get(job) or max([REMOVED, *terms.values()])
 
 
 def preview(connection: Connection, terms: Mapping[str, timedelta], now: datetime) -> Deleted:
@@ -138,7 +143,7 @@ def _same(table: Any) -> ColumnElement[bool]:
 def _retire_some(connection: Connection, one: Slot, terms: Mapping[str, timedelta], now: datetime) -> Deleted:
     """One transaction's worth of a slot; nothing when it is retired, or somebody has begun with it again."""
     job, name = one
-    before = now - terms.get(job, REMOVED)
+    before = now - _term(terms, job)
     still = select(slot.c.job).where(slot.c.job == job, slot.c.slot == name, *_over(before))
     if connection.execute(still).first() is None:
         return Deleted()
