@@ -14,6 +14,7 @@ from typing import Any, Generic, Literal, TypeVar
 from overnight import logs
 from overnight.budget import Also, BudgetExceeded, Budgets, Reservation, dollars
 from overnight.clock import Clock, token
+from overnight.deadline import off_the_clock
 from overnight.dependency import Dependency
 from overnight.errors import Deferred, Fenced, Invalid, OvernightError, Permanent, Skip, Stop, Transient
 from overnight.ledger import Ledger
@@ -39,6 +40,7 @@ MISSING: Any = object()  # no fallback; None is one
 LATER = 300.0  # seconds until an item is taken up again whose model could not be reached
 TURNS = (0, 1)  # the question, and its one repair
 OF_ONE_MODEL = {"http_403", "http_404"}  # refusals that say nothing about other models
+BUSY = {"http_529", "breaker_open"}  # nor do these; each model has a breaker of its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +178,7 @@ class Agent:
                 raise type(error)(f"{about}: {error}", code=error.code) from error
             except Transient as error:
                 last = error
-                if error.code != "http_529":  # an overloaded model says nothing about the others; a dead line does
+                if error.code not in BUSY:  # an overloaded model says nothing about the others; a dead line does
                     break
         raise last
 
@@ -222,30 +224,36 @@ class Agent:
         self, question: Question, request: ModelRequest, digest: str, send: Callable[[], None]
     ) -> tuple[str, ModelReply]:
         sent, reservation = await self._reserve(question, request, digest)
-        started: float | None = None
+        exchange = _Exchange()
         try:
             async with self.api.request(
-                requests=1, input_tokens=request.input_estimate, output_tokens=request.max_tokens
+                request.model, requests=1, input_tokens=request.input_estimate, output_tokens=request.max_tokens
             ) as grant:
                 send()
-                started = self.clock.monotonic()
-                reply = await self.model.create(request)
+                reply = await exchange.of(self.model, request, self.clock)
                 grant.settle(input_tokens=reply.usage.input_tokens, output_tokens=reply.usage.output_tokens)
-            self.api.limit.observe(reply.headers)
-        except BaseException as error:
-            if started is None:  # the breaker is open, or the wait was too long: nothing was sent
+        finally:  # what the model said counts, whatever came afterwards
+            if exchange.started is None:  # the breaker is open, or the wait was too long: nothing was sent
                 question.spent -= sent.worst
                 await self.budgets.settle(reservation, 0, also=Also(forget, sent))
-                raise
-            self.api.limit.observe(headers_of(error))
-            if isinstance(error, Stop):  # ten thousand items need not each be told that the key is wrong
-                self.api.refusals.tell(error, request.model if error.code in OF_ONE_MODEL else ALL)
-            await self._book(question, sent, reservation, _failure(error, sent.worst, self.clock.monotonic() - started))
-            raise
-        cost = self._cost(reply, request.model)
-        ended = _success(reply, cost, self.clock.monotonic() - started)
-        await self._book(question, sent, reservation, ended)
+            else:
+                self._heard(exchange, request.model)
+                await self._book(question, sent, reservation, self._ended(exchange, sent))
         return sent.id, reply
+
+    def _heard(self, exchange: "_Exchange", model: str) -> None:
+        """Tell the others what concerns them, too: the limits of the API, and that it turns everybody away."""
+        error = exchange.error
+        headers = exchange.reply.headers if exchange.reply else headers_of(error) if error else {}
+        self.api.limit.observe(headers)
+        if isinstance(error, Stop):  # ten thousand items need not each be told that the key is wrong
+            self.api.refusals.tell(error, model if error.code in OF_ONE_MODEL else ALL)
+
+    def _ended(self, exchange: "_Exchange", sent: Sent) -> Ended:
+        seconds = self.clock.monotonic() - (exchange.started or 0.0)
+        if exchange.reply is not None:
+            return _success(exchange.reply, self._cost(exchange.reply, sent.model), seconds)
+        return _failure(exchange.error, sent.worst, seconds)
 
     async def _reserve(self, question: Question, request: ModelRequest, digest: str) -> tuple[Sent, Reservation]:
         now, role = self.clock.now(), question.role
@@ -300,11 +308,31 @@ class Agent:
         logs.get().warning(text, task_id=scope.task_id, run_id=scope.run_id)
 
 
+@dataclass(slots=True)
+class _Exchange:
+    """One request and what became of it by the model's own word; `started` (monotonic seconds) None: never sent."""
+
+    started: float | None = None
+    reply: ModelReply | None = None
+    error: BaseException | None = None
+
+    async def of(self, model: Models, request: ModelRequest, clock: Clock) -> ModelReply:
+        """Send the request. The item's deadline stands still: the request's own ends with a verdict."""
+        self.started = clock.monotonic()
+        try:
+            async with off_the_clock():
+                self.reply = await model.create(request)
+        except BaseException as error:
+            self.error = error
+            raise
+        return self.reply
+
+
 def _success(reply: ModelReply, cost: int, seconds: float) -> Ended:
     return Ended("ok", cost, round(seconds * 1000), reply.usage, reply.request_id, reply.text)
 
 
-def _failure(error: BaseException, most: int, seconds: float) -> Ended:
+def _failure(error: BaseException | None, most: int, seconds: float) -> Ended:
     """Charge nothing for a refusal, all for what may have been carried out, a cancelled request included."""
     if isinstance(error, OvernightError) and not isinstance(error, Lost):
         return Ended("failed", 0, round(seconds * 1000), error_class=error.error_class, error_code=error.code)

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TypeVar
 
+from overnight import logs
 from overnight.clock import Clock, token
 from overnight.errors import Deferred, Downstream, Invalid, Permanent, Stop, Transient, Unknown
 from overnight.ledger import Ledger
@@ -112,15 +113,16 @@ class Breaker:
     async def guard(self) -> AsyncIterator[Permit]:
         """Send one request within; how the block ends is the verdict.
 
-        Raises Deferred, before the block, while the circuit is open or another caller probes.
+        Raises Deferred, before the block, while the circuit is open or another caller probes. A verdict that cannot be
+        booked is lost, and never takes the place of what the block has raised or was given.
         """
         permit = await self._permit()
         try:
             yield permit
         except BaseException as error:
-            await self.report(permit, verdict(error))
+            await self._told(permit, verdict(error))
             raise
-        await self.report(permit, success=True)
+        await self._told(permit, success=True)
 
     async def report(self, permit: Permit, success: bool | None) -> None:
         """Book how a permitted request ended; None: nobody can tell. What belongs to an older state is ignored."""
@@ -130,6 +132,12 @@ class Breaker:
             self._window.add(self._clock.monotonic(), failed=not success)
             if not success and self._full():
                 await self._open(permit.generation)
+
+    async def _told(self, permit: Permit, success: bool | None) -> None:
+        try:
+            await self.report(permit, success)
+        except Exception as error:  # noqa: BLE001  whatever the ledger has
+            logs.get().warning(f"{self.name}: how a request ended could not be booked", error=type(error).__name__)
 
     async def _permit(self) -> Permit:
         await self._refresh()

@@ -1,6 +1,7 @@
 """The deadline of an item, which stands still while the item waits its turn.
 
-Waiting for a budget, a bucket or Retry-After is not the item's fault and does not count in its `item_timeout`.
+Waiting for a budget, a bucket or Retry-After is not the item's fault and does not count in its `item_timeout`. Nor does
+a request to a model, which has a deadline of its own: cut short by the item's, it would tell the breaker nothing.
 """
 
 import asyncio

@@ -29,6 +29,7 @@ class Manner:
 USUAL = Manner()
 # Processes that ask once a night would each count to one and never to five: here, whoever has given up speaks for all.
 MANNERS: Mapping[str, Manner] = {
+    "anthropic": Manner(policy=Policy(probe=330.0)),  # a probe that hangs ends after `model.DEADLINE`, and has to count
     "s3": Manner(Retry(attempts=3), Policy(in_a_row=3)),
     "feed": Manner(Retry(attempts=2), Policy(in_a_row=2)),
 }
@@ -36,10 +37,14 @@ MANNERS: Mapping[str, Manner] = {
 
 @dataclass(frozen=True, slots=True)
 class Dependency:
-    """Another side: anthropic, github, a mail relay, the endpoint of a bucket, the host of a feed."""
+    """Another side: anthropic, github, a mail relay, the endpoint of a bucket, the host of a feed.
+
+    `breaker_of` gives the breaker of a part of it, such as a model, which may be down while the others are not.
+    """
 
     limit: Limit
     breaker: Breaker
+    breaker_of: Callable[[str], Breaker]
     clock: Clock
     retry: Retry
     quota: Quota = field(default_factory=Quota)
@@ -54,7 +59,7 @@ class Dependency:
 
         async def attempt(_number: int) -> T:
             try:
-                async with self.request(**weights):
+                async with self.request(None, **weights):
                     return await work()
             except Deferred as refused:
                 if not failed:
@@ -68,17 +73,19 @@ class Dependency:
         return await retry.call(self.retry, attempt, clock=self.clock, quota=self.quota)
 
     @asynccontextmanager
-    async def request(self, **weights: int) -> AsyncIterator[Grant]:
+    async def request(self, of: str | None = None, /, **weights: int) -> AsyncIterator[Grant]:
         """Send one HTTP request, or one message, within; settle the grant there with what was really used.
 
+        `of` is the part of the other side that is asked; without one its breaker is that of the whole.
         Waits for the rate limits. A Transient error that says when to come back pauses all callers of all processes.
         Raises Deferred while the breaker is open and when the wait is too long, Permanent when no wait helps.
         """
-        await self.breaker.check()  # nobody queues for a side that is down
+        breaker = self.breaker if of is None else self.breaker_of(of)
+        await breaker.check()  # nobody queues for a side that is down
         grant = await self.limit.acquire(**weights)
         sent = False
         try:
-            async with self.breaker.guard():
+            async with breaker.guard():
                 sent = True
                 yield grant
         except Transient as error:
@@ -106,8 +113,12 @@ class Dependencies:
         """Return the dependency `name`; the same object for all callers."""
         if name not in self._known:
             manner = MANNERS.get(name.partition(":")[0], USUAL)
+
+            def breaker_of(part: str) -> Breaker:
+                return self._breakers.of(f"{name}:{part}", manner.policy)
+
             breaker = self._breakers.of(name, manner.policy)
-            self._known[name] = Dependency(self._limits.of(name), breaker, self.clock, manner.retry)
+            self._known[name] = Dependency(self._limits.of(name), breaker, breaker_of, self.clock, manner.retry)
         return self._known[name]
 
     @contextmanager

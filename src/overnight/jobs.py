@@ -94,8 +94,8 @@ def job(
 ) -> Any:
     """Make a Job of a function of `(item, run)`; without `items` the one item is the slot, a string.
 
-    `concurrency` items at a time; `timeout` (seconds) for the run, `item_timeout` for one item; `attempts` for an item
-    that raises Transient. schedule.yaml wins over all of them.
+    `concurrency` items at a time; `timeout` (seconds) for the run, `item_timeout` for one item, without its requests to
+    models, which have 300 each; `attempts` for an item that raises Transient. schedule.yaml wins over all of them.
     """
 
     def wrap(work: Callable[[Any, Run], Awaitable[Any]]) -> Job[Any, Any]:

@@ -15,8 +15,10 @@ import pytest
 from sqlalchemy import select
 
 from overnight.agent import Agent, Answer
+from overnight.breaker import Permit
 from overnight.budget import Budgets, Caps, RoleCaps
 from overnight.clock import SystemClock
+from overnight.deadline import deadline
 from overnight.dependency import Dependencies
 from overnight.errors import Deferred, Fenced, Invalid, OvernightError, Permanent, Skip, Stop
 from overnight.fake_model import FakeModel, serve
@@ -27,6 +29,7 @@ from overnight.ledger.tables import budget, call, item, lease, run, slot
 from overnight.model import Model, ModelReply, ModelRequest
 from overnight.outcome import Scope
 from overnight.pricing import NANO, Usage
+from overnight.retry import Retry
 from overnight.roles import Role, Roles
 from overnight.schedule import Rate
 
@@ -517,3 +520,58 @@ async def test_an_unknown_model_stops_before_anything_is_reserved(tmp_path: Path
         with pytest.raises(OvernightError, match="no price is known"):
             await bench.ask()
         assert bench.posts == 0
+
+
+async def test_an_api_that_hangs_opens_the_breaker_though_items_have_less_time_than_a_request(tmp_path: Path) -> None:
+    async with opened(tmp_path, {"fault": {"kind": "hang", "seconds": 60}}) as bench:
+        environ = {"ANTHROPIC_API_KEY": bench.key, "ANTHROPIC_BASE_URL": bench.fake.url}
+        hurried = Model.open(environ, clock=bench.clock, deadline=3)
+        agent = bench.agent(model=hurried, retry=Retry(attempts=1))
+
+        async def one(number: int) -> str:
+            with pytest.raises(Deferred) as caught:
+                async with deadline(2):
+                    await bench.ask(agent, data={"n": number})
+            return caught.value.code
+
+        assert await asyncio.gather(*(one(number) for number in range(5))) == ["timeout"] * 5
+        assert await one(5) == "breaker_open"
+        assert len(bench.fake.bill()) == 5
+
+
+async def test_an_overloaded_model_leaves_the_next_one_to_all_items(tmp_path: Path) -> None:
+    fault = {"match": {"model": HAIKU}, "fault": {"kind": "status", "code": 529}}
+    async with opened(tmp_path, fault) as bench:
+        bench.models = (HAIKU, SONNET)
+        agent = bench.agent()
+        scopes = [dataclasses.replace(bench.scope, key=f"k{number}") for number in range(12)]
+        asked = [agent.ask(scope, "editor", data=STORIES, output=Edition) for scope in scopes]
+        answers = await asyncio.gather(*asked)
+        assert {answer.model for answer in answers} == {SONNET}
+        with pytest.raises(Deferred, match=f"anthropic:{HAIKU} has failed too often"):
+            await agent.api.breaker_of(HAIKU).check()
+
+
+@pytest.mark.parametrize(("status", "source"), [("unknown", None), ("ok", "model")], ids=["lost", "answered"])
+async def test_a_breaker_that_cannot_be_written_changes_nothing_of_what_a_call_cost(
+    tmp_path: Path, status: str, source: str | None
+) -> None:
+    faults = [{"fault": {"kind": "hang", "seconds": 60}}] if source is None else []
+    async with opened(tmp_path, *faults) as bench:
+        environ = {"ANTHROPIC_API_KEY": bench.key, "ANTHROPIC_BASE_URL": bench.fake.url}
+        agent = bench.agent(model=Model.open(environ, clock=bench.clock, deadline=0.4), retry=Retry(attempts=1))
+
+        async def broken(permit: Permit, success: bool | None) -> None:
+            raise Stop("the disk is full", code="ledger")
+
+        agent.api.breaker_of(HAIKU).report = broken  # type: ignore[method-assign]
+        if source is None:
+            with pytest.raises(Deferred) as caught:
+                await bench.ask(agent)
+            assert caught.value.code == "timeout"
+        else:
+            assert (await bench.ask(agent)).source == source
+        [row] = bench.rows()
+        assert row["status"] == status
+        assert row["cost_nano"] >= sum(entry["cost_nano"] for entry in bench.fake.bill()) > 0
+        assert bench.day() == (row["cost_nano"], 0)
