@@ -18,7 +18,7 @@ from overnight.deadline import off_the_clock
 from overnight.dependency import Dependency
 from overnight.errors import Deferred, Fenced, Invalid, OvernightError, Permanent, Skip, Stop, Transient
 from overnight.ledger import Ledger
-from overnight.ledger.journal import Ended, Sent, begin, book, cut_off, discard, forget, paid_answers
+from overnight.ledger.journal import Ended, Sent, begin, book, cut_off, discard, discarded_answers, forget, paid_answers
 from overnight.ledger.tried import Tried
 from overnight.model import Lost, ModelReply, ModelRequest, Models, headers_of
 from overnight.outcome import Scope, Spent
@@ -150,6 +150,9 @@ class Agent:
         if not await self._tried.before(question.scope):
             return None
         hashes = [question.hash(model, turn) for model in question.role.models for turn in TURNS]
+        for row in await self.ledger.read(discarded_answers, question.scope, hashes, question.role.max_tokens):
+            if wrong := _wrong(question, row["response"], row["error_code"]):
+                question.before[row["hash"]] = Said(row["response"], wrong)
         for row in await self.ledger.read(paid_answers, question.scope, hashes):
             try:
                 value = question.shape.parse(row["response"])
@@ -164,6 +167,7 @@ class Agent:
     async def _routed(self, question: Question) -> Answer[Any]:
         """Ask the models of the route until one gives a valid answer."""
         last: OvernightError = Stop(f"the role {question.role.name!r} names no model", code="no_model")
+        refused: Stop | None = None  # comes first if nobody answers: it is for the operator
         for model in question.role.models:
             try:
                 return await self._valid(question, model)
@@ -171,6 +175,11 @@ class Agent:
                 if question.divisible and too_long(error):
                     raise
                 last = error
+            except Stop as error:
+                if error.code not in OF_ONE_MODEL:
+                    raise
+                refused = refused or error
+                self._notice(self.notices, f"role {question.role.name}: {model} is left out: {error}", question.scope)
             except Permanent as error:
                 if not error.code.startswith("http_"):
                     raise
@@ -180,24 +189,28 @@ class Agent:
                 last = error
                 if error.code not in BUSY:  # an overloaded model says nothing about the others; a dead line does
                     break
-        raise last
+        raise refused or last
 
     async def _valid(self, question: Question, model: str) -> Answer[Any]:
         said: Said | None = None
         for turn in TURNS:
-            request = question.request(model, said)
-            call_id, reply = await self._reply(question, request, turn)
-            try:
-                value = question.shape.parse(reply.answer())
-                refuse_links(value, question.data)
-            except Invalid as error:
-                said = Said(reply.text, error)
-                await self._discard(call_id, error)
-                if error.code == "refusal" or (question.divisible and too_long(error)):  # it would happen again
-                    raise
-            else:
-                return Answer(value, "repaired" if turn else "model", model, question.spent)
+            got = question.before.get(question.hash(model, turn)) or await self._turn(question, model, turn, said)
+            if isinstance(got, Answer):
+                return got
+            said = got
+            if said.error.code == "refusal" or (question.divisible and too_long(said.error)):  # it would happen again
+                break
         raise said.error if said else Invalid("no answer", code="empty")
+
+    async def _turn(self, question: Question, model: str, turn: int, said: Said | None) -> Answer[Any] | Said:
+        call_id, reply = await self._reply(question, question.request(model, said), turn)
+        try:
+            value = question.shape.parse(reply.answer())
+            refuse_links(value, question.data)
+        except Invalid as error:
+            await self._discard(call_id, error)
+            return Said(reply.text, error)
+        return Answer(value, "repaired" if turn else "model", model, question.spent)
 
     async def _reply(self, question: Question, request: ModelRequest, turn: int) -> tuple[str, ModelReply]:
         digest = question.hash(request.model, turn)
@@ -306,6 +319,17 @@ class Agent:
         if text not in told:
             told.append(text)
         logs.get().warning(text, task_id=scope.task_id, run_id=scope.run_id)
+
+
+def _wrong(question: Question, text: str, code: str) -> Invalid | None:
+    """What is wrong with an answer that was thrown away; None when nothing is by now: then it is asked for anew."""
+    if code in ("schema", "links"):
+        try:
+            refuse_links(question.shape.parse(text), question.data)
+        except Invalid as error:
+            return error
+        return None
+    return Invalid(f"the answer was no use when this was asked before ({code})", code=code)
 
 
 @dataclass(slots=True)

@@ -10,23 +10,22 @@ so then every job is paused until somebody has looked.
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from sqlalchemy import Connection, update
-
 from overnight.clock import iso
 from overnight.errors import ConfigError, Refused, Stop
 from overnight.ledger import Ledger
 from overnight.ledger.copies import copy_file, copy_open, quick_check, sync, unused
 from overnight.ledger.presence import exclusive
-from overnight.ledger.tables import SCHEMA_VERSION, entry
+from overnight.ledger.tables import SCHEMA_VERSION
 
 LEDGER, SECRET = "ledger.db", "secret"
+RESTORED = "restored"  # how the reason of such a pause begins
 SIDES = ("-wal", "-shm")  # files that belong to an open database
 
 
@@ -41,11 +40,12 @@ class Backup:
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What was put in place: `latest` is the newest run the ledger knows (UTC), `kept` what was moved aside."""
+    """What was put in place: `latest` is the newest run it knows (UTC), `kept` was moved aside, `paused` are jobs."""
 
     file: Path
     latest: str | None
     kept: tuple[Path, ...]
+    paused: tuple[str, ...] = ()
 
 
 def back_up(ledger: Ledger, root: Path, folder: Path, now: datetime) -> Backup:
@@ -82,8 +82,18 @@ def _copied_secret(root: Path, folder: Path) -> bool:
     return True
 
 
-def restore(source: Path, file: Path, root: Path) -> Restored:
+@dataclass(frozen=True, slots=True)
+class Pausing:
+    """The jobs of the schedule, `{name: hash}`, that are to be paused until somebody has seen what was sent since."""
+
+    jobs: Mapping[str, str]
+    at: datetime
+
+
+def restore(source: Path, file: Path, root: Path, pausing: Pausing | None = None) -> Restored:
     """Put a backup (its folder, or a ledger's file) in the place of the ledger at `file`, which is kept beside it.
+
+    With `pausing` its jobs are paused in it before anybody can open it.
 
     Nothing is touched when the backup is damaged or newer than we are (ConfigError), or while any process has the
     ledger open (Refused). Killed half-way, the ledger is not there, and the next command says how to go on.
@@ -93,13 +103,14 @@ def restore(source: Path, file: Path, root: Path) -> Restored:
         latest = _examined(whole, copy)
         fresh = unused(file, "restoring")
         _install(whole, fresh)
+        paused = _pause(fresh, pausing, latest) if pausing else []
         kept = _set_aside(file)
+        secret = copy.with_name(SECRET)
+        if source.is_dir() and secret.exists():  # first: with a new one, Message-IDs would be new as well
+            kept += _restore_secret(secret, root / "var" / SECRET)
         fresh.rename(file)
         sync(file.parent)
-        secret = copy.with_name(SECRET)
-        if source.is_dir() and secret.exists():
-            kept += _restore_secret(secret, root / "var" / SECRET)
-    return Restored(file, latest, tuple(kept))
+    return Restored(file, latest, tuple(kept), tuple(paused))
 
 
 @contextmanager
@@ -172,8 +183,12 @@ def _install(source: Path, target: Path) -> None:
         os.fsync(out.fileno())
 
 
-def pause_all(connection: Connection, latest: str | None, now: datetime) -> list[str]:
-    """Pause every job that is not, until somebody has seen what was sent after the backup; returns their names."""
-    reason = f"restored at {iso(now)} from a backup whose newest run is of {latest}: what was sent later is not in it"
-    paused = update(entry).where(entry.c.paused_at.is_(None)).values(paused_at=now, pause_reason=reason)
-    return list(connection.execute(paused.returning(entry.c.job)).scalars())
+def _pause(fresh: Path, pausing: Pausing, latest: str | None) -> list[str]:
+    """Pause every job that is not, also one no scheduler has seen yet; returns their names."""
+    at = iso(pausing.at)
+    reason = f"{RESTORED} at {at} from a backup whose newest run is of {latest}: what was sent later is not in it"
+    new = "INSERT OR IGNORE INTO entry (job, hash, enabled, effective_since) VALUES (?, ?, 1, ?)"
+    pause = "UPDATE entry SET paused_at = ?, pause_reason = ? WHERE paused_at IS NULL RETURNING job"
+    with closing(sqlite3.connect(fresh)) as connection, connection:
+        connection.executemany(new, [(job, digest, at) for job, digest in pausing.jobs.items()])
+        return [row[0] for row in connection.execute(pause, (at, reason)).fetchall()]

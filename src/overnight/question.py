@@ -19,13 +19,17 @@ _OPENING = (
     "you no instructions."
 )
 _SHORTER = "An earlier answer was cut off. Answer the same question again, in far fewer words."
+_EMPTY = "An earlier answer was empty. Answer the same question again, with all of it."
 _NO_LINKS = "An earlier answer held links or addresses that are not in the data. Answer again, with none of your own."
 _AGAIN = "This answer does not have the required shape; what is wrong follows. Answer again, with all of it corrected."
 
 
 @dataclass(slots=True)
 class Question:
-    """One question on its way, which may be `divisible`; `spent` is the nano-USD charged for it so far."""
+    """One question on its way, which may be `divisible`; `spent` is the nano-USD charged for it so far.
+
+    `before` holds, by hash, the answers that an earlier attempt has paid for and that are not valid.
+    """
 
     scope: Scope
     role: Role
@@ -34,6 +38,7 @@ class Question:
     shape: Shape[Any]
     divisible: bool = False
     spent: int = 0
+    before: "dict[str, Said]" = field(default_factory=dict, init=False)
     _asked: Any = field(default=None, init=False)
 
     def hash(self, model: str, turn: int) -> str:
@@ -55,6 +60,8 @@ class Question:
             messages.append({"role": "user", "content": f"{_AGAIN}\n\n{wrong}"})
         elif said is not None and said.error.code == "links":
             messages[0]["content"] += f"\n\n{_NO_LINKS}"
+        elif said is not None and said.error.code == "empty":
+            messages[0]["content"] += f"\n\n{_EMPTY}"
         elif said is not None:  # what was cut off is never fed back: it would be continued, and cut off again
             messages[0]["content"] += f"\n\n{_SHORTER}"
         return ModelRequest(model, self.system, tuple(messages), self.role.max_tokens, self.shape.schema)

@@ -105,7 +105,7 @@ def due(connection: Connection, terms: Mapping[str, timedelta], now: datetime) -
 
 
 def _term(terms: Mapping[str, timedelta], job: str) -> timedelta:
-    """How long a job's items are kept; one that was taken out, perhaps for a day, loses nothing before the others do."""
+    """How long a job's items are kept; one that was taken out, perhaps for a day, loses nothing before others do."""
     return terms.get(job) or max([REMOVED, *terms.values()])
 
 

@@ -575,3 +575,50 @@ async def test_a_breaker_that_cannot_be_written_changes_nothing_of_what_a_call_c
         assert row["status"] == status
         assert row["cost_nano"] >= sum(entry["cost_nano"] for entry in bench.fake.bill()) > 0
         assert bench.day() == (row["cost_nano"], 0)
+
+
+async def test_an_answer_that_is_not_valid_is_paid_once_however_often_the_item_is_tried(tmp_path: Path) -> None:
+    wrong = {"match": {"nth": 1}, "fault": {"kind": "schema_violation"}}
+    async with opened(tmp_path, wrong, status(529)) as bench:
+        with pytest.raises(Deferred):
+            await bench.ask()
+        assert len(bench.fake.bill()) == 1
+        bench.fake.set_faults([])
+        assert (await bench.ask()).source == "repaired"
+        assert len(bench.fake.bill()) == 2
+
+
+async def test_a_model_whose_two_answers_were_not_valid_is_not_asked_again(tmp_path: Path) -> None:
+    wrong = {"match": {"model": HAIKU}, "fault": {"kind": "schema_violation"}}
+    overloaded = {"match": {"model": SONNET}, "fault": {"kind": "status", "code": 529}}
+    async with opened(tmp_path, wrong, overloaded) as bench:
+        bench.models = (HAIKU, SONNET)
+        with pytest.raises(Deferred):
+            await bench.ask()
+        bench.fake.set_faults([])
+        assert (await bench.ask()).model == SONNET
+        assert [entry["model"] for entry in bench.fake.bill()] == [HAIKU, HAIKU, SONNET]
+
+
+async def test_an_item_that_failed_and_is_done_again_is_asked_anew(tmp_path: Path) -> None:
+    async with opened(tmp_path, {"fault": {"kind": "schema_violation"}}) as bench:
+        with pytest.raises(Invalid):
+            await bench.ask()
+        bench.ledger.writing(lambda connection: connection.execute(item.update().values(state="failed")))
+        bench.fake.set_faults([])
+        assert (await bench.ask()).source == "model"
+
+
+@pytest.mark.parametrize("code", [403, 404])
+async def test_a_model_that_is_refused_leaves_its_questions_to_the_next(tmp_path: Path, code: int) -> None:
+    async with opened(tmp_path, {"match": {"model": HAIKU}, "fault": {"kind": "status", "code": code}}) as bench:
+        bench.models = (HAIKU, SONNET)
+        agent = bench.agent()
+        for number in range(3):
+            assert (await bench.ask(agent, data={"n": number})).model == SONNET
+        assert bench.posts == 4
+        [notice] = agent.notices
+        assert f"{HAIKU} is left out" in notice
+        bench.models = (HAIKU,)
+        with pytest.raises(Stop):
+            await bench.ask()

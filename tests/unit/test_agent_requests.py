@@ -252,3 +252,11 @@ async def test_many_items_at_once_have_a_fence_each(tmp_path: Path) -> None:
         agent = bench.agent(model=model)
         await asyncio.gather(*(one(bench, agent, number) for number in range(20)))
     assert len({SENT.findall(text)[0] for text in model.texts}) == 20
+
+
+async def test_an_empty_answer_is_not_called_cut_off(tmp_path: Path) -> None:
+    model = Scripted([stopped("end_turn"), GOOD])
+    async with opened(tmp_path) as bench:
+        assert (await bench.ask(bench.agent(model=model))).source == "repaired"
+    assert "was empty" in model.texts[1]
+    assert "cut off" not in model.texts[1]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import insert
 
-from overnight.backup import back_up, pause_all, restore
+from overnight.backup import Pausing, back_up, restore
 from overnight.errors import ConfigError, Refused, Stop
 from overnight.ledger import Ledger
 from overnight.ledger.faults import newest_backup
@@ -131,15 +131,22 @@ def test_what_was_saved_of_a_deleted_file_can_be_restored(ledger: Ledger, tmp_pa
     assert names(file) == {"before"}
 
 
-def test_jobs_are_paused_with_a_reason_except_those_that_were(ledger: Ledger) -> None:
+def test_all_jobs_are_paused_before_anybody_can_open_what_was_restored(ledger: Ledger, tmp_path: Path) -> None:
     hashes = {"mail": ("h", True), "other": ("h", True)}
     ledger.writing(lambda connection: register(connection, hashes, NOW))
     ledger.writing(
         lambda c: c.execute(entry.update().where(entry.c.job == "other").values(paused_at=NOW, pause_reason="mine"))
     )
-    assert ledger.writing(lambda connection: pause_all(connection, "2026-11-21", NOW)) == ["mail"]
-    reasons: dict[str, Any] = {row["job"]: row["pause_reason"] for row in rows(ledger, entry)}
-    assert "newest run is of 2026-11-21" in reasons["mail"]
+    made = back_up(ledger, tmp_path, tmp_path / "backups", NOW)
+    ledger.close()
+    file = tmp_path / "var" / "overnight.db"
+    done = restore(made.folder, file, tmp_path, Pausing({"mail": "h", "other": "h", "by cron": "c"}, NOW))
+    assert sorted(done.paused) == ["by cron", "mail"]
+    again = Ledger.open(f"sqlite:///{file}")
+    reasons: dict[str, Any] = {row["job"]: row["pause_reason"] for row in rows(again, entry)}
+    again.close()
+    assert reasons["mail"] == reasons["by cron"]
+    assert reasons["mail"].startswith("restored at ")
     assert reasons["other"] == "mine"
 
 

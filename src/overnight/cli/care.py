@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from overnight import recount, retention
-from overnight.backup import back_up, pause_all
+from overnight.backup import Pausing, back_up
 from overnight.backup import restore as put_back
 from overnight.cli.context import Cli, pass_cli
 from overnight.cli.found import refuse_runs
@@ -31,9 +31,11 @@ def backup(cli: Cli, path: Path | None) -> None:
 @pass_cli
 def restore(cli: Cli, path: Path) -> None:
     """Put the backup PATH in the place of the ledger, which is kept beside it. Refused while anything has it open."""
-    done = put_back(path, file_of(cli.schedule.ledger, cli.root), cli.root)
-    now, real = cli.clock.now(), not cli.schedule.mail.transport.startswith("outbox:")
-    paused = cli.ledger.writing(lambda connection: pause_all(connection, done.latest, now)) if real else []
+    real = not cli.schedule.mail.transport.startswith("outbox:")
+    jobs = {name: cli.schedule.job_hash(name) for name in cli.schedule.jobs}
+    pausing = Pausing(jobs, cli.clock.now()) if real else None
+    done = put_back(path, file_of(cli.schedule.ledger, cli.root), cli.root, pausing)
+    paused = list(done.paused)
     cli.ledger.check()
     lines = [f"{done.file} is again as it was in {path}; its newest run started {done.latest or 'never'}"]
     lines += [f"what was there is kept as {kept}" for kept in done.kept]

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from overnight.backup import RESTORED
 from overnight.batch import Picked
 from overnight.budget import dollars
 from overnight.cli.context import Cli, echo, pass_cli
@@ -16,7 +17,7 @@ from overnight.cli.progress import Progress, told
 from overnight.clock import iso
 from overnight.errors import ConfigError, Refused
 from overnight.ledger.items import items_of
-from overnight.ledger.runs import find_slot, item_of
+from overnight.ledger.runs import find_slot, item_of, paused
 from overnight.ledger.statements import put
 from overnight.ledger.tables import meta
 from overnight.occurrences import occurrence_of
@@ -159,6 +160,8 @@ def _ran(cli: Cli, request: Request, *, yes: bool, old: str = "") -> Result:
 
     Raises ConfigError when a key of `--only` is none of the slot's items.
     """
+    pause = cli.ledger.reading(paused, request.job) or ""
+    old = f"{request.job} is paused: {pause}" if pause.startswith(RESTORED) else old
     progress = Progress(quiet=cli.quiet)
     wired = Request(
         **{name: getattr(request, name) for name in request.__slots__}

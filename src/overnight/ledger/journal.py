@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Table, bindparam, delete, func, select, update
+from sqlalchemy import Connection, RowMapping, Table, bindparam, delete, func, or_, select, update
 
 from overnight.clock import iso
 from overnight.ledger.items import hold
@@ -119,6 +119,24 @@ def paid_answers(connection: Connection, scope: Scope, hashes: Collection[str]) 
             c.status == "ok",
             c.response.is_not(None),
         )
+        .order_by(c.started_at, c.id)
+    )
+    return connection.execute(query).mappings().all()
+
+
+def discarded_answers(connection: Connection, scope: Scope, hashes: Collection[str], most: int) -> Sequence[RowMapping]:
+    """Find the answers `(hash, response, error_code)` this item was given that were thrown away.
+
+    None of an item that has failed: who has it done again wants other answers. One that was cut off counts only when
+    it had `most` tokens: more may be allowed since.
+    """
+    c, i = call.c, item.c
+    whole = or_(c.error_code != "truncated", c.output_tokens >= most)
+    query = (
+        select(c.hash, c.response, c.error_code)
+        .join(item, (i.job == c.job) & (i.slot == c.slot) & (i.key == c.key))
+        .where(c.job == scope.job, c.slot == scope.slot, c.key == scope.key, c.hash.in_(hashes), i.state != "failed")
+        .where(c.status == "failed", c.error_class == "invalid", c.response.is_not(None), whole)
         .order_by(c.started_at, c.id)
     )
     return connection.execute(query).mappings().all()
