@@ -83,24 +83,32 @@ class Quota:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """How often and how fast: `attempts` in all, waits from `initial` seconds times `multiplier`, at most `max`."""
+    """How often and how fast: `attempts` in all, waits from `initial` seconds times `multiplier`, at most `max`.
+
+    No attempt begins later than `within` seconds after the first: each may take long by itself.
+    """
 
     attempts: int = 3
     initial: float = 1.0
     multiplier: float = 2.0
     max: float = 30.0
+    within: float = 600.0
 
-    def wait(self, attempt: int, error: Transient, clock: Clock) -> float:
+    def wait(self, attempt: int, error: Transient, clock: Clock, until: float = math.inf) -> float:
         """Seconds before the attempt after `attempt` (counted from 1).
 
         Full jitter drains a herd of clients in half the time of added jitter; what the other side asked for is never
-        undercut, only spread by up to a tenth. Raises Deferred for waits that would hold the worker too long.
+        undercut, only spread by up to a tenth. Raises Deferred for waits that would hold the worker too long, or last
+        until after the monotonic second `until`.
         """
         asked = (error.after or 0) * (1 + clock.random() / 10)
         if asked > LONGEST_WAIT:
             raise Deferred(f"{error}; asked to wait {asked:.0f} s", code=error.code, after=asked) from error
         backoff: float = min(self.max, self.initial * self.multiplier ** (attempt - 1))
-        return max(asked, clock.random() * backoff)
+        seconds = max(asked, clock.random() * backoff)
+        if clock.monotonic() + seconds > until:
+            raise Deferred(f"{error}; tried for {self.within:g} s", code=error.code, after=error.after) from error
+        return seconds
 
 
 async def call(
@@ -114,14 +122,15 @@ async def call(
     """Await `work(attempt)`, again after each Transient error, at most `retry.attempts` times.
 
     `on_retry(attempt, error, wait)` is told before each wait. Raises the last Transient when the attempts are spent,
-    Deferred when the wait would be too long or the `quota` is used up, and any other error at once.
+    Deferred when the wait would be too long, the time is over or the `quota` is used up, and any other error at once.
     """
+    until = clock.monotonic() + retry.within
     try:  # the loop below costs 50 us, also when nothing fails: too much for each of a million items
         result = await work(1)
     except Transient as error:
         if not _repeatable(error):
             raise
-        result = await _again(retry, work, error, clock, on_retry, quota)
+        result = await _again(retry, work, error, clock, until, on_retry, quota)
     quota.earn()
     return result
 
@@ -131,10 +140,11 @@ async def _again(
     work: Callable[[int], Awaitable[T]],
     first: Transient,
     clock: Clock,
+    until: float,
     on_retry: Callable[[int, Transient, float], None] | None,
     quota: Allowance,
 ) -> T:
-    """Go on after the `first` error, which counts as the first attempt."""
+    """Go on after the `first` error, which counts as the first attempt, `until` some monotonic second."""
     from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt  # noqa: PLC0415  late
 
     def wait(state: RetryCallState) -> float:
@@ -143,7 +153,7 @@ async def _again(
             raise TypeError(f"only a Transient error is repeated, not {error!r}")
         if state.attempt_number >= retry.attempts:
             return 0.0  # nobody waits for it
-        seconds = retry.wait(state.attempt_number, error, clock)
+        seconds = retry.wait(state.attempt_number, error, clock, until)
         if not quota.take(error):
             raise Deferred(f"{error}; too many calls fail to repeat it now", code=error.code, after=error.after)
         if on_retry is not None:

@@ -213,3 +213,16 @@ async def test_a_failing_call_is_exactly_so_many_requests(attempts: int) -> None
     with pytest.raises(Transient):
         await call(Retry(attempts=attempts), work, clock=Clock(), quota=Quota())
     assert len(seen) == attempts
+
+
+async def test_no_attempt_begins_when_the_time_for_all_of_them_is_over() -> None:
+    clock = Clock()
+
+    async def slow(_attempt: int) -> None:
+        await clock.sleep(250)
+        raise Transient("still down", code="http_503")
+
+    with pytest.raises(Deferred, match="still down; tried for 400 s") as deferred:
+        await call(Retry(attempts=9, within=400), slow, clock=clock)
+    assert deferred.value.code == "http_503"
+    assert clock.monotonic() <= 400 + 250
