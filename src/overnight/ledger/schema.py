@@ -82,10 +82,14 @@ def _second(connection: Connection) -> None:
     connection.exec_driver_sql("CREATE INDEX slot_by_time ON slot (job, scheduled_for)")
 
 
+def _third(_connection: Connection) -> None:
+    """What mailing, reports and tasks keep beside their rows."""
+
+
 def _add_column(connection: Connection, table: str, column: str, kind: str) -> None:
     """Add it, unless it is there: some columns were tried out before their version was numbered."""
     if column not in {each["name"] for each in inspect(connection).get_columns(table)}:
         connection.exec_driver_sql(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
 
 
-MIGRATIONS: dict[int, Migration] = {2: _second}
+MIGRATIONS: dict[int, Migration] = {2: _second, 3: _third}

@@ -25,7 +25,7 @@ from sqlalchemy import (
 
 from overnight.clock import iso
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 class Instant(TypeDecorator[datetime]):
