@@ -21,7 +21,7 @@ from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Connection, RowMapping, insert, select, update
+from sqlalchemy import Connection, RowMapping, bindparam, insert, select, update
 
 from overnight.clock import Clock, iso
 from overnight.deadline import off_the_clock
@@ -226,18 +226,21 @@ def reap(connection: Connection, now: datetime) -> int:
     settle after all, `reserved` falls below what is reserved, by just what `settled` has too much: their sum, which is
     compared with the cap, is right again. Looks back a week, as older slots wait for nobody.
     """
-    held = (lease.c.job == call.c.job) & (lease.c.slot == call.c.slot) & (lease.c.run_id == call.c.run_id)
     recent = (now - timedelta(days=7)).date().isoformat()
-    rows = connection.execute(
-        select(call.c.id, call.c.job, call.c.slot, call.c.key, call.c.role, call.c.budget_day, call.c.cost_nano)
-        .outerjoin(lease, held & (lease.c.until > now))
-        .where(call.c.budget_day >= recent, call.c.error_code == IN_FLIGHT, lease.c.run_id.is_(None))
-    ).all()
+    rows = connection.execute(_LEFT, {"now": now, "recent": recent}).all()
     for row in rows:
         connection.execute(update(call).where(call.c.id == row.id).values(error_code=LOST))
         names = counters_of(Scope(row.job, row.slot, row.key, ""), row.budget_day, row.role)
         _settle(connection, [_Settlement(Reservation(names, row.cost_nano, row.budget_day), row.cost_nano)])
     return len(rows)
+
+
+_held = (lease.c.job == call.c.job) & (lease.c.slot == call.c.slot) & (lease.c.run_id == call.c.run_id)
+_LEFT = (
+    select(call.c.id, call.c.job, call.c.slot, call.c.key, call.c.role, call.c.budget_day, call.c.cost_nano)
+    .outerjoin(lease, _held & (lease.c.until > bindparam("now")))
+    .where(call.c.budget_day >= bindparam("recent"), call.c.error_code == IN_FLIGHT, lease.c.run_id.is_(None))
+)
 
 
 def raise_cap(connection: Connection, counter: str, cap: int, more: int) -> int:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, insert, select, tuple_, update
+from sqlalchemy import Connection, Row, bindparam, insert, select, tuple_, update
 
 from overnight.clock import Clock
 from overnight.errors import Fenced
@@ -127,8 +127,11 @@ class Effects:
         await self._ledger.record(_settle_many, _Result(effect.id, effect.run_id, state, detail, self._clock.now()))
 
 
+_BY_ID = select(table).where(table.c.id == bindparam("id"))
+
+
 def _find(connection: Connection, id_: str) -> Effect | None:
-    row = connection.execute(select(table).where(table.c.id == id_)).one_or_none()
+    row = connection.execute(_BY_ID, {"id": id_}).one_or_none()
     return None if row is None else _effect(row)
 
 
@@ -141,12 +144,16 @@ def _mark(connection: Connection, scope: Scope, effect: Effect, state: EffectSta
     connection.execute(update(table).where(table.c.id == effect.id).values(state=state))
 
 
+_FENCES = select(lease.c.job, lease.c.slot, lease.c.fence).where(
+    tuple_(lease.c.job, lease.c.slot).in_(bindparam("slots", expanding=True))
+)
+_KNOWN = select(table).where(table.c.id.in_(bindparam("ids", expanding=True)))
+
+
 def _check_fences(connection: Connection, intents: Sequence[_Intent]) -> None:
     """Refuse the whole group when one scope is fenced; the writer then tries each alone, and only that one fails."""
     slots = {(intent.scope.job, intent.scope.slot) for intent in intents}
-    rows = connection.execute(
-        select(lease.c.job, lease.c.slot, lease.c.fence).where(tuple_(lease.c.job, lease.c.slot).in_(slots))
-    )
+    rows = connection.execute(_FENCES, {"slots": list(slots)})
     fences = {(row.job, row.slot): row.fence for row in rows}
     for intent in intents:
         fence = fences.get((intent.scope.job, intent.scope.slot), intent.scope.fence)
@@ -157,10 +164,13 @@ def _check_fences(connection: Connection, intents: Sequence[_Intent]) -> None:
             )
 
 
+_NEW = insert(table)
+
+
 def _begin_many(connection: Connection, intents: Sequence[_Intent]) -> list[Effect]:
     _check_fences(connection, intents)
     ids = {intent.id for intent in intents}
-    known = {row.id: _effect(row) for row in connection.execute(select(table).where(table.c.id.in_(ids)))}
+    known = {row.id: _effect(row) for row in connection.execute(_KNOWN, {"ids": list(ids)})}
     new: list[dict[str, Any]] = []
     results = []
     for intent in intents:
@@ -173,7 +183,7 @@ def _begin_many(connection: Connection, intents: Sequence[_Intent]) -> list[Effe
         results.append(effect)
         known[intent.id] = Effect(**{**_fields(effect), "fresh": False})  # the next one in this group came second
     if new:
-        connection.execute(insert(table), new)
+        connection.execute(_NEW, new)
     return results
 
 
@@ -213,7 +223,13 @@ def _again(connection: Connection, intent: _Intent) -> Effect:
 def _settle_many(connection: Connection, results: Sequence[_Result]) -> list[None]:
     """Write results. Of an attempt that somebody has taken over only `done` counts: it has happened all the same."""
     for result in results:
-        newest = table.c.state != "done" if result.state == "done" else table.c.run_id == result.run_id
-        values = {"state": result.state, "detail": result.detail, "done_at": result.at}
-        connection.execute(update(table).where(table.c.id == result.id, newest).values(**values))
+        values = {"b_id": result.id, "state": result.state, "detail": result.detail, "done_at": result.at}
+        if result.state == "done":
+            connection.execute(_DONE, values)
+        else:
+            connection.execute(_OURS, values | {"b_run_id": result.run_id})
     return [None] * len(results)
+
+
+_DONE = update(table).where(table.c.id == bindparam("b_id"), table.c.state != "done")
+_OURS = update(table).where(table.c.id == bindparam("b_id"), table.c.run_id == bindparam("b_run_id"))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal, Protocol
 
-from sqlalchemy import Connection, RowMapping, func, select, update
+from sqlalchemy import Connection, RowMapping, bindparam, func, select, update
 
 from overnight.clock import token
 from overnight.ledger.runs import Opening, open_run
@@ -95,7 +95,7 @@ def register(connection: Connection, hashes: Mapping[str, tuple[str, bool]], now
 
     A job that is new, edited or enabled again counts from now on. Jobs gone from the schedule stop counting.
     """
-    known = {row["job"]: row for row in connection.execute(select(entry)).mappings()}
+    known = {row["job"]: row for row in connection.execute(_ENTRIES).mappings()}
     for job, (digest, enabled) in hashes.items():
         old = known.get(job)
         if old is None or old["hash"] != digest or (enabled and not old["enabled"]):
@@ -106,7 +106,10 @@ def register(connection: Connection, hashes: Mapping[str, tuple[str, bool]], now
             connection.execute(update(entry).where(entry.c.job == job).values(enabled=enabled))
     for job in known.keys() - hashes.keys():
         connection.execute(update(entry).where(entry.c.job == job).values(enabled=False))
-    return {row["job"]: row for row in connection.execute(select(entry)).mappings()}
+    return {row["job"]: row for row in connection.execute(_ENTRIES).mappings()}
+
+
+_ENTRIES = select(entry)
 
 
 def set_pause(connection: Connection, job: str, at: datetime | None, reason: str | None, now: datetime) -> None:
@@ -121,8 +124,10 @@ def set_pause(connection: Connection, job: str, at: datetime | None, reason: str
 
 def newest(connection: Connection) -> dict[str, datetime]:
     """The newest occurrence of each job that has one."""
-    query = select(occurrence.c.job, func.max(occurrence.c.scheduled_for)).group_by(occurrence.c.job)
-    return {job: at for job, at in connection.execute(query) if at is not None}
+    return {job: at for job, at in connection.execute(_NEWEST) if at is not None}
+
+
+_NEWEST = select(occurrence.c.job, func.max(occurrence.c.scheduled_for)).group_by(occurrence.c.job)
 
 
 def note(connection: Connection, decision: Decision, now: datetime) -> bool:
@@ -217,16 +222,22 @@ def withdraw(connection: Connection, occurrence_id: str, state: Literal["skipped
 
 def queued(connection: Connection) -> Sequence[RowMapping]:
     """Occurrences that wait for another run of their job, oldest first."""
-    query = select(occurrence).where(occurrence.c.state == "queued").order_by(occurrence.c.scheduled_for)
-    return connection.execute(query).mappings().all()
+    return connection.execute(_QUEUED).mappings().all()
+
+
+_QUEUED = select(occurrence).where(occurrence.c.state == "queued").order_by(occurrence.c.scheduled_for)
 
 
 def interrupted(connection: Connection) -> list[tuple[str, str]]:
     """Slots `(job, slot)` whose run was asked to end before its items were done."""
-    mine = (lease.c.job == occurrence.c.job) & (lease.c.slot == occurrence.c.slot)
-    query = select(occurrence.c.job, occurrence.c.slot).join(lease, mine)
-    query = query.where(occurrence.c.state == "claimed", lease.c.until.is_(None))
-    return [(job, slot) for job, slot in connection.execute(query)]
+    return [(job, slot) for job, slot in connection.execute(_INTERRUPTED)]
+
+
+_INTERRUPTED = (
+    select(occurrence.c.job, occurrence.c.slot)
+    .join(lease, (lease.c.job == occurrence.c.job) & (lease.c.slot == occurrence.c.slot))
+    .where(occurrence.c.state == "claimed", lease.c.until.is_(None))
+)
 
 
 def leave(connection: Connection, job: str, slot: str, reason: str) -> None:
@@ -239,14 +250,17 @@ def running(
     connection: Connection, job: str, now: datetime, died: Callable[[RowMapping], bool] = lambda _row: False
 ) -> list[RowMapping]:
     """Leases of the job's editions that somebody keeps up; sweeps, retries and rehearsals stand in nobody's way."""
-    query = (
-        select(lease)
-        .join(run, run.c.id == lease.c.run_id)
-        .join(slot, (slot.c.job == lease.c.job) & (slot.c.slot == lease.c.slot))
-        .where(lease.c.job == job, lease.c.until > now)
-        .where(run.c.kind.in_(("scheduled", "manual", "resume")), slot.c.rehearsal.is_(False))
-    )
-    return [row for row in connection.execute(query).mappings() if not died(row)]
+    kept_up = connection.execute(_KEPT_UP, {"job": job, "now": now}).mappings()
+    return [row for row in kept_up if not died(row)]
+
+
+_KEPT_UP = (
+    select(lease)
+    .join(run, run.c.id == lease.c.run_id)
+    .join(slot, (slot.c.job == lease.c.job) & (slot.c.slot == lease.c.slot))
+    .where(lease.c.job == bindparam("job"), lease.c.until > bindparam("now"))
+    .where(run.c.kind.in_(("scheduled", "manual", "resume")), slot.c.rehearsal.is_(False))
+)
 
 
 def occurrence_of(connection: Connection, occurrence_id: str) -> RowMapping | None:

@@ -66,9 +66,12 @@ class Deleted:
         return sum(getattr(self, each.name) for each in fields(self))
 
 
+_LAST = select(meta.c.value).where(meta.c.name == _MARK)
+
+
 def claim(connection: Connection, now: datetime) -> bool:
     """Whether this process is to do it now: one does, once a day."""
-    last = connection.execute(select(meta.c.value).where(meta.c.name == _MARK)).scalar_one_or_none()
+    last = connection.execute(_LAST).scalar_one_or_none()
     if last is not None and last > iso(now - DAILY):
         return False
     put(connection, meta, {"name": _MARK, "value": iso(now)})

@@ -11,9 +11,10 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
+from functools import cache
 from typing import Any, Literal, Protocol, TypeVar
 
-from sqlalchemy import Connection, RowMapping, Table, case, literal, select
+from sqlalchemy import Connection, RowMapping, Select, Table, bindparam, case, literal, select
 
 from overnight import logs
 from overnight.clock import iso
@@ -239,8 +240,7 @@ class LedgerRows:
 
     def paused_until(self, dependency: str) -> datetime | None:
         """Look up a pause."""
-        query = select(pause.c.until).where(pause.c.dependency == dependency)
-        return self.connection.execute(query).scalar_one_or_none()
+        return self.connection.execute(_PAUSE, {"dependency": dependency}).scalar_one_or_none()
 
     def put_pause(self, dependency: str, until: datetime) -> None:
         """Write a pause."""
@@ -248,13 +248,20 @@ class LedgerRows:
 
     def _row(self, table: Table, name: str, new: dict[str, Any]) -> RowMapping | None:
         """Find a row; in a transaction it is made when missing, so that two processes cannot both make it."""
-        query = select(table).where(table.c.name == name)
-        if not self.locked:
-            return self.connection.execute(query).mappings().first()
-        row = self.connection.execute(query.with_for_update()).mappings().first()
-        if row is None and insert_new(self.connection, table, [{"name": name} | new]) == 0:
-            row = self.connection.execute(query.with_for_update()).mappings().first()
+        query = _by_name(table, locked=self.locked)
+        row = self.connection.execute(query, {"name": name}).mappings().first()
+        if self.locked and row is None and insert_new(self.connection, table, [{"name": name} | new]) == 0:
+            row = self.connection.execute(query, {"name": name}).mappings().first()
         return row
+
+
+_PAUSE = select(pause.c.until).where(pause.c.dependency == bindparam("dependency"))
+
+
+@cache
+def _by_name(table: Table, *, locked: bool) -> Select[Any]:
+    query = select(table).where(table.c.name == bindparam("name"))
+    return query.with_for_update() if locked else query
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ from datetime import tzinfo
 from pathlib import Path
 from typing import Any, Literal, Protocol, Self
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
 from overnight.clock import Clock
 from overnight.effects import Effect, Effects
@@ -246,7 +246,10 @@ class Mailer:
 
 def _status(connection: Connection, id_: str) -> str | None:
     """Of a subscriber, or None for one the ledger does not know: then a job brought its own audience."""
-    return connection.execute(select(subscriber.c.status).where(subscriber.c.id == id_)).scalar_one_or_none()
+    return connection.execute(_STATUS, {"id": id_}).scalar_one_or_none()
+
+
+_STATUS = select(subscriber.c.status).where(subscriber.c.id == bindparam("id"))
 
 
 def _list_id(job: str, domain: str) -> str:
