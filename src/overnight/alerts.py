@@ -11,14 +11,14 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Literal, Protocol
 
-from sqlalchemy import Connection, RowMapping, func, select
+from sqlalchemy import Connection, RowMapping, bindparam, func, select
 
 from overnight import logs
 from overnight.clock import Clock
 from overnight.errors import Stop
 from overnight.ledger import Ledger
 from overnight.ledger.statements import put
-from overnight.ledger.tables import alert, item, slot
+from overnight.ledger.tables import alert, item, run, slot
 from overnight.outcome import Outcome, Scope
 from overnight.redact import Redactor
 
@@ -121,20 +121,30 @@ def _hours(window: timedelta) -> str:
 
 
 def _success(connection: Connection, job: str, since: datetime) -> tuple[int, int]:
-    same = (item.c.job == slot.c.job) & (item.c.slot == slot.c.slot)
-    recent = select(item.c.key).where(same, item.c.ended_at >= since)
-    query = (
-        select(func.sum(slot.c.ok), func.sum(slot.c.ok + slot.c.failed + slot.c.retry + slot.c.unknown))
-        .where(slot.c.job == job, slot.c.rehearsal.is_(False))
-        .where(recent.exists())
-    )
-    ok, worked = connection.execute(query).one()
+    ok, worked = connection.execute(_WORKED, {"job": job, "since": since}).one()
     return int(ok or 0), int(worked or 0)
+
+
+_recent = select(item.c.key).where(
+    item.c.job == slot.c.job, item.c.slot == slot.c.slot, item.c.ended_at >= bindparam("since")
+)
+# Of slots that had no run lately nobody reads the items: there may be a million of each.
+_lately = select(run.c.slot).where(
+    run.c.job == bindparam("job"), run.c.ended_at.is_(None) | (run.c.ended_at >= bindparam("since"))
+)
+_WORKED = (
+    select(func.sum(slot.c.ok), func.sum(slot.c.ok + slot.c.failed + slot.c.retry + slot.c.unknown))
+    .where(slot.c.job == bindparam("job"), slot.c.rehearsal.is_(False))
+    .where(slot.c.slot.in_(_lately), _recent.exists())
+)
+
+
+_BY_KEY = select(alert).where(alert.c.key == bindparam("key"))
 
 
 def note(connection: Connection, alarm: Alarm, now: datetime, repeat: timedelta) -> tuple[Change | None, datetime]:
     """Move the alert's state; returns what is to be told, if anything, and when the trouble began."""
-    old = connection.execute(select(alert).where(alert.c.key == alarm.key)).mappings().one_or_none()
+    old = connection.execute(_BY_KEY, {"key": alarm.key}).mappings().one_or_none()
     was_firing = old is not None and old["state"] == "firing"
     if not alarm.firing and not was_firing:
         return None, now
@@ -165,8 +175,10 @@ def _change(
 
 def firing(connection: Connection) -> Sequence[RowMapping]:
     """Alerts that are not over, newest first."""
-    query = select(alert).where(alert.c.state == "firing").order_by(alert.c.last_at.desc())
-    return connection.execute(query).mappings().all()
+    return connection.execute(_FIRING).mappings().all()
+
+
+_FIRING = select(alert).where(alert.c.state == "firing").order_by(alert.c.last_at.desc())
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,12 +201,13 @@ class Alerter:
         """
         rules = {alarm.rule for alarm in found} | set(STANDING) | ({"stopped"} if pending else set())
         open_alerts = await self.ledger.read(firing)
+        known = {row["key"] for row in open_alerts}
         over = [
             Alarm(row["rule"], job, f"{job}: over since the last run; it was: {row['message']}", firing=False)
             for row in open_alerts
             if worked and row["scope"] == job and row["rule"] not in rules
         ]
-        await self.raise_all([*found, *over])
+        await self.raise_all([*(alarm for alarm in found if alarm.firing or alarm.key in known), *over])
 
     async def raise_all(self, alarms: Sequence[Alarm]) -> None:
         """Note each alarm and tell what changed."""

@@ -29,14 +29,14 @@ from overnight.errors import Deferred, Skip
 from overnight.ledger import Ledger, Write
 from overnight.ledger.counters import mark, move, take
 from overnight.ledger.statements import insert_new
-from overnight.ledger.tables import budget, call, lease
+from overnight.ledger.tables import FLYING, budget, call, lease
 from overnight.outcome import Scope
 from overnight.pricing import NANO
 
 LONGEST_WAIT = 60.0  # seconds for others to settle; beyond it the item is taken up again by a sweep
 FIRST_POLL, LAST_POLL = 0.05, 1.0  # seconds; another process cannot wake us
 
-IN_FLIGHT = "in_flight"  # error_code of a call whose reply is awaited
+IN_FLIGHT = "in_flight"  # error_code of a call whose reply is awaited; FLYING says it in the words of its index
 LOST = "lost"  # of one whose process was killed meanwhile
 
 
@@ -239,7 +239,7 @@ _held = (lease.c.job == call.c.job) & (lease.c.slot == call.c.slot) & (lease.c.r
 _LEFT = (
     select(call.c.id, call.c.job, call.c.slot, call.c.key, call.c.role, call.c.budget_day, call.c.cost_nano)
     .outerjoin(lease, _held & (lease.c.until > bindparam("now")))
-    .where(call.c.budget_day >= bindparam("recent"), call.c.error_code == IN_FLIGHT, lease.c.run_id.is_(None))
+    .where(FLYING, call.c.budget_day >= bindparam("recent"), lease.c.run_id.is_(None))
 )
 
 

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Literal
 
-from sqlalchemy import RowMapping
+from sqlalchemy import Connection, RowMapping
 
 from overnight import __version__, logs
 from overnight.alerts import Alarm
@@ -48,6 +48,8 @@ from overnight.runner import REHEARSAL, Workplace
 from overnight.schedule import JobSettings
 from overnight.storage import waiting
 from overnight.upkeep import Upkeep
+
+Slot = tuple[str, str]
 
 STDERR = 2
 REFUSED = 4
@@ -87,7 +89,6 @@ class Dispatcher:
                 held_up.add(decision.job)  # what is due later must not overtake it
         await self.take_queued()
         await self._sweep()
-        await self.work.ledger.write(lambda connection: reap(connection, self.work.clock.now()))
         await self._report()
         await self.upkeep.begin(self.work)
         self.looked_at = self.work.clock.now()
@@ -127,8 +128,7 @@ class Dispatcher:
     async def _decisions(self) -> list[Decision]:
         jobs, now = self.work.schedule.jobs, self.work.clock.now()
         hashes = {name: (self.work.schedule.job_hash(name), settings.enabled) for name, settings in jobs.items()}
-        entries = await self.work.ledger.write(lambda connection: register(connection, hashes, now))
-        last = await self.work.ledger.read(newest)
+        entries, last = await self.work.ledger.write(lambda connection: _known(connection, hashes, now))
         timed = [_timed(settings, entries[name], last.get(name)) for name, settings in jobs.items() if settings.enabled]
         found = [decision for one in timed for decision in due(one, now)]
         # A job that comes after another one does so also when both are late.
@@ -217,16 +217,16 @@ class Dispatcher:
     async def _sweep(self) -> None:
         """Go on with slots whose run died or was interrupted, and take up deferred items whose time has come."""
         now, own = self.work.clock.now(), set(self.children.values())  # also those that end while we read
-        held = await self.work.ledger.read(held_leases)
+        held, stopped, deferred = await self.work.ledger.read(_open, now)
         self._end_hung(_run_out(held, now))
         left = {(row["job"], row["slot"]) for row in held if self._died(row, now)}
         # Also what another scheduler's run is about: ours would be refused at once, and waking us, started again.
         busy = {*own, *({(row["job"], row["slot"]) for row in held} - left)}
-        left.update(await self.work.ledger.read(interrupted))
+        left.update(stopped)
         for job, slot in sorted(left - busy):
             if await self._may_sweep(job, slot) and await self._may_go_on(job, slot, now):
                 self._spawn(job, slot, "--slot", slot, "--sweep", "rest")
-        for job, slot in sorted(set(await self.work.ledger.read(due_slots, now)) - left - busy):
+        for job, slot in sorted(set(deferred) - left - busy):
             if await self._may_sweep(job, slot):
                 self._spawn(job, slot, "--slot", slot, "--sweep", "deferred")
 
@@ -349,6 +349,19 @@ class Dispatcher:
                 f"within a minute; to see why: overnight run {job} --slot {slot}"
             )
             await self._alarm("died", job, message)
+
+
+def _known(
+    connection: Connection, hashes: Mapping[str, tuple[str, bool]], now: datetime
+) -> tuple[dict[str, RowMapping], dict[str, datetime]]:
+    """The jobs' entries and newest occurrences; what killed processes had reserved is settled on this occasion."""
+    reap(connection, now)
+    return register(connection, hashes, now), newest(connection)
+
+
+def _open(connection: Connection, now: datetime) -> tuple[Sequence[RowMapping], list[Slot], list[Slot]]:
+    """Leases that are held, slots whose run was interrupted, and those with deferred items that are due."""
+    return held_leases(connection), interrupted(connection), due_slots(connection, now)
 
 
 def _run_out(held: Sequence[RowMapping], now: datetime) -> set[tuple[str, str]]:

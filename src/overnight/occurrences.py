@@ -13,7 +13,7 @@ from sqlalchemy import Connection, RowMapping, bindparam, func, select, update
 from overnight.clock import token
 from overnight.ledger.runs import Opening, open_run
 from overnight.ledger.statements import insert_new, put
-from overnight.ledger.tables import entry, lease, occurrence, run, slot
+from overnight.ledger.tables import UNSETTLED, entry, lease, occurrence, run, slot
 
 ON_TIME = timedelta(minutes=2)  # later than this a start counts as catching up
 MOST = 1000  # rows written one by one for a long absence; the rest shares one
@@ -123,11 +123,13 @@ def set_pause(connection: Connection, job: str, at: datetime | None, reason: str
 
 
 def newest(connection: Connection) -> dict[str, datetime]:
-    """The newest occurrence of each job that has one."""
+    """The newest occurrence of each registered job that has one."""
     return {job: at for job, at in connection.execute(_NEWEST) if at is not None}
 
 
-_NEWEST = select(occurrence.c.job, func.max(occurrence.c.scheduled_for)).group_by(occurrence.c.job)
+# A seek for each job; `GROUP BY` would read every occurrence there ever was.
+_latest = select(func.max(occurrence.c.scheduled_for)).where(occurrence.c.job == entry.c.job)
+_NEWEST = select(entry.c.job, _latest.scalar_subquery())
 
 
 def note(connection: Connection, decision: Decision, now: datetime) -> bool:
@@ -225,7 +227,7 @@ def queued(connection: Connection) -> Sequence[RowMapping]:
     return connection.execute(_QUEUED).mappings().all()
 
 
-_QUEUED = select(occurrence).where(occurrence.c.state == "queued").order_by(occurrence.c.scheduled_for)
+_QUEUED = select(occurrence).where(UNSETTLED, occurrence.c.state == "queued").order_by(occurrence.c.scheduled_for)
 
 
 def interrupted(connection: Connection) -> list[tuple[str, str]]:
@@ -236,7 +238,7 @@ def interrupted(connection: Connection) -> list[tuple[str, str]]:
 _INTERRUPTED = (
     select(occurrence.c.job, occurrence.c.slot)
     .join(lease, (lease.c.job == occurrence.c.job) & (lease.c.slot == occurrence.c.slot))
-    .where(occurrence.c.state == "claimed", lease.c.until.is_(None))
+    .where(UNSETTLED, occurrence.c.state == "claimed", lease.c.until.is_(None))
 )
 
 

@@ -237,6 +237,7 @@ def states(ledger: Ledger) -> dict[str, tuple[str, str | None]]:
 
 
 def test_a_claim_is_one_row_one_run_and_one_lease(ledger: Ledger) -> None:
+    registered(ledger, NOW, greet=("a", True))
     mine = claiming(ledger, "2026-11-22")
     assert mine is not None
     assert claiming(ledger, "2026-11-22") is None

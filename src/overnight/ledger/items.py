@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Connection, Table, and_, bindparam, case, func, or_, select, text, update
+from sqlalchemy import ColumnElement, Connection, Table, and_, bindparam, case, func, or_, select, update
 
 from overnight.clock import iso
 from overnight.errors import Fenced
 from overnight.histogram import bucket_of
 from overnight.ledger.statements import Prepared
-from overnight.ledger.tables import histogram, item, lease, run, slot
+from overnight.ledger.tables import DEFERRED, histogram, item, lease, run, slot
 from overnight.outcome import STATES, Outcome, Scope, State
 
 Selection = Literal["due", "deferred", "again"]
@@ -207,10 +207,7 @@ def due_slots(connection: Connection, now: datetime) -> list[tuple[str, str]]:
     return [(job, name) for job, name in connection.execute(_DUE_SLOTS, {"now": now})]
 
 
-# State and time alone, as in the index `item_due`: without it this look, once a minute, would read every item.
-_DUE_SLOTS = (
-    select(item.c.job, item.c.slot).where(text("state = 'retry'"), item.c.next_at <= bindparam("now")).distinct()
-)
+_DUE_SLOTS = select(item.c.job, item.c.slot).where(DEFERRED, item.c.next_at <= bindparam("now")).distinct()
 
 
 def items_of(connection: Connection, job: str, name: str, states: Iterable[str] = STATES) -> list[dict[str, Any]]:

@@ -329,15 +329,16 @@ def effects_of(connection: Connection, job: str, name: str, states: Sequence[str
     return connection.execute(query).mappings().all()
 
 
-def mails_of(connection: Connection, run_id: str) -> int:
+def mails_of(connection: Connection, scope: Scope) -> int:
     """How many mails a run has handed over."""
-    return int(connection.execute(_MAILS, {"run_id": run_id}).scalar_one())
+    values = {"job": scope.job, "slot": scope.slot, "run_id": scope.run_id}
+    return int(connection.execute(_MAILS, values).scalar_one())
 
 
 _MAILS = (
     select(func.count())
     .select_from(effect)
-    .where(effect.c.run_id == bindparam("run_id"), effect.c.kind == "mail", effect.c.state == "done")
+    .where(_of(effect), effect.c.run_id == bindparam("run_id"), effect.c.kind == "mail", effect.c.state == "done")
 )
 
 

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, insert, inspect, select, update
 from overnight import logs
 from overnight.errors import ConfigError, Refused
 from overnight.ledger.copies import copy_open, unused
-from overnight.ledger.tables import SCHEMA_VERSION, meta, metadata
+from overnight.ledger.tables import SCHEMA_VERSION, call, item, lease, meta, metadata, occurrence
 
 Migration = Callable[[Connection], None]
 
@@ -82,8 +82,17 @@ def _second(connection: Connection) -> None:
     connection.exec_driver_sql("CREATE INDEX slot_by_time ON slot (job, scheduled_for)")
 
 
-def _third(_connection: Connection) -> None:
+def _third(connection: Connection) -> None:
     """What mailing, reports and tasks keep beside their rows."""
+    _index_what_is_open(connection)
+
+
+def _index_what_is_open(connection: Connection) -> None:
+    """A scheduler's look does not read what is over."""
+    connection.exec_driver_sql("DROP INDEX item_due")  # by time alone it was of no use to a list of slots
+    new = (occurrence, "occurrence_unsettled"), (lease, "lease_held"), (call, "call_in_flight"), (item, "item_due")
+    for table, name in new:
+        next(index for index in table.indexes if index.name == name).create(connection)
 
 
 def _add_column(connection: Connection, table: str, column: str, kind: str) -> None:

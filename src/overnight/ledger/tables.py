@@ -27,6 +27,12 @@ from overnight.clock import iso
 
 SCHEMA_VERSION = 3
 
+# What a scheduler looks for every minute has an index of its own, or it would read all that ever was. SQLite takes
+# a partial index only for a query that says the same words, and no parameter is a word: these are literal text.
+UNSETTLED = text("state IN ('claimed', 'queued')")  # occurrences that are not over
+FLYING = text("error_code = 'in_flight'")  # calls whose process may be gone
+DEFERRED = text("state = 'retry'")  # items that are to be tried again
+
 
 class Instant(TypeDecorator[datetime]):
     """An aware UTC datetime kept as `2026-11-22T07:00:00.000Z`, which sorts as text."""
@@ -80,6 +86,7 @@ occurrence = Table(
     Column("reason", Text),
     Column("run_id", String(40)),
     Column("noted_at", Instant, nullable=False),
+    Index("occurrence_unsettled", "job", "slot", sqlite_where=UNSETTLED, postgresql_where=UNSETTLED),
 )
 
 # What runs are about. Counts are kept by delta in the transaction of each outcome; `rebuild` recomputes them.
@@ -138,6 +145,7 @@ lease = Table(
     Column("pid", BigInteger, nullable=False),
     Column("fence", BigInteger, nullable=False),
     Column("until", Instant),  # None: released
+    Index("lease_held", "until", sqlite_where=text("until IS NOT NULL"), postgresql_where=text("until IS NOT NULL")),
 )
 
 item = Table(
@@ -162,12 +170,7 @@ item = Table(
     _count("duration_ms"),
     _count("cost_nano"),
     Index("item_in_order", "job", "slot", "seq"),
-    Index(
-        "item_due",
-        "next_at",
-        sqlite_where=text("state = 'retry'"),
-        postgresql_where=text("state = 'retry'"),
-    ),
+    Index("item_due", "job", "slot", "next_at", sqlite_where=DEFERRED, postgresql_where=DEFERRED),
     sqlite_with_rowid=False,
 )
 
@@ -231,6 +234,7 @@ call = Table(
     Column("response", Text),
     Index("call_by_question", "job", "slot", "key", "hash", "nth"),
     Index("call_by_day", "budget_day"),
+    Index("call_in_flight", "budget_day", sqlite_where=FLYING, postgresql_where=FLYING),
 )
 
 # A side effect outside: intent before, result after. What stands at `intent` after a crash is unknown.

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from datetime import timedelta
+from functools import lru_cache
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo
 
@@ -111,9 +112,9 @@ class JobSettings(Defaults):
     def trigger(self) -> Trigger:
         """Return when the job is due."""
         if self.cron is not None:
-            return Cron(self.cron, self.zone)
+            return _trigger(Cron, self.cron, self.zone)
         if self.at is not None:
-            return At(self.at, self.zone)
+            return _trigger(At, self.at, self.zone)
         if self.every is not None:
             return Every(int(self.every.total_seconds()))
         raise ValueError(f"job {self._name!r} has none of cron, every, at")
@@ -122,6 +123,12 @@ class JobSettings(Defaults):
         """Return 16 hex digits of what decides when it runs: kind and value of the trigger, zone, enabled."""
         timing = {"trigger": repr(self.trigger()), "timezone": self.zone.key, "enabled": self.enabled}
         return digest(json.dumps(timing, sort_keys=True))
+
+
+@lru_cache
+def _trigger(kind: type[Cron] | type[At], text: str, zone: ZoneInfo) -> Trigger:
+    """Triggers never change, and a scheduler asks for them every minute."""
+    return kind(text, zone)
 
 
 def _inherited(own: Strict, defaults: Strict) -> dict[str, Any]:
