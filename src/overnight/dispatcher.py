@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, Literal
 
 from sqlalchemy import Connection, RowMapping
 
@@ -23,9 +22,9 @@ from overnight.ledger.items import due_slots
 from overnight.ledger.runs import LEASE, Opening, deaths, held_leases, latest_run, owed_reports, paused
 from overnight.liveness import HOST, RENEW_EVERY, ask_to_end, is_dead
 from overnight.occurrences import (
-    ON_TIME,
     Claim,
     Decision,
+    Slot,
     Timed,
     claim,
     due,
@@ -35,10 +34,11 @@ from overnight.occurrences import (
     let_go,
     newest,
     note,
+    outdated,
     queued,
     register,
     running,
-    start,
+    start_if_free,
     unfinished_on,
     withdraw,
 )
@@ -47,9 +47,8 @@ from overnight.publishing import drain_spool, publish
 from overnight.runner import REHEARSAL, Workplace
 from overnight.schedule import JobSettings
 from overnight.storage import waiting
+from overnight.triggers import Listed
 from overnight.upkeep import Upkeep
-
-Slot = tuple[str, str]
 
 STDERR = 2
 REFUSED = 4
@@ -68,8 +67,8 @@ class Dispatcher:
     """
 
     work: Workplace
-    children: dict[asyncio.Task[None], tuple[str, str]] = field(default_factory=dict)
-    processes: dict[asyncio.subprocess.Process, tuple[str, str]] = field(default_factory=dict)
+    children: dict[asyncio.Task[None], Slot] = field(default_factory=dict)
+    processes: dict[asyncio.subprocess.Process, Slot] = field(default_factory=dict)
     begun: dict[asyncio.subprocess.Process, float] = field(default_factory=dict)
     codes: list[int] = field(default_factory=list)
     looked_at: datetime | None = None
@@ -127,8 +126,10 @@ class Dispatcher:
 
     async def _decisions(self) -> list[Decision]:
         jobs, now = self.work.schedule.jobs, self.work.clock.now()
-        hashes = {name: (self.work.schedule.job_hash(name), settings.enabled) for name, settings in jobs.items()}
-        entries, last = await self.work.ledger.write(lambda connection: _known(connection, hashes, now))
+        listed = self.work.schedule.listed()
+        lost, entries, last = await self.work.ledger.write(lambda connection: _known(connection, listed, now))
+        for decision in lost:
+            await self._tell(decision)
         timed = [_timed(settings, entries[name], last.get(name)) for name, settings in jobs.items() if settings.enabled]
         found = [decision for one in timed for decision in due(one, now)]
         # A job that comes after another one does so also when both are late.
@@ -148,9 +149,7 @@ class Dispatcher:
         if waits:
             return False  # no row yet: the next round looks again
         opening = self._opening(settings, decision.slot, decision.scheduled_for, now)
-        # Occurrences that are all to be made up for stand in a queue; they are no overlap of each other.
-        late = now - decision.scheduled_for > ON_TIME
-        overlap = "queue" if late and settings.catch_up == "all" else settings.overlap
+        overlap = "queue" if decision.made_up else settings.overlap
         claimed: Claim | None = await self.work.ledger.write(
             lambda connection: claim(connection, decision, opening, now, overlap, lambda row: self._died(row, now))
         )
@@ -194,7 +193,9 @@ class Dispatcher:
         for row in await self.work.ledger.read(queued):
             settings, now = self.work.schedule.jobs.get(row["job"]), self.work.clock.now()
             if settings is None or not settings.enabled:
-                await self.work.ledger.write(partial(_withdraw, row=row, state="skipped", reason=TAKEN_OUT))
+                await self.work.ledger.write(
+                    partial(withdraw, occurrence_id=row["id"], state="skipped", reason=TAKEN_OUT)
+                )
                 continue
             if self.draining or await self.work.ledger.read(paused, row["job"]) is not None:
                 continue
@@ -202,16 +203,15 @@ class Dispatcher:
                 await self._miss(row, f"it waited for another run for longer than max_age ({settings.max_age})")
                 continue
             opening = self._opening(settings, row["slot"], row["scheduled_for"], now)
-            free = partial(_start_if_free, row=row, opening=opening, now=now, died=partial(self._died, now=now))
-            started = await self.work.ledger.write(free)
-            if started:
+            free = partial(start_if_free, row=row, opening=opening, now=now, died=partial(self._died, now=now))
+            if await self.work.ledger.write(free):
                 self._spawn(row["job"], row["slot"], "--occurrence", row["id"])
                 any_started = True
         return any_started
 
     async def _miss(self, row: RowMapping, reason: str) -> None:
         """Give up an occurrence that waits in the queue."""
-        if await self.work.ledger.write(partial(_withdraw, row=row, state="missed", reason=reason)):
+        if await self.work.ledger.write(partial(withdraw, occurrence_id=row["id"], state="missed", reason=reason)):
             await self._tell(Decision(row["job"], row["scheduled_for"], row["slot"], "missed", reason))
 
     async def _sweep(self) -> None:
@@ -230,14 +230,15 @@ class Dispatcher:
             if await self._may_sweep(job, slot):
                 self._spawn(job, slot, "--slot", slot, "--sweep", "deferred")
 
-    def _end_hung(self, silent: set[tuple[str, str]]) -> None:
+    def _end_hung(self, silent: Mapping[Slot, int]) -> None:
         """End children whose loop has stood still for the length of a lease: they could not write any more.
 
         Until a child has opened its run, the lease of its slot is ours or a dead run's: it has a minute for that.
         """
         for process, of in self.processes.items():
             since = self.work.clock.monotonic() - self.begun.get(process, -math.inf)
-            if of in silent and process.returncode is None and since >= LEASE.total_seconds():
+            opened = silent.get(of) == process.pid or since >= LEASE.total_seconds()
+            if of in silent and process.returncode is None and opened:
                 logs.get().error("a run was blocked for over a minute and is ended", job=of[0], slot=of[1])
                 process.kill()
 
@@ -246,9 +247,14 @@ class Dispatcher:
         return known and await self.work.ledger.read(paused, job) is None
 
     async def _may_go_on(self, job: str, slot: str, now: datetime) -> bool:
-        """Whether a dead run is continued: not a partial, replaced or cancelled one, not too late, not for ever."""
+        """Whether a dead run is continued: not a replaced or cancelled one, not too late, not for ever.
+
+        One for some of the items only is not, unless it has come between an interrupted run and its rest.
+        """
         newest_run = await self.work.ledger.read(latest_run, job, slot)
-        if newest_run is None or newest_run["partial"] or await self.work.ledger.read(given_up, job, slot):
+        if newest_run is None or await self.work.ledger.read(given_up, job, slot):
+            return False
+        if newest_run["partial"] and not await self.work.ledger.read(unfinished_on, job, slot):
             return False
         remedy = f"overnight resume {newest_run['id']}"
         if now - newest_run["scheduled_for"] > self.work.schedule.jobs[job].max_age:
@@ -352,11 +358,14 @@ class Dispatcher:
 
 
 def _known(
-    connection: Connection, hashes: Mapping[str, tuple[str, bool]], now: datetime
-) -> tuple[dict[str, RowMapping], dict[str, datetime]]:
-    """The jobs' entries and newest occurrences; what killed processes had reserved is settled on this occasion."""
+    connection: Connection, listed: Mapping[str, Listed], now: datetime
+) -> tuple[list[Decision], dict[str, RowMapping], dict[str, datetime]]:
+    """What an edit has done away with, and the jobs' entries and newest occurrences.
+
+    What killed processes had reserved is settled on this occasion.
+    """
     reap(connection, now)
-    return register(connection, hashes, now), newest(connection)
+    return outdated(connection, listed, now), register(connection, listed, now), newest(connection)
 
 
 def _open(connection: Connection, now: datetime) -> tuple[Sequence[RowMapping], list[Slot], list[Slot]]:
@@ -364,28 +373,15 @@ def _open(connection: Connection, now: datetime) -> tuple[Sequence[RowMapping], 
     return held_leases(connection), interrupted(connection), due_slots(connection, now)
 
 
-def _run_out(held: Sequence[RowMapping], now: datetime) -> set[tuple[str, str]]:
-    """The slots of this machine whose lease was not renewed in time."""
-    return {(row["job"], row["slot"]) for row in held if row["host"] == HOST and row["until"] <= now}
+def _run_out(held: Sequence[RowMapping], now: datetime) -> dict[Slot, int]:
+    """The slots of this machine whose lease was not renewed in time, and which process has it."""
+    return {(row["job"], row["slot"]): row["pid"] for row in held if row["host"] == HOST and row["until"] <= now}
 
 
 def _rank(jobs: Mapping[str, JobSettings], job: str) -> int:
     """How many jobs it comes after."""
     after = jobs[job].after
     return 0 if after is None else 1 + _rank(jobs, after)
-
-
-def _start_if_free(
-    connection: Any, row: RowMapping, opening: Opening, now: datetime, died: Callable[[RowMapping], bool]
-) -> bool:
-    if running(connection, row["job"], now, died) or row["id"] not in {r["id"] for r in queued(connection)}:
-        return False
-    start(connection, row["id"], opening, now)
-    return True
-
-
-def _withdraw(connection: Any, row: RowMapping, state: Literal["skipped", "missed"], reason: str) -> bool:
-    return withdraw(connection, row["id"], state, reason)
 
 
 def _timed(settings: JobSettings, entry: RowMapping, last: datetime | None) -> Timed:

@@ -19,7 +19,7 @@ import mmap
 import re
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from email import policy
@@ -95,17 +95,26 @@ def find_person(ledger: Ledger, who: str) -> Person | None:
     return Person(row.id, tuple(dict.fromkeys(form for form in (*known, *typed) if form)), row.name)
 
 
-def forget(ledger: Ledger, person: Person, files: Iterable[Path]) -> Erased:
+def forget(
+    ledger: Ledger, person: Person, files: Callable[[], Iterable[Path]], refuse: Callable[[Connection], None]
+) -> Erased:
     """Erase a person from the ledger, its copies, and these files. May be done again: it then goes on.
 
-    No run may be under way: it would have the address in its memory and write it again.
+    No run may be under way: it would have the address in its memory and write it again. `refuse` raises Refused then;
+    it is asked in the transaction that erases, so that a run which begins meanwhile begins before it, and is seen, or
+    after it, and finds nobody. So is what `files` lists: what an earlier run has written is complete.
     """
     done = Erased(person.id)
-    done.rows.update(ledger.writing(lambda connection: _erase_rows(connection, person)))
-    done.rows["subscriber"] += ledger.writing(lambda connection: _bury(connection, person))
+
+    def erase(connection: Connection) -> None:
+        refuse(connection)
+        done.rows.update(_erase_rows(connection, person))
+        done.rows["subscriber"] += _bury(connection, person)
+
+    ledger.writing(erase)
     if not ledger.shrink():
         done.left.append(f"{ledger.faults.file}-wal, which somebody is reading: give the command again")
-    _erase_files(sorted({file.resolve() for file in files}), person, done)
+    _erase_files(sorted({file.resolve() for file in files()}), person, done)
     return done
 
 

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal, Protocol
 
@@ -14,10 +14,12 @@ from overnight.clock import token
 from overnight.ledger.runs import Opening, open_run
 from overnight.ledger.statements import insert_new, put
 from overnight.ledger.tables import UNSETTLED, entry, lease, occurrence, run, slot
+from overnight.triggers import Listed, read
 
 ON_TIME = timedelta(minutes=2)  # later than this a start counts as catching up
 MOST = 1000  # rows written one by one for a long absence; the rest shares one
 
+Slot = tuple[str, str]  # job and slot
 CatchUp = Literal["latest", "all", "none"]
 Overlap = Literal["skip", "queue", "replace"]
 
@@ -49,13 +51,17 @@ class Timed:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What becomes of one occurrence; `reason` says why it does not run."""
+    """What becomes of one occurrence; `reason` says why it does not run.
+
+    `made_up`: it is one of those that are all made up for, which stand in a queue and are no overlap of each other.
+    """
 
     job: str
     scheduled_for: datetime
     slot: str
     action: Literal["run", "skipped", "missed"]
     reason: str = ""
+    made_up: bool = False
 
 
 def due(timed: Timed, now: datetime) -> list[Decision]:
@@ -66,15 +72,15 @@ def due(timed: Timed, now: datetime) -> list[Decision]:
     after = max(timed.since, timed.last) if timed.last else timed.since
     times = list(timed.trigger.between(after, now))
     gone, times = times[:-MOST], times[-MOST:]
-    decisions = [_decide(timed, t, now, times[-1]) for t in times]
+    decisions = [_decide(timed, t, now, times) for t in times]
     if gone:
         reason = f"and {len(gone) - 1} earlier ones since {gone[0]:%Y-%m-%d %H:%M}Z"
         decisions.insert(0, Decision(timed.job, gone[-1], timed.trigger.slot(gone[-1]), "missed", reason))
     return decisions
 
 
-def _decide(timed: Timed, t: datetime, now: datetime, newest: datetime) -> Decision:
-    slot, late = timed.trigger.slot(t), now - t
+def _decide(timed: Timed, t: datetime, now: datetime, times: Sequence[datetime]) -> Decision:
+    slot, late, newest = timed.trigger.slot(t), now - t, times[-1]
 
     def not_run(action: Literal["skipped", "missed"], reason: str) -> Decision:
         return Decision(timed.job, t, slot, action, reason)
@@ -87,24 +93,48 @@ def _decide(timed: Timed, t: datetime, now: datetime, newest: datetime) -> Decis
         return not_run("missed", "nobody was there, and catch_up is none")
     if timed.catch_up == "latest" and t != newest:
         return not_run("skipped", f"superseded by {newest:%Y-%m-%dT%H:%MZ} (catch_up: latest)")
-    return Decision(timed.job, t, slot, "run")
+    made_up = timed.catch_up == "all" and (late > ON_TIME or len(times) > 1)
+    return Decision(timed.job, t, slot, "run", made_up=made_up)
 
 
-def register(connection: Connection, hashes: Mapping[str, tuple[str, bool]], now: datetime) -> dict[str, RowMapping]:
-    """Note the jobs of the schedule as `{job: (hash, enabled)}`; returns their entries.
+def outdated(connection: Connection, jobs: Mapping[str, Listed], now: datetime) -> list[Decision]:
+    """Note what was due by a timing that the schedule has no more, for nobody looked while it was in force.
+
+    It is not made up for: whoever edits an entry does not want mail by the old one. Returns what is new.
+    """
+    last, found = newest(connection), []
+    for row in connection.execute(_ENTRIES).mappings():
+        new = jobs.get(row["job"], Listed("", enabled=False))
+        if row["enabled"] and row["timing"] and (new.hash, new.enabled) != (row["hash"], True):
+            found += _by_old_timing(row, last.get(row["job"]), now, edited=new.enabled)
+    return [decision for decision in found if note(connection, decision, now)]
+
+
+def _by_old_timing(row: RowMapping, last: datetime | None, now: datetime, *, edited: bool) -> list[Decision]:
+    paused = (row["pause_reason"] or "no reason given") if row["paused_at"] else None
+    timed = Timed(row["job"], read(row["timing"]), row["effective_since"], last, "none", timedelta(), paused)
+    if paused is not None:
+        return due(timed, now)
+    what = "edited" if edited else "disabled or taken out"
+    reason = f"it was due by `{row['timing']}`, and the entry was {what} before anybody looked"
+    action: Literal["missed", "skipped"] = "missed" if edited else "skipped"
+    return [replace(decision, action=action, reason=reason) for decision in due(timed, now)]
+
+
+def register(connection: Connection, jobs: Mapping[str, Listed], now: datetime) -> dict[str, RowMapping]:
+    """Note the jobs of the schedule; returns their entries.
 
     A job that is new, edited or enabled again counts from now on. Jobs gone from the schedule stop counting.
     """
     known = {row["job"]: row for row in connection.execute(_ENTRIES).mappings()}
-    for job, (digest, enabled) in hashes.items():
+    for job, new in jobs.items():
         old = known.get(job)
-        if old is None or old["hash"] != digest or (enabled and not old["enabled"]):
+        if old is None or old["hash"] != new.hash or (new.enabled and not old["enabled"]):
             kept = {"paused_at": old["paused_at"], "pause_reason": old["pause_reason"]} if old else {}
-            row = {"job": job, "hash": digest, "enabled": enabled, "effective_since": now}
-            put(connection, entry, row | kept)
-        elif enabled != old["enabled"]:
-            connection.execute(update(entry).where(entry.c.job == job).values(enabled=enabled))
-    for job in known.keys() - hashes.keys():
+            put(connection, entry, {"job": job, "effective_since": now} | new._asdict() | kept)
+        elif (new.enabled, new.timing) != (old["enabled"], old["timing"]):
+            connection.execute(update(entry).where(entry.c.job == job).values(enabled=new.enabled, timing=new.timing))
+    for job in known.keys() - jobs.keys():
         connection.execute(update(entry).where(entry.c.job == job).values(enabled=False))
     return {row["job"]: row for row in connection.execute(_ENTRIES).mappings()}
 
@@ -197,6 +227,16 @@ def start(connection: Connection, occurrence_id: str, opening: Opening, now: dat
         .values(state="claimed", run_id=scope.run_id, reason=None)
     )
     return scope.run_id
+
+
+def start_if_free(
+    connection: Connection, row: RowMapping, opening: Opening, now: datetime, died: Callable[[RowMapping], bool]
+) -> bool:
+    """Open the run of an occurrence that is still queued, unless another slot of its job is being run."""
+    if running(connection, row["job"], now, died) or row["id"] not in {each["id"] for each in queued(connection)}:
+        return False
+    start(connection, row["id"], opening, now)
+    return True
 
 
 def given_up(connection: Connection, job: str, slot: str) -> bool:

@@ -37,6 +37,7 @@ from overnight.ledger.tables import (
 
 CHUNK = 500  # rows a transaction
 DAILY = timedelta(days=1)
+AWAY = timedelta(days=7)  # since it was last done: longer than a machine is off without anybody looking at its clock
 REMOVED = timedelta(days=90)  # at least, for a job that schedule.yaml has no more: else the longest of the others
 PAUSE = 0.02  # seconds between transactions: others come first
 SETTLED = ("done", "failed", "undone")  # states of an effect that will not change any more
@@ -70,12 +71,16 @@ _LAST = select(meta.c.value).where(meta.c.name == _MARK)
 
 
 def claim(connection: Connection, now: datetime) -> bool:
-    """Whether this process is to do it now: one does, once a day."""
+    """Whether this process is to do it now: one does, once a day.
+
+    Where the last time is long ago, or still to come, the clock may be wrong by months, and would have nights deleted
+    that are not over. Then it begins with the next day, when somebody has had time to set it right.
+    """
     last = connection.execute(_LAST).scalar_one_or_none()
-    if last is not None and last > iso(now - DAILY):
+    if last is not None and iso(now - DAILY) < last <= iso(now):
         return False
     put(connection, meta, {"name": _MARK, "value": iso(now)})
-    return True
+    return last is None or iso(now - AWAY) <= last <= iso(now)
 
 
 async def retire(ledger: Ledger, terms: Mapping[str, timedelta]) -> Deleted:

@@ -79,9 +79,8 @@ class Place:
     def count_since(self, since: datetime) -> None:
         """Let the jobs of schedule.yaml count from a time in the past, as if they had been known then."""
         schedule = load(self.root / "schedule.yaml", {})
-        hashes = {name: (schedule.job_hash(name), True) for name in schedule.jobs}
         ledger = self.ledger()
-        ledger.writing(lambda connection: register(connection, hashes, since))
+        ledger.writing(lambda connection: register(connection, schedule.listed(), since))
         ledger.close()
 
     def ledger(self) -> Ledger:

@@ -50,9 +50,8 @@ def site(tmp_path: Path) -> Path:
     now = datetime.now(UTC)
     last = now.replace(hour=now.hour // 12 * 12, minute=0, second=0, microsecond=0)
     ledger = Ledger.open(schedule.ledger, root=tmp_path)
-    hashes = {name: (schedule.job_hash(name), True) for name in schedule.jobs}
     since = last - timedelta(hours=12 * EACH) + timedelta(seconds=1)
-    ledger.writing(lambda connection: register(connection, hashes, since))
+    ledger.writing(lambda connection: register(connection, schedule.listed(), since))
     ledger.close()
     return tmp_path
 

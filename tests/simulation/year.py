@@ -143,7 +143,6 @@ class Year:
 
     async def _edit(self) -> None:
         """Give `letters` another time."""
-        await self._look()  # what was due by the old time and nobody has seen is forgotten with it
         schedule = self.world.schedule
         assert schedule is not None
         cron = self.weather.dice.choice(EDITIONS)

@@ -159,6 +159,19 @@ def test_one_process_does_it_once_a_day(ledger: Ledger, clock: ManualClock) -> N
     assert ledger.writing(lambda c: claim(c, clock.now()))
 
 
+@pytest.mark.parametrize("wrong", [timedelta(days=200), timedelta(days=-200)])
+def test_a_clock_that_jumps_by_months_deletes_nothing_before_somebody_could_see_it(
+    ledger: Ledger, clock: ManualClock, wrong: timedelta
+) -> None:
+    assert ledger.writing(lambda c: claim(c, clock.now()))
+    clock.at += wrong
+    assert not ledger.writing(lambda c: claim(c, clock.now()))
+    clock.at += timedelta(hours=1) - wrong
+    assert not ledger.writing(lambda c: claim(c, clock.now())), "it is right again, and knows it"
+    clock.at += timedelta(hours=25)
+    assert ledger.writing(lambda c: claim(c, clock.now()))
+
+
 async def test_days_that_have_lost_items_are_known(ledger: Ledger, clock: ManualClock) -> None:
     night(ledger, {"a": "ok"})
     clock.at += LATER

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from sqlalchemy import Connection
+
 from overnight.cli.context import Cli
 from overnight.errors import ConfigError, Refused
 from overnight.ledger.runs import latest_run, lease_of, runs_like, under_way
@@ -31,9 +33,13 @@ def _candidates(rows: Any) -> str:
 
 def has_died(cli: Cli, run: Any) -> bool:
     """Whether the ledger says `running` of a process that is gone."""
+    return cli.ledger.reading(_has_died, cli, run)
+
+
+def _has_died(connection: Connection, cli: Cli, run: Any) -> bool:
     if run["status"] != "running":
         return False
-    held = cli.ledger.reading(lease_of, run["job"], run["slot"])
+    held = lease_of(connection, run["job"], run["slot"])
     if held is None or held["run_id"] != run["id"] or held["until"] is None:
         return True
     names = ("job", "slot", "host", "pid", "until")
@@ -42,7 +48,12 @@ def has_died(cli: Cli, run: Any) -> bool:
 
 def refuse_runs(cli: Cli) -> None:
     """Raise Refused while any run goes on."""
-    going = [row["id"] for row in cli.ledger.reading(under_way) if not has_died(cli, row)]
+    cli.ledger.reading(runs_refused, cli)
+
+
+def runs_refused(connection: Connection, cli: Cli) -> None:
+    """The same within a transaction, in which none can begin."""
+    going = [row["id"] for row in under_way(connection) if not _has_died(connection, cli, row)]
     if going:
         raise Refused(f"{', '.join(going)} is going on and needs the ledger: wait for it, and give the command again")
 

@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import asdict
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -111,7 +112,7 @@ def forget_(cli: Cli, who: str, *, yes: bool) -> int:
 
     A keyed hash of the address stays, so that no import brings the person back.
     """
-    from overnight.cli.found import refuse_runs  # noqa: PLC0415
+    from overnight.cli.found import refuse_runs, runs_refused  # noqa: PLC0415
     from overnight.erasure import files_of, find_person, forget  # noqa: PLC0415
 
     known = find_person(cli.ledger, who)
@@ -121,8 +122,8 @@ def forget_(cli: Cli, who: str, *, yes: bool) -> int:
     _confirm(known.id, yes=yes)
     outbox, reports = cli.schedule.mail.transport.removeprefix("outbox:"), cli.schedule.reports
     file = cli.ledger.faults.file
-    files = files_of(cli.root, file, outbox=outbox, reports=reports.to, spool=reports.spool)
-    done = forget(cli.ledger, known, files)
+    files = partial(files_of, cli.root, file, outbox=outbox, reports=reports.to, spool=reports.spool)
+    done = forget(cli.ledger, known, files, lambda connection: runs_refused(connection, cli))
     lines = [f"{n} rows of {table}" for table, n in sorted(done.rows.items()) if n]
     lines += [f"{path}: {what}" for path, what in done.files.items()]
     lines += [f"NOT ERASED {what}" for what in done.left]

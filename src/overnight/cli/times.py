@@ -164,11 +164,15 @@ def resume_job(cli: Cli, job: str) -> None:
 
 
 def _set_pause(cli: Cli, job: str, at: datetime | None, reason: str | None) -> None:
-    from overnight.occurrences import register, set_pause  # noqa: PLC0415
+    from overnight.occurrences import outdated, register, set_pause  # noqa: PLC0415
 
     if job not in cli.schedule.jobs:
         raise ConfigError(f"schedule.yaml has no job {job!r}; it has {', '.join(cli.schedule.jobs)}")
-    now = cli.clock.now()
-    hashes = {name: (cli.schedule.job_hash(name), s.enabled) for name, s in cli.schedule.jobs.items()}
-    cli.ledger.writing(lambda connection: register(connection, hashes, now))
-    cli.ledger.writing(lambda connection: set_pause(connection, job, at, reason, now))
+    now, listed = cli.clock.now(), cli.schedule.listed()
+
+    def change(connection: Any) -> None:
+        outdated(connection, listed, now)
+        register(connection, listed, now)
+        set_pause(connection, job, at, reason, now)
+
+    cli.ledger.writing(change)

@@ -142,7 +142,8 @@ _HOLD_UNTIL = (
 def close_run(connection: Connection, scope: Scope, status: RunStatus, reason: str | None, now: datetime) -> None:
     """Set the run's status, release the lease, and mark the slot's occurrence as `ran`. Raises Fenced.
 
-    That of an interrupted run stays `claimed`: the next scheduler goes on with it.
+    That of an interrupted run stays `claimed`: the next scheduler goes on with it. A run for some of the items only
+    leaves it as it is: whether there is more to do it does not know.
     """
     hold(connection, scope)
     counts = slot_of(connection, scope.job, scope.slot)
@@ -152,7 +153,7 @@ def close_run(connection: Connection, scope: Scope, status: RunStatus, reason: s
     if not counts["rehearsal"]:
         owe_reports(connection, days_of(connection, scope.job, scope.slot))
     if status != "interrupted":
-        connection.execute(_RAN, {"b_job": scope.job, "b_slot": scope.slot})
+        connection.execute(_RAN, {"b_job": scope.job, "b_slot": scope.slot, "b_id": scope.run_id})
 
 
 _END = update(run).where(run.c.id == bindparam("b_id"))
@@ -160,6 +161,7 @@ _RAN = (
     update(occurrence)
     .where(occurrence.c.job == bindparam("b_job"), occurrence.c.slot == bindparam("b_slot"))
     .where(occurrence.c.state == "claimed")
+    .where(select(run.c.id).where(run.c.id == bindparam("b_id"), run.c.partial.is_(False)).exists())
     .values(state="ran")
 )
 

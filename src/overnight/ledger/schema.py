@@ -85,6 +85,7 @@ def _second(connection: Connection) -> None:
 def _third(connection: Connection) -> None:
     """What mailing, reports and tasks keep beside their rows."""
     _index_what_is_open(connection)
+    _add_column(connection, "entry", "timing", "TEXT")
 
 
 def _index_what_is_open(connection: Connection) -> None:

@@ -68,6 +68,7 @@ entry = Table(
     metadata,
     Column("job", String(128), primary_key=True),
     Column("hash", String(64), nullable=False),
+    Column("timing", Text),  # its trigger: what was due by it is still known when the file says something else
     Column("effective_since", Instant, nullable=False),
     Column("enabled", Boolean, nullable=False),
     Column("paused_at", Instant),

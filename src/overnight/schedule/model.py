@@ -27,6 +27,7 @@ from overnight.schedule.values import (
     Words,
     Zone,
 )
+from overnight.triggers import Listed
 
 LONGEST_ANSWER = 21_333  # tokens
 
@@ -261,6 +262,10 @@ class Schedule(Strict):
     def job_hash(self, name: str) -> str:
         """Return 16 hex digits that change when the job's trigger, zone or `enabled` change."""
         return self.jobs[name].timing_hash()
+
+    def listed(self) -> dict[str, Listed]:
+        """Return what of each job says when it runs."""
+        return {name: Listed(self.job_hash(name), job.enabled, job.trigger().text) for name, job in self.jobs.items()}
 
     @property
     def config_hash(self) -> str:
