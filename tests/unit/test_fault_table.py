@@ -81,7 +81,7 @@ ROWS: dict[str, list[tuple[str, str]]] = {
         ("acceptance/test_schedulers.py", "test_two_schedulers_run_each_of_200_occurrences_once"),
         (
             "acceptance/test_schedulers.py",
-            "test_five_schedulers_of_both_kinds_do_and_one_killed_in_the_middle_changes_nothing",
+            "test_five_schedulers_and_a_tick_do_and_one_killed_in_the_middle_changes_nothing",
         ),
         ("acceptance/test_ticks.py", "test_five_ticks_at_once_run_an_occurrence_once"),
     ],

@@ -5,11 +5,14 @@ import dataclasses
 import os
 import signal
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from overnight import project
 from overnight.dispatcher import Dispatcher
@@ -251,6 +254,28 @@ async def test_a_run_for_some_items_between_an_interrupted_one_and_its_rest_chan
         assert place.occurrences("daily") == [("2026-11-22", "claimed")]
     assert await place.look(at(7, 1)) == [("daily", "2026-11-22")]
     assert place.occurrences("daily") == [("2026-11-22", "ran")]
+
+
+async def test_a_look_reads_only_what_is_open_however_much_there_is(place: Place) -> None:
+    place.write('daily: { at: "07:00" }')
+    await place.look(at(0))
+    assert place.dispatcher is not None
+    await place.dispatcher.settle()  # what is done once a day may read more
+    asked: dict[str, Any] = {}
+    engine = place.ledger.engine
+    event.listen(engine, "before_cursor_execute", lambda _c, _cursor, sql, values, *_: asked.setdefault(sql, values))
+    await place.look(at(1))
+    with closing(engine.raw_connection()) as connection:
+        plans = {
+            sql: [row[3] for row in connection.cursor().execute(f"EXPLAIN QUERY PLAN {sql}", values)]
+            for sql, values in asked.items()
+            if sql.startswith("SELECT")
+        }
+    growing = tuple(f"SCAN {table}" for table in ("item", "call", "effect", "occurrence", "lease", "run", "slot"))
+    open_only = ("occurrence_unsettled", "item_due")
+    read = {line: sql for sql, lines in plans.items() for line in lines if line.startswith(growing)}
+    assert len(plans) > 5
+    assert {line: sql for line, sql in read.items() if not line.endswith(open_only)} == {}
 
 
 async def test_schedulers_that_look_at_different_times_see_every_minute_once(place: Place) -> None:
