@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, insert, inspect, select, update
 from overnight import logs
 from overnight.errors import ConfigError, Refused
 from overnight.ledger.copies import copy_open, unused
-from overnight.ledger.tables import SCHEMA_VERSION, call, item, lease, meta, metadata, occurrence
+from overnight.ledger.tables import SCHEMA_VERSION, call, item, lease, meta, metadata, occurrence, signup
 
 Migration = Callable[[Connection], None]
 
@@ -86,6 +86,7 @@ def _third(connection: Connection) -> None:
     """What mailing, reports and tasks keep beside their rows."""
     _index_what_is_open(connection)
     _add_column(connection, "entry", "timing", "TEXT")
+    _sign_ups(connection)
 
 
 def _index_what_is_open(connection: Connection) -> None:
@@ -94,6 +95,11 @@ def _index_what_is_open(connection: Connection) -> None:
     new = (occurrence, "occurrence_unsettled"), (lease, "lease_held"), (call, "call_in_flight"), (item, "item_due")
     for table, name in new:
         next(index for index in table.indexes if index.name == name).create(connection)
+
+
+def _sign_ups(connection: Connection) -> None:
+    """Who wants to become a subscriber."""
+    signup.create(connection, checkfirst=True)
 
 
 def _add_column(connection: Connection, table: str, column: str, kind: str) -> None:
