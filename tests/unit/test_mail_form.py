@@ -98,17 +98,27 @@ def test_everybody_gets_the_bytes_that_rendering_for_them_alone_would_give(first
 _OURS = Templates(PROJECT)
 
 
+@pytest.fixture(scope="module")
+def corners(tmp_path_factory: pytest.TempPathFactory) -> Templates:
+    """Templates that put the name into every corner."""
+    html = """<p title="to {{ to.name }} > {{ to.id }}">{{ "x" * 60 }} {{ to.name }}
+    <a href="{{ unsubscribe_url | safe_url }}">
+    {% if to.name | one_line %}{{ to.name | one_line }}{% else %}you{% endif %}</a>{{ to.email }}</p>"""
+    text = """{{ 'y' * 70 }} {{ to.name }}
+.
+{% set n = to.name %}{{ n }}: {{ unsubscribe_mailto }}
+{{ to.name | default('z') }}."""
+    return folder(tmp_path_factory.mktemp("corners"), text=text, html=html)
+
+
 @given(name=NAMES.filter(lambda name: name == name.strip()))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None)
-def test_a_name_is_escaped_where_it_stands(tmp_path: Path, name: str) -> None:
+def test_a_name_is_escaped_where_it_stands(corners: Templates, name: str) -> None:
     try:
         mailbox("a@example.com", name)
     except Permanent:
         return
-    html = """<p title="to {{ to.name }} > {{ to.id }}">{{ "x" * 60 }} {{ to.name }} <a href="{{ unsubscribe_url | safe_url }}">
-    {% if to.name | one_line %}{{ to.name | one_line }}{% else %}you{% endif %}</a>{{ to.email }}</p>"""
-    text = "{{ 'y' * 70 }} {{ to.name }}\n.\n{% set n = to.name %}{{ n }}: {{ unsubscribe_mailto }}\n{{ to.name | default('z') }}."
-    filled, alone = both(folder(tmp_path, text=text, html=html), "m", {}, reader("Jane"), reader(name))
+    filled, alone = both(corners, "m", {}, reader("Jane"), reader(name))
     assert filled == alone
     assert max(len(line) for line in filled.split(b"\r\n")) <= 100
 
@@ -252,9 +262,7 @@ def test_the_page_of_an_edition_is_kept_once_before_the_first_mail_and_names_nob
         assert 'href="https://example.org/archive/1.html"' in str(press.form(order).html(order.personal))
     ((job, slot, page),) = kept
     assert (job, slot) == ("daily", "2026-11-22")
-    assert not {b"Ann", b"Bob", b"Hi", b"unsubscribe"} & {
-        word for word in (b"Ann", b"Bob", b"Hi", b"unsubscribe") if word in page
-    }
+    assert [word for word in (b"Ann", b"Bob", b"Hi", b"unsubscribe") if word in page] == []
 
 
 def test_html_that_gmail_would_cut_is_refused() -> None:

@@ -5,6 +5,7 @@ from email import message_from_bytes
 from email.policy import default
 
 import pytest
+from email_validator import EmailNotValidError, validate_email
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -83,6 +84,23 @@ def test_what_is_not_one_plain_address_is_refused(address: str) -> None:
     with pytest.raises(Permanent) as refused:
         mailbox(address)
     assert refused.value.code == "address"
+
+
+_LOCALS = st.text("abcXYZ019_+.-", min_size=1, max_size=70)
+_DOMAINS = st.lists(st.text("abcz019-A", min_size=1, max_size=66), min_size=0, max_size=3)
+_TOPS = st.sampled_from(["com", "org", "test", "local", "invalid", "localhost", "onion", "arpa", "c", "1", "x1", "COM"])
+
+
+@given(local=_LOCALS, domain=_DOMAINS, top=_TOPS)
+def test_an_ordinary_address_is_taken_as_the_validator_would(local: str, domain: list[str], top: str) -> None:
+    address = f"{local}@{'.'.join([*domain, top])}"
+    try:
+        checked = validate_email(address, check_deliverability=False, globally_deliverable=False).ascii_email
+    except EmailNotValidError:
+        with pytest.raises(Permanent):
+            mailbox(address)
+    else:
+        assert mailbox(address).address == checked
 
 
 def test_an_international_domain_becomes_punycode() -> None:

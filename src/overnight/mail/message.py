@@ -37,6 +37,11 @@ _WORD_MAX = 45  # octets in an encoded word, so that a line of them has at most 
 # C0, DEL, C1 and the line separators of Unicode: some reader takes each of them for the end of a line
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
+# addresses that the validator returns unchanged, in a twentieth of its time; a test compares the two
+_ORDINARY = re.compile(
+    r"(?=.{1,64}@)[A-Za-z0-9_+]+(?:[.-][A-Za-z0-9_+]+)*"
+    r"@(?:[a-z0-9]{1,63}\.)+(?!(?:test|local|localhost|invalid|onion|arpa)$)[a-z]{2,24}"
+)
 _ATOMS = re.compile(r"[A-Za-z0-9!#$%&'*+/^_`{|}~-]+(?: [A-Za-z0-9!#$%&'*+/^_`{|}~-]+)*")
 _LINE = rb"[\x20-\x7e]*[\x21-\x7e]\r\n"
 _SUBJECT = re.compile(rb"Subject: " + _LINE + rb"(?: " + _LINE + rb")*")
@@ -106,6 +111,8 @@ def message_id(secret: bytes, scope: Scope, template: str, target: str, domain: 
 
 def mailbox(address: str, name: str = "") -> Mailbox:
     """Check one address; an international domain becomes punycode. Raises Permanent (`address`)."""
+    if len(address) <= ADDRESS_MAX and _ORDINARY.fullmatch(address):
+        return Mailbox(_plain("name", name), address)
     if _CONTROL.search(address) or _SURROGATE.search(address):
         raise Permanent("the address contains a control character: correct it, nothing was sent", code="address")
     if len(address) > ADDRESS_MAX:  # before anybody takes seconds over it
