@@ -255,7 +255,8 @@ def test_the_page_of_an_edition_is_kept_once_before_the_first_mail_and_names_nob
         kept.append((job, slot, page))
         return "https://example.org/archive/1.html"
 
-    html = "<p>{% if to %}Hi {{ to.name }} <a href='{{ archive_url | safe_url }}'>here</a> {% endif %}{{ unsubscribe_url }}</p>"
+    link = "<a href='{{ archive_url | safe_url }}'>here</a>"
+    html = f"<p>{{% if to %}}Hi {{{{ to.name }}}} {link} {{% endif %}}{{{{ unsubscribe_url }}}}</p>"
     press = Press(folder(tmp_path, html=html), keep)
     for name in ("Ann", "Bob", ""):
         order = Order(HEADING, "m", {}, personal(reader(name)), reader(name), ("daily", "2026-11-22"))

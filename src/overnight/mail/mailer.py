@@ -158,13 +158,15 @@ class Mailer:
         async def no_intent() -> None:
             """There is nowhere to note it."""
 
-        letter = self._letter(scope, self._address(to), template, context)
+        letter = self.letter(scope, to, template, context)
         await self.transport.send(letter, no_intent)
         return letter.message_id
 
-    def preview(self, scope: Scope, to: Recipient | str, template: str, context: Mapping[str, Any]) -> bytes:
-        """Build the message as it would go out, without sending or noting anything."""
-        return self._letter(scope, self._address(to), template, context).data
+    def letter(
+        self, scope: Scope, to: Recipient | str, template: str, context: Mapping[str, Any], *, archive: bool = False
+    ) -> Letter:
+        """Build the message as it would go out, without sending or noting anything. Raises what `send` raises."""
+        return self._letter(scope, self._address(to), template, context, archive=archive)
 
     async def close(self) -> None:
         """Let go of connections, or write the outbox index."""
