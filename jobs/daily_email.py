@@ -147,4 +147,4 @@ async def daily_email(subscriber: Subscriber, run: Run) -> str:
     mine = (await run.once(edition)).only(subscriber.topics)
     if not mine.stories:
         raise Skip("no news")
-    return await run.mail.send(subscriber, "daily_email", edition=mine)
+    return await run.mail.send(subscriber, "daily_email", archive=True, edition=mine)

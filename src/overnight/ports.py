@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from overnight import logs
 from overnight.agent import Agent
 from overnight.alerts import Alerter
+from overnight.archive import Archive
 from overnight.budget import Budgets, Caps, JobCaps, RoleCaps
 from overnight.catalogue import ending, prices_of
 from overnight.clock import Clock, token
@@ -167,7 +168,13 @@ def _mailer(
         clock=clock,
         zone=schedule.timezone,
         turn=_turn(transport, dependencies),
+        keep=_archive(root, schedule, rehearsal=rehearsal).keep,
     )
+
+
+def _archive(root: Path, schedule: Schedule, *, rehearsal: bool) -> Archive:
+    url = schedule.mail.archive_url
+    return Archive.shown(url) if rehearsal else Archive.spooled(root / schedule.reports.spool, url)
 
 
 def _turn(transport: str, dependencies: Dependencies) -> Turn:
