@@ -7,7 +7,7 @@ the text goes out.
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import tzinfo
 from functools import lru_cache
 from pathlib import Path
@@ -20,6 +20,7 @@ from overnight.effects import Effect, Effects
 from overnight.errors import ConfigError, OvernightError, Permanent, Skip, Unknown
 from overnight.ledger import Ledger
 from overnight.ledger.tables import subscriber
+from overnight.mail.consent import Asked, Consent, Free
 from overnight.mail.message import Envelope, Heading, Mailbox, mailbox, mailto, message_id
 from overnight.mail.outbox import Outbox
 from overnight.mail.press import Keep, Order, Press
@@ -85,6 +86,8 @@ class Mailer:
     sender: Mailbox
     unsubscribe_to: Mailbox
     bounces_to: Mailbox | None
+    consent: Consent = field(default_factory=Free)
+    mark: str = ""
 
     @classmethod
     def open(
@@ -121,6 +124,14 @@ class Mailer:
             bounces_to=_configured("bounces_to", settings.bounces_to) if settings.bounces_to else None,
         )
 
+    def asked(self) -> Self:
+        """The same, with a transport that is real and that nobody has confirmed yet refusing to send."""
+        return replace(self, consent=Asked(self.ledger, self.place)) if self.real else self
+
+    def unasked(self, mark: str = "") -> Self:
+        """The same for mail that needs no consent of its own; `mark` begins each subject."""
+        return replace(self, consent=Free(), mark=mark)
+
     @property
     def real(self) -> bool:
         """Whether people may get this mail."""
@@ -140,6 +151,7 @@ class Mailer:
         and recipient sends nothing and returns the same id. Raises Permanent (`address`, `header`, `smtp_5xx`),
         Deferred, Unknown, Stop (template, login, policy), or Skip when the subscriber has left since.
         """
+        await self.consent.check(f"overnight resume {scope.job}")
         addressee = await self._addressee(to)
         letter = self._letter(scope, addressee, template, context, archive=archive)
         known = await self.effects.find(scope, "mail", template, addressee.target)
@@ -219,10 +231,10 @@ class Mailer:
 
     def _heading(self, scope: Scope, template: str, links: "_Links") -> Heading:
         if not links.all:
-            return Heading(self.sender)
+            return Heading(self.sender, mark=self.mark)
         job, domain = _label(scope.job), self.sender.domain
         feedback = f"{_label(scope.slot)}:{_label(template)}:{job}:{_label(domain)[-15:].strip('-')}"
-        return Heading(self.sender, f"<{job}.{domain}>", feedback, one_click=bool(links.page))
+        return Heading(self.sender, f"<{job}.{domain}>", feedback, one_click=bool(links.page), mark=self.mark)
 
     def _links(self, id_: str) -> "_Links":
         page = self.tokens.unsubscribe_url(self.settings.public_url, id_)

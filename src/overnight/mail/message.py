@@ -81,13 +81,14 @@ class Heading:
     """The headers that all readers of a mail share.
 
     `list_id` and `feedback_id` are "" for mail to operators, which is no list mail. `one_click`: the links to
-    unsubscribe begin with one of https that takes a POST (RFC 8058).
+    unsubscribe begin with one of https that takes a POST (RFC 8058). `mark` begins each subject.
     """
 
     sender: Mailbox
     list_id: str = ""
     feedback_id: str = ""
     one_click: bool = False
+    mark: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +140,7 @@ def shared_headers(heading: Heading, subject: str | None) -> bytes:
         lines += ["Precedence: bulk"]
     lines += ["Auto-Submitted: auto-generated", "MIME-Version: 1.0", ""]
     head = "\r\n".join(lines).encode()
-    return head if subject is None else head + subject_header(subject)
+    return head if subject is None else head + subject_header(heading.mark + subject)
 
 
 def personal_headers(envelope: Envelope) -> bytes:
