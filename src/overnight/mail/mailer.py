@@ -27,7 +27,7 @@ from overnight.mail.press import Keep, Order, Press
 from overnight.mail.templates import Templates
 from overnight.mail.transport import Letter, Transport
 from overnight.mail.verp import leaving_subject, return_path
-from overnight.outcome import Scope
+from overnight.outcome import Scope, original
 from overnight.tokens import Tokens
 
 Turn = Callable[[], AbstractAsyncContextManager[object]]
@@ -210,7 +210,7 @@ class Mailer:
             context={
                 **context,
                 "public_url": self.settings.public_url,
-                "slot": scope.slot,
+                "slot": original(scope.slot),  # a correction or a rehearsal is of the same day
                 "site": self.sender.name or self.sender.domain,
             },
             personal=_personal(addressee.recipient) | {"unsubscribe_url": links.best, "unsubscribe_mailto": links.mail},
