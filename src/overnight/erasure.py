@@ -66,7 +66,7 @@ _BEFORE = rf"(?:(?<![A-Za-z0-9._%+-])|{_ESCAPED})"
 _AFTER = r"(?![A-Za-z0-9-]|\.[A-Za-z0-9])"
 _MAIL = "[0-9a-f]" * 32 + "@*"  # a mail's file is named by its Message-ID
 _LAYOUTS: dict[str, tuple[str, ...]] = {
-    "outbox": (f"*/*/{_MAIL}.eml", f"*/*/{_MAIL}.html", "*/*/.*.tmp", "*/*/index.html", ".bounces"),
+    "outbox": (f"*/*/{_MAIL}.eml", f"*/*/{_MAIL}.html", f"*/*/{_MAIL}.txt", "*/*/.*.tmp", "*/*/index.html", ".bounces"),
     "reports": ("report=*/date=*/*", "latest/*.csv", "latest/.new-*"),
     "spool": ("*[0-9]/report=*/date=*/*", "*[0-9]/latest/*.csv", "*[0-9]/latest/.new-*"),
     "log": ("overnight.jsonl*",),
@@ -176,7 +176,8 @@ def _erase_mail(path: Path, pattern: "re.Pattern[bytes]", person: Person, done: 
     data = path.read_bytes()
     if _recipients(data) & {address.casefold() for address in person.addresses}:
         path.unlink()
-        path.with_suffix(".html").unlink(missing_ok=True)
+        for suffix in (".html", ".txt"):
+            path.with_suffix(suffix).unlink(missing_ok=True)
         done.files[str(path)] = "deleted"
         indexes.add(path.parent)
     elif n := _overwrite_lines(path, data, pattern):

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from overnight import logs
 from overnight.agent import Agent
 from overnight.alerts import Alerter
+from overnight.archive import Archive
 from overnight.budget import Budgets, Caps, JobCaps, RoleCaps
 from overnight.catalogue import ending, prices_of
 from overnight.clock import Clock, token
@@ -94,7 +95,10 @@ def open_ports(
     # What a rehearsal meets counts for nobody else, and no limit is spent on it.
     dependencies = Dependencies({}, clock) if rehearsal else Dependencies(_rates(schedule), clock, ledger)
     transport = REHEARSAL_OUTBOX if rehearsal and not to else schedule.mail.transport
-    mailer = _mailer(root, schedule, ledger, clock, dependencies, on_unknown=settings.on_unknown, transport=transport)
+    mailer = _mailer(
+        root, schedule, ledger, clock, dependencies,
+        on_unknown=settings.on_unknown, transport=transport, archive=_archive(root, schedule, rehearsal=rehearsal),
+    )  # fmt: skip
     mailer = mailer.unasked(MARK) if to else mailer
     agent = Agent(
         ledger=ledger,
@@ -133,7 +137,8 @@ async def operator_alerts(root: Path, schedule: Schedule, ledger: Ledger, clock:
 
 def mailer_of(root: Path, schedule: Schedule, ledger: Ledger, clock: Clock) -> Mailer:
     """Who sends mail that belongs to no run; `close` it. Connects to nothing yet."""
-    return _mailer(root, schedule, ledger, clock, Dependencies({}, clock), transport=schedule.mail.transport)
+    archive, transport = _archive(root, schedule), schedule.mail.transport
+    return _mailer(root, schedule, ledger, clock, Dependencies({}, clock), transport=transport, archive=archive)
 
 
 class Absent:
@@ -159,6 +164,7 @@ def _mailer(
     *,
     on_unknown: OnUnknown = "park",
     transport: str,
+    archive: Archive,
 ) -> Mailer:
     sender = schedule.mail.sender
     return Mailer.open(
@@ -168,6 +174,7 @@ def _mailer(
             unsubscribe_to=schedule.mail.unsubscribe_to or sender,
             public_url=schedule.public_url,
             on_unknown=on_unknown,
+            bounces_to=schedule.mail.bounces_to or "",
         ),
         root=root,
         secret=secret_of(root, schedule.environ),
@@ -176,7 +183,13 @@ def _mailer(
         clock=clock,
         zone=schedule.timezone,
         turn=_turn(transport, dependencies),
+        keep=archive.keep,
     ).asked()
+
+
+def _archive(root: Path, schedule: Schedule, *, rehearsal: bool = False) -> Archive:
+    url = schedule.mail.archive_url
+    return Archive.shown(url) if rehearsal else Archive.spooled(root / schedule.reports.spool, url)
 
 
 def _turn(transport: str, dependencies: Dependencies) -> Turn:

@@ -1,4 +1,4 @@
-"""`run`, `retry`, `resume` and `preview`."""
+"""`run`, `retry` and `resume`."""
 
 import asyncio
 import dataclasses
@@ -86,31 +86,6 @@ def retry(cli: Cli, run_id: str, only: tuple[str, ...], *, yes: bool) -> int:
 def resume(cli: Cli, run_id: str, *, yes: bool) -> int:
     """Continue RUN's slot: items that were not started, and deferred ones whose time has come."""
     return _again(cli, run_id, "resume", Picked(), yes=yes)
-
-
-@click.command()
-@click.argument("job")
-@click.option("--slot", "--date", "slot", metavar="SLOT", help="Which edition: 2026-11-22, or an instant.")
-@click.option("--open", "open_", is_flag=True, help="Open the outbox page in a browser.")
-@pass_cli
-def preview(cli: Cli, job: str, slot: str | None, *, open_: bool) -> int:
-    """Render what JOB would mail to the first two recipients, into var/rehearsal; sends nothing."""
-    result = ran(cli, Request(job, slot, kind="dry", picked=Picked(limit=2), rehearsal=True), yes=True)
-    page = cli.root / "var" / "rehearsal" / "index.html"
-    if not result.mails:
-        cli.say(f"nothing to show: {_why_nothing(cli, result)}")
-    elif page.exists():
-        cli.say(f"Look at {page}")
-        if open_:
-            click.launch(str(page))
-    return EXIT[result.status]
-
-
-def _why_nothing(cli: Cli, result: Result) -> str:
-    if result.status != "ok":
-        return f"the rehearsal ended as {result.status}"
-    reasons = {row["reason"] for row in cli.ledger.reading(items_of, result.job, result.slot, ("skipped",))}
-    return "; ".join(f"{reason} for that day" for reason in sorted(reasons)) or "there is nobody to mail, or no mail"
 
 
 def refuse_slip(cli: Cli, job: str, slot: str, *, ahead: bool) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import tzinfo
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, Protocol, Self
 
@@ -20,11 +21,14 @@ from overnight.errors import ConfigError, OvernightError, Permanent, Skip, Unkno
 from overnight.ledger import Ledger
 from overnight.ledger.tables import subscriber
 from overnight.mail.consent import Asked, Consent, Free
-from overnight.mail.message import Envelope, Mailbox, build, mailbox, mailto, message_id
+from overnight.mail.message import Envelope, Heading, Mailbox, mailbox, mailto, message_id
 from overnight.mail.outbox import Outbox
+from overnight.mail.press import Keep, Order, Press
 from overnight.mail.templates import Templates
 from overnight.mail.transport import Letter, Transport
-from overnight.outcome import Scope
+from overnight.mail.verp import leaving_subject, return_path
+from overnight.outcome import Scope, original
+from overnight.tokens import Tokens
 
 Turn = Callable[[], AbstractAsyncContextManager[object]]
 
@@ -44,8 +48,8 @@ class Recipient(Protocol):
 class MailSettings:
     """The `mail:` part of schedule.yaml.
 
-    `transport` is `outbox:<folder>` or an `smtp:` URL; `sender` reads `The Site <news@example.org>`; `on_unknown` is
-    what becomes of a message that may or may not have gone out.
+    `transport` is `outbox:<folder>` or an `smtp:` URL; `sender` reads `The Site <news@example.org>`; `bounces_to` ""
+    means the sender's address; `on_unknown` is what becomes of a message that may or may not have gone out.
     """
 
     transport: str = field(repr=False)  # may carry a password
@@ -53,6 +57,7 @@ class MailSettings:
     unsubscribe_to: str
     public_url: str = ""
     on_unknown: Literal["park", "resend", "reconcile"] = "park"
+    bounces_to: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +74,8 @@ class Mailer:
     """Sends mails of one process. Open it with `Mailer.open`."""
 
     settings: MailSettings
-    templates: Templates
+    press: Press
+    tokens: Tokens
     transport: Transport
     secret: bytes = field(repr=False)
     effects: Effects
@@ -79,6 +85,7 @@ class Mailer:
     turn: Turn
     sender: Mailbox
     unsubscribe_to: Mailbox
+    bounces_to: Mailbox | None
     consent: Consent = field(default_factory=Free)
     mark: str = ""
 
@@ -94,14 +101,17 @@ class Mailer:
         clock: Clock,
         zone: tzinfo,
         turn: Turn = nullcontext,
+        keep: Keep = lambda _job, _slot, _page: "",
     ) -> Self:
         """Choose the transport by its URL; connects to nothing yet. Raises ConfigError for a wrong setting.
 
-        Each message is sent within a `turn()`: the rate limit and the breaker of the relay.
+        Each message is sent within a `turn()`: the rate limit and the breaker of the relay. `keep(job, slot, page)`
+        archives the page of an edition and returns its address.
         """
         return cls(
             settings=settings,
-            templates=Templates(root),
+            press=Press(Templates(root), keep),
+            tokens=Tokens(secret, clock),
             transport=_transport(settings.transport, root, clock),
             secret=secret,
             effects=effects,
@@ -111,6 +121,7 @@ class Mailer:
             turn=turn,
             sender=_configured("from", settings.sender),
             unsubscribe_to=_configured("unsubscribe_to", settings.unsubscribe_to),
+            bounces_to=_configured("bounces_to", settings.bounces_to) if settings.bounces_to else None,
         )
 
     def asked(self) -> Self:
@@ -131,16 +142,18 @@ class Mailer:
         """Where mail goes, for people: `outbox var/outbox` or `smtp relay.example.org:587`."""
         return self.transport.place
 
-    async def send(self, scope: Scope, to: Recipient | str, template: str, context: Mapping[str, Any]) -> str:
+    async def send(
+        self, scope: Scope, to: Recipient | str, template: str, context: Mapping[str, Any], *, archive: bool = False
+    ) -> str:
         """Send the mail `template` to a subscriber or to an operator's address; returns the Message-ID.
 
-        A second call for the same item, template and recipient sends nothing and returns the same id. Raises
-        Permanent (`address`, `header`, `smtp_5xx`), Deferred, Unknown, Stop (template, login, policy), or Skip when
-        the subscriber has left since.
+        With `archive` a page of it, without a reader, is kept in the archive. A second call for the same item, template
+        and recipient sends nothing and returns the same id. Raises Permanent (`address`, `header`, `smtp_5xx`),
+        Deferred, Unknown, Stop (template, login, policy), or Skip when the subscriber has left since.
         """
         await self.consent.check(f"overnight resume {scope.job}")
         addressee = await self._addressee(to)
-        letter = self._letter(scope, addressee, template, context)
+        letter = self._letter(scope, addressee, template, context, archive=archive)
         known = await self.effects.find(scope, "mail", template, addressee.target)
         if known is not None and await self._settled(known, letter):
             return known.ref
@@ -157,13 +170,15 @@ class Mailer:
         async def no_intent() -> None:
             """There is nowhere to note it."""
 
-        letter = self._letter(scope, self._address(to), template, context)
+        letter = self.letter(scope, to, template, context)
         await self.transport.send(letter, no_intent)
         return letter.message_id
 
-    def preview(self, scope: Scope, to: Recipient | str, template: str, context: Mapping[str, Any]) -> bytes:
-        """Build the message as it would go out, without sending or noting anything."""
-        return self._letter(scope, self._address(to), template, context).data
+    def letter(
+        self, scope: Scope, to: Recipient | str, template: str, context: Mapping[str, Any], *, archive: bool = False
+    ) -> Letter:
+        """Build the message as it would go out, without sending or noting anything. Raises what `send` raises."""
+        return self._letter(scope, self._address(to), template, context, archive=archive)
 
     async def close(self) -> None:
         """Let go of connections, or write the outbox index."""
@@ -184,33 +199,53 @@ class Mailer:
             return _Addressee(box, f"a_{target}", None)
         return _Addressee(mailbox(to.email, to.name), to.id, to)
 
-    def _letter(self, scope: Scope, addressee: _Addressee, template: str, context: Mapping[str, Any]) -> Letter:
-        unsubscribe = ""
-        if addressee.recipient is not None:
-            unsubscribe = mailto(self.unsubscribe_to.address, f"unsubscribe {addressee.recipient.id}")
-        content = self.templates.render(
-            template,
-            {
+    def _letter(
+        self, scope: Scope, addressee: _Addressee, template: str, context: Mapping[str, Any], *, archive: bool = False
+    ) -> Letter:
+        id_ = message_id(self.secret, scope, template, addressee.target, self.sender.domain)
+        links = _Links() if addressee.recipient is None else self._links(addressee.recipient.id)
+        order = Order(
+            heading=self._heading(scope, template, links),
+            template=template,
+            context={
                 **context,
-                "to": addressee.recipient,
-                "unsubscribe_mailto": unsubscribe,
                 "public_url": self.settings.public_url,
-                "slot": scope.slot,
+                "slot": original(scope.slot),  # a correction or a rehearsal is of the same day
                 "site": self.sender.name or self.sender.domain,
             },
+            personal=_personal(addressee.recipient) | {"unsubscribe_url": links.best, "unsubscribe_mailto": links.mail},
+            to=addressee.recipient,
+            archive=(scope.job, scope.slot) if archive else None,
         )
-        content = replace(content, subject=f"{self.mark}{content.subject}")
-        id_ = message_id(self.secret, scope, template, addressee.target, self.sender.domain)
-        envelope = Envelope(
-            sender=self.sender,
-            recipient=addressee.box,
+        form = self.press.form(order)
+        date = self.clock.now().astimezone(self.zone).replace(microsecond=0)
+        return Letter(
             message_id=id_,
-            date=self.clock.now().astimezone(self.zone).replace(microsecond=0),
-            unsubscribe=unsubscribe,
-            list_id=_list_id(scope.job, self.sender.domain),
+            sender=self._return_path(addressee),
+            recipient=addressee.box.address,
+            data=form.fill(Envelope(addressee.box, id_, date, links.all), order.personal),
+            folder=(scope.job, scope.slot),
+            html=form.html(order.personal),
+            utf8=addressee.box.utf8,
         )
-        data = build(envelope, content)
-        return Letter(id_, self.sender.address, addressee.box.address, data, (scope.job, scope.slot), content.html)
+
+    def _heading(self, scope: Scope, template: str, links: "_Links") -> Heading:
+        if not links.all:
+            return Heading(self.sender, mark=self.mark)
+        job, domain = _label(scope.job), self.sender.domain
+        feedback = f"{_label(scope.slot)}:{_label(template)}:{job}:{_label(domain)[-15:].strip('-')}"
+        return Heading(self.sender, f"<{job}.{domain}>", feedback, one_click=bool(links.page), mark=self.mark)
+
+    def _links(self, id_: str) -> "_Links":
+        page = self.tokens.unsubscribe_url(self.settings.public_url, id_)
+        return _Links(page, mailto(self.unsubscribe_to.address, leaving_subject(self.secret, id_)))
+
+    def _return_path(self, addressee: _Addressee) -> str:
+        if self.bounces_to is None:
+            return self.sender.address
+        if addressee.recipient is None:
+            return self.bounces_to.address
+        return return_path(self.secret, self.bounces_to.address, addressee.recipient.id)
 
     async def _settled(self, known: Effect, letter: Letter) -> bool:
         """Whether this mail needs no sending any more; raises Unknown when that cannot be known and nobody decided."""
@@ -265,9 +300,37 @@ def _status(connection: Connection, id_: str) -> str | None:
 _STATUS = select(subscriber.c.status).where(subscriber.c.id == bindparam("id"))
 
 
-def _list_id(job: str, domain: str) -> str:
-    label = "".join(character if character.isascii() and character.isalnum() else "-" for character in job)[:50]
-    return f"<{label}.{domain}>"
+@dataclass(frozen=True, slots=True)
+class _Links:
+    """How a subscriber leaves: by a page that mailbox providers can call, where there is one, and by mail.
+
+    Empty for operators, who subscribed to nothing.
+    """
+
+    page: str = ""
+    mail: str = ""
+
+    @property
+    def best(self) -> str:
+        """What people click on."""
+        return self.page or self.mail
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """What mailbox providers use, the best one first."""
+        return tuple(link for link in (self.page, self.mail) if link)
+
+
+def _personal(recipient: Recipient | None) -> dict[str, str]:
+    if recipient is None:
+        return {}
+    return {"id": recipient.id, "email": recipient.email, "name": recipient.name}
+
+
+@lru_cache(maxsize=256)
+def _label(text: str) -> str:
+    """What may stand between the dots and colons of a header."""
+    return "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in text)[:50]
 
 
 def _configured(name: str, value: str) -> Mailbox:

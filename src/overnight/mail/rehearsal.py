@@ -27,11 +27,13 @@ class Diverted:
     mailer: Mailer
     addresses: tuple[str, ...]
 
-    async def send(self, scope: Scope, to: Recipient | str, template: str, context: Mapping[str, Any]) -> str:
+    async def send(
+        self, scope: Scope, to: Recipient | str, template: str, context: Mapping[str, Any], *, archive: bool = False
+    ) -> str:
         """Send one test; returns its Message-ID. Raises what `Mailer.send` raises."""
         address = self._instead(to if isinstance(to, str) else to.email)
         recipient = address if isinstance(to, str) else StandIn(STAND_IN, address, to.name)
-        return await self.mailer.send(scope, recipient, template, context)
+        return await self.mailer.send(scope, recipient, template, context, archive=archive)
 
     def _instead(self, address: str) -> str:
         return address if address in self.addresses else self.addresses[0]
