@@ -101,11 +101,15 @@ Models = Annotated[Words, Field(min_length=1)]
 
 
 class Mail(Strict):
-    """How mail leaves: `outbox:FOLDER`, `smtp://…` or `smtps://…`."""
+    """How mail leaves: `outbox:FOLDER`, `smtp://…` or `smtps://…`.
+
+    Bounces come back to `bounces_to`, with the subscriber named in it; without it, to the sender.
+    """
 
     transport: Annotated[str, AfterValidator(_transport)] = "outbox:var/outbox"
     sender: Address = Field(default="overnight <overnight@localhost.localdomain>", alias="from")
     unsubscribe_to: Address | None = None
+    bounces_to: Address | None = None
 
 
 class Reports(Strict):

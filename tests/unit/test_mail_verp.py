@@ -1,0 +1,56 @@
+"""Return paths: a bounce is mapped to its subscriber, and to nobody when it was not ours."""
+
+import pytest
+
+from overnight.mail.transport import Letter
+from overnight.mail.verp import return_path, subscriber_of
+
+SECRET = b"a secret of the tests"
+BOUNCES = "bounces@example.org"
+ID = "s_abcdefghijklmnop"
+
+
+def test_a_return_path_names_its_subscriber_in_any_case() -> None:
+    path = return_path(SECRET, BOUNCES, ID)
+    assert path.startswith(f"bounces+{ID}.")
+    assert path == return_path(SECRET, BOUNCES, ID)
+    for returned in (path, path.upper(), f"<{path}>"):
+        assert subscriber_of(SECRET, BOUNCES, returned) == ID
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        "bounces@example.org",
+        "bounces+@example.org",
+        f"bounces+{ID}@example.org",
+        f"bounces+{ID}.0123456789abcdef@example.org",
+        return_path(b"another secret", BOUNCES, ID),
+        return_path(SECRET, BOUNCES, ID).replace("example.org", "example.net"),
+        return_path(SECRET, "b@example.org", ID),
+        return_path(SECRET, BOUNCES, ID)[1:],
+        return_path(SECRET, BOUNCES, ID).replace("s_a", "s_b"),
+        return_path(SECRET, BOUNCES, ID).replace("@", "\u00e9@"),
+        "",
+        "@",
+        "bounces+.@example.org",
+    ],
+)
+def test_an_address_we_did_not_make_names_nobody(forged: str) -> None:
+    assert subscriber_of(SECRET, BOUNCES, forged) is None
+
+
+@pytest.mark.parametrize("id_", ["", "a@b.org", "x" * 41, "Jane", "a.b\r\nRCPT TO:<x@y.z>"])
+def test_an_id_that_fits_into_no_address_gets_the_plain_one(id_: str) -> None:
+    assert return_path(SECRET, BOUNCES, id_) == BOUNCES
+
+
+def test_a_long_mailbox_for_bounces_is_kept_within_the_limit_of_a_local_part() -> None:
+    long = "b" * 40 + "@example.org"
+    assert return_path(SECRET, long, ID) == long
+
+
+def test_a_letter_says_for_the_notification_which_mail_and_whom_it_is_about() -> None:
+    letter = Letter("<0123abcd@example.org>", BOUNCES, "a+b=c@example.org", b"", ("daily", "2026-11-22"))
+    assert letter.envid == "0123abcd"
+    assert letter.orcpt == "rfc822;a+2Bb+3Dc@example.org"
