@@ -53,7 +53,7 @@ class Conversation:
         if not self.line.quiet:
             raise LostBeforeText(Lost("the connection was closed before the text"))
         reply = await self._text(letter.data)
-        if reply.code != 250:  # noqa: PLR2004
+        if reply.code != 250:
             raise await self._refused("data", reply)
         self.sent += 1
 
@@ -113,7 +113,7 @@ class Conversation:
             await self.line.reply()
 
     async def _refused(self, phase: Phase, reply: Reply) -> Exception:
-        if reply.code == CLOSING or not 400 <= reply.code < 600:  # noqa: PLR2004
+        if reply.code == CLOSING or not 400 <= reply.code < 600:
             self.line.close()
         with suppress(Lost):
             self.line.write(b"RSET\r\n")

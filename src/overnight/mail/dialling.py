@@ -9,10 +9,9 @@ import ssl
 import aiosmtplib
 
 from overnight.errors import Deferred, Stop
-from overnight.mail import fuse
 from overnight.mail.line import Line, Lost
 from overnight.mail.relay import Relay
-from overnight.mail.replies import classify
+from overnight.mail.replies import RETRY_FOR, classify
 
 _LOST = (aiosmtplib.SMTPServerDisconnected, aiosmtplib.SMTPTimeoutError, ConnectionError, TimeoutError)
 _KNOWN = ("pipelining", "dsn", "smtputf8")
@@ -28,7 +27,6 @@ async def dial(relay: Relay) -> Line:
     Raises Unreachable, Deferred (a greeting of 421), Lost (hung up half-way), or Stop: a certificate that cannot
     be trusted, no TLS where it is needed, a refused login.
     """
-    fuse.check()
     client = aiosmtplib.SMTP(
         hostname=relay.host,
         port=relay.port,
@@ -62,7 +60,8 @@ async def _connect(client: aiosmtplib.SMTP, relay: Relay) -> None:
     except (aiosmtplib.SMTPException, OSError) as error:
         if isinstance(error.__cause__, ssl.SSLError):
             raise _untrusted(relay, error.__cause__) from error
-        raise Unreachable(f"{relay.place} cannot be reached: {error}", code="smtp_unreachable") from error
+        told = f"{relay.place} cannot be reached: {error}"
+        raise Unreachable(told, code="smtp_unreachable", within=RETRY_FOR) from error
 
 
 async def _introduce(client: aiosmtplib.SMTP) -> None:

@@ -7,25 +7,30 @@ the text goes out.
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import tzinfo
 from pathlib import Path
 from typing import Any, Literal, Protocol, Self
 
-from sqlalchemy import Connection, select
-
 from overnight.clock import Clock
 from overnight.effects import Effect, Effects
-from overnight.errors import ConfigError, OvernightError, Permanent, Skip, Unknown
+from overnight.errors import ConfigError, OvernightError, Permanent, Skip, Stop, Unknown
 from overnight.ledger import Ledger
-from overnight.ledger.tables import subscriber
+from overnight.ledger.deliveries import Standing, bounced, delivered, pardon, standing
 from overnight.mail.message import Envelope, Mailbox, build, mailbox, mailto, message_id
 from overnight.mail.outbox import Outbox
+from overnight.mail.replies import Bounced
+from overnight.mail.streak import Streak
 from overnight.mail.templates import Templates
 from overnight.mail.transport import Letter, Transport
 from overnight.outcome import Scope
 
-Turn = Callable[[], AbstractAsyncContextManager[object]]
+Turn = Callable[[str], AbstractAsyncContextManager[object]]
+
+
+def no_turn(_domain: str) -> AbstractAsyncContextManager[object]:
+    """Wait for nothing."""
+    return nullcontext()
 
 
 class Recipient(Protocol):
@@ -61,6 +66,7 @@ class _Addressee:
     box: Mailbox
     target: str
     recipient: Recipient | None
+    standing: Standing = field(default_factory=Standing)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +84,7 @@ class Mailer:
     turn: Turn
     sender: Mailbox
     unsubscribe_to: Mailbox
+    streak: Streak = field(default_factory=Streak)
 
     @classmethod
     def open(
@@ -90,11 +97,12 @@ class Mailer:
         ledger: Ledger,
         clock: Clock,
         zone: tzinfo,
-        turn: Turn = nullcontext,
+        turn: Turn = no_turn,
     ) -> Self:
         """Choose the transport by its URL; connects to nothing yet. Raises ConfigError for a wrong setting.
 
-        Each message is sent within a `turn()`: the rate limit and the breaker of the relay.
+        Each message is sent within a `turn(domain)`: the rate limits of the recipient's domain and of the relay, and
+        the relay's breaker.
         """
         return cls(
             settings=settings,
@@ -132,8 +140,8 @@ class Mailer:
         known = await self.effects.find(scope, "mail", template, addressee.target)
         if known is not None and await self._settled(known, letter):
             return known.ref
-        async with self.turn():
-            await self._hand_over(scope, template, addressee.target, letter, known)
+        async with self.turn(addressee.box.domain):
+            await self._hand_over(scope, template, addressee, letter, known)
         return letter.message_id
 
     async def send_unnoted(self, scope: Scope, to: str, template: str, context: Mapping[str, Any]) -> str:
@@ -158,11 +166,12 @@ class Mailer:
         await self.transport.close()
 
     async def _addressee(self, to: Recipient | str) -> _Addressee:
-        if not isinstance(to, str):
-            status = await self.ledger.read(_status, to.id)
-            if status not in ("active", None):
-                raise Skip(status)
-        return self._address(to)
+        if isinstance(to, str):
+            return self._address(to)
+        found = await self.ledger.read(standing, to.id)
+        if found.status not in ("active", None):
+            raise Skip(found.status)
+        return replace(self._address(to), standing=found)
 
     def _address(self, to: Recipient | str) -> _Addressee:
         if isinstance(to, str):
@@ -219,18 +228,22 @@ class Mailer:
             code="smtp_unknown",
         )
 
-    async def _hand_over(self, scope: Scope, name: str, target: str, letter: Letter, known: Effect | None) -> None:
+    async def _hand_over(
+        self, scope: Scope, name: str, addressee: _Addressee, letter: Letter, known: Effect | None
+    ) -> None:
         begun: list[Effect] = []
 
         async def intent() -> None:
-            if known is not None and known.state != "failed":
-                begun.append(await self.effects.again(scope, known))
+            earlier = begun[-1] if begun else known
+            if earlier is not None and earlier.state != "failed":
+                begun.append(await self.effects.again(scope, earlier))
                 return
-            effect = await self.effects.begin(scope, "mail", name, target, letter.message_id)
+            effect = await self.effects.begin(scope, "mail", name, addressee.target, letter.message_id)
             if not effect.fresh and not self.transport.reconciles:
                 raise Unknown(f"{letter.message_id} is being sent by somebody else right now", code="smtp_unknown")
             begun.append(effect)
 
+        self.streak.check()
         try:
             await self.transport.send(letter, intent)
         except Unknown as error:
@@ -240,13 +253,31 @@ class Mailer:
         except OvernightError as error:
             for effect in begun:
                 await self.effects.failed(effect, f"{error.code}: {error}")
+            await self._refused(addressee, letter, error)
             raise
         await self.effects.done(begun[-1])
+        await self._taken(addressee, letter)
 
+    async def _taken(self, addressee: _Addressee, letter: Letter) -> None:
+        self.streak.succeeded()
+        if addressee.standing.watched:
+            who, ref, now = addressee.target, letter.message_id, self.clock.now()
+            await self.ledger.write(lambda connection: delivered(connection, who, ref, now))
 
-def _status(connection: Connection, id_: str) -> str | None:
-    """Of a subscriber, or None for one the ledger does not know: then a job brought its own audience."""
-    return connection.execute(select(subscriber.c.status).where(subscriber.c.id == id_)).scalar_one_or_none()
+    async def _refused(self, addressee: _Addressee, letter: Letter, error: OvernightError) -> None:
+        """Learn from a refusal: about a mailbox, or, when many are alike, about us. Raises Stop then."""
+        if not isinstance(error, Permanent):
+            return
+        now = self.clock.now()
+        if isinstance(error, Bounced) and addressee.recipient is not None:
+            who, ref, verdict, status = addressee.target, letter.message_id, error.verdict, error.status
+            await self.ledger.write(lambda connection: bounced(connection, who, ref, verdict, status, now))
+        try:
+            self.streak.refused(error, letter.message_id, addressee.target)
+        except Stop:
+            refs = dict(self.streak.refs)
+            await self.ledger.write(lambda connection: pardon(connection, refs, now))
+            raise
 
 
 def _list_id(job: str, domain: str) -> str:
@@ -269,7 +300,8 @@ def _transport(url: str, root: Path, clock: Clock) -> Transport:
     if scheme == "outbox" and rest:
         return Outbox(root / rest, f"outbox {rest}")
     if scheme.startswith("smtp"):
-        from overnight.mail.smtp import Relay, Smtp  # noqa: PLC0415  aiosmtplib is not needed for an outbox
+        from overnight.mail.relay import Relay  # noqa: PLC0415
+        from overnight.mail.smtp import Smtp  # noqa: PLC0415  aiosmtplib is not needed for an outbox
 
         return Smtp(Relay.parse(url), clock)
     raise ConfigError("mail: transport: write outbox:FOLDER or smtp://user:password@host:port")

@@ -56,15 +56,21 @@ def classify(phase: Phase, code: int, message: str) -> OvernightError:
     if code < 500:
         kind = Throttled if code == CLOSING and phase in ("recipient", "data") else Deferred
         return kind(f"the mail server says {said}: will be tried again", code=name, within=RETRY_FOR)
-    if _POLICY.fullmatch(status):
-        what = f"the mail server refuses our mail as such: {said}; check SPF, DKIM, DMARC and the relay's rules"
-        return Stop(what, code=name)
-    if phase == "greeting" or _SENDER.fullmatch(status) or (phase == "sender" and code not in _SIZE):
-        return Stop(f"the mail server refuses us: {said}; check `mail: transport` and `from`", code=name)
+    if ours := _about_us(phase, code, status):
+        return Stop("the mail server refuses " + ours.format(said), code=name)
     verdict = _verdict(phase, code, status)
     if verdict is None:
         return Permanent(f"the mail server says {said}", code=name)
     return Bounced(f"the mail server says {said}", code=name, verdict=verdict, status=status or str(code))
+
+
+def _about_us(phase: Phase, code: int, status: str) -> str:
+    """What is refused with all our mail, and what to look at; "" when it is about this one message."""
+    if _POLICY.fullmatch(status):
+        return "our mail as such: {}; check SPF, DKIM, DMARC and the relay's rules"
+    if phase == "greeting" or _SENDER.fullmatch(status) or (phase == "sender" and code not in _SIZE):
+        return "us: {}; check `mail: transport` and `from`"
+    return ""
 
 
 def verdict_of(status: str) -> Verdict | None:

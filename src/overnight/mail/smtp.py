@@ -107,7 +107,8 @@ class Smtp:
     async def _open(self) -> Conversation:
         fuse.check()
         if self._clock.monotonic() < self._down_until:
-            raise Unreachable(f"{self.place} cannot be reached: it did not answer a moment ago", code="smtp_unreachable")
+            told = f"{self.place} cannot be reached: it did not answer a moment ago"
+            raise Unreachable(told, code="smtp_unreachable", within=RETRY_FOR)
         try:
             return Conversation(await dial(self._relay))
         except Lost as lost:
