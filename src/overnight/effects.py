@@ -82,7 +82,7 @@ class Effects:
 
     async def find(self, scope: Scope, kind: str, name: str, target: str) -> Effect | None:
         """Look up what is known of this effect, or None."""
-        return await self._ledger.read(find, effect_id(scope, kind, name, target))
+        return await self._ledger.read(find, kind, effect_id(scope, kind, name, target))
 
     async def begin(self, scope: Scope, kind: str, name: str, target: str, ref: str) -> Effect:
         """Commit the intent, or return the effect that is there already.
@@ -130,15 +130,15 @@ class Effects:
 
 _NAMES = ("id", "kind", "name", "target", "ref", "state", "detail", "run_id")
 _find = Prepared(
-    lambda _insert: (
-        select(*(table.c[name] for name in _NAMES)).where(table.c.id == bindparam("id")).limit(bindparam("n"))
+    lambda _insert: select(*(table.c[name] for name in _NAMES)).where(
+        table.c.id == bindparam("id"), table.c.kind == bindparam("kind")
     )
 )
 
 
-def find(connection: Connection, id_: str) -> Effect | None:
-    """Look up an effect by its identity, or None."""
-    row = _find.one(connection, {"id": id_, "n": 1}).first()
+def find(connection: Connection, kind: str, id_: str) -> Effect | None:
+    """Look up an effect of this kind by its identity, or None."""
+    row = _find.one(connection, {"id": id_, "kind": kind}).first()
     return None if row is None else _effect(row)
 
 

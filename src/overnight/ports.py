@@ -157,6 +157,7 @@ def _mailer(
             unsubscribe_to=schedule.mail.unsubscribe_to or sender,
             public_url=schedule.public_url,
             on_unknown=on_unknown,
+            bounces_to=schedule.mail.bounces_to or "",
         ),
         root=root,
         secret=secret_of(root, schedule.environ),

@@ -30,7 +30,9 @@ ONCE = 900.0  # seconds of work for a `once` value: three model requests at thei
 class Post(Protocol):
     """Who sends mail for an item."""
 
-    async def send(self, scope: Scope, to: Any, template: str, context: Mapping[str, Any]) -> str:
+    async def send(
+        self, scope: Scope, to: Any, template: str, context: Mapping[str, Any], *, archive: bool = False
+    ) -> str:
         """Send one mail; returns its Message-ID."""
         ...
 
@@ -64,13 +66,16 @@ class Mail:
     post: Post
     scope: Scope
 
-    async def send(self, to: Any, template: str, **context: Any) -> str:
+    async def send(self, to: Any, template: str, *, archive: bool = False, **context: Any) -> str:
         """Send the mail `templates/<template>.*` to a subscriber or an address; returns its Message-ID.
+
+        Readers with the same context share one rendering. `archive=True` also keeps a page of it beside the reports,
+        rendered for nobody: say it only when the context holds nothing that is for one reader.
 
         At most one mail per item, template and recipient is sent, also after a crash. Raises Skip for one who has
         unsubscribed, Permanent for a refused address, Deferred for a server that asks to come back later.
         """
-        return await self.post.send(self.scope, to, template, context)
+        return await self.post.send(self.scope, to, template, context, archive=archive)
 
 
 @dataclass(frozen=True, slots=True)

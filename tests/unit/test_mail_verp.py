@@ -3,7 +3,7 @@
 import pytest
 
 from overnight.mail.transport import Letter
-from overnight.mail.verp import return_path, subscriber_of
+from overnight.mail.verp import leaving_subject, leaving_subscriber, return_path, subscriber_of
 
 SECRET = b"a secret of the tests"
 BOUNCES = "bounces@example.org"
@@ -54,3 +54,26 @@ def test_a_letter_says_for_the_notification_which_mail_and_whom_it_is_about() ->
     letter = Letter("<0123abcd@example.org>", BOUNCES, "a+b=c@example.org", b"", ("daily", "2026-11-22"))
     assert letter.envid == "0123abcd"
     assert letter.orcpt == "rfc822;a+2Bb+3Dc@example.org"
+
+
+@pytest.mark.parametrize("how", ["{}", "Re: {}", "Fwd: RE: {} ", "=  {}\r\n"])
+def test_who_leaves_by_mail_is_known_by_the_subject(how: str) -> None:
+    subject = leaving_subject(SECRET, ID)
+    assert leaving_subscriber(SECRET, how.format(subject)) == ID
+    assert leaving_subscriber(SECRET, how.format(subject.upper())) == ID
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [
+        "",
+        "unsubscribe",
+        f"unsubscribe {ID}",
+        leaving_subject(b"another secret", ID),
+        leaving_subject(SECRET, ID).replace("s_a", "s_b"),
+        leaving_subject(SECRET, ID)[:-1],
+        "unsubscribe " + return_path(SECRET, BOUNCES, ID).partition("+")[2].partition("@")[0],
+    ],
+)
+def test_a_subject_we_did_not_make_takes_nobody_out(subject: str) -> None:
+    assert leaving_subscriber(SECRET, subject) is None

@@ -9,21 +9,27 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import tzinfo
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, Protocol, Self
 
+from sqlalchemy import Connection
+
 from overnight.clock import Clock
-from overnight.effects import Effect, Effects
+from overnight.effects import Effect, Effects, effect_id, find
 from overnight.errors import ConfigError, OvernightError, Permanent, Skip, Stop, Unknown
 from overnight.ledger import Ledger
 from overnight.ledger.deliveries import Standing, bounced, delivered, pardon, standing
-from overnight.mail.message import Envelope, Mailbox, build, mailbox, mailto, message_id
+from overnight.mail.message import Envelope, Heading, Mailbox, mailbox, mailto, message_id
 from overnight.mail.outbox import Outbox
+from overnight.mail.press import Keep, Order, Press
 from overnight.mail.replies import Bounced
 from overnight.mail.streak import Streak
 from overnight.mail.templates import Templates
 from overnight.mail.transport import Letter, Transport
+from overnight.mail.verp import leaving_subject, return_path
 from overnight.outcome import Scope
+from overnight.tokens import Tokens
 
 Turn = Callable[[str], AbstractAsyncContextManager[object]]
 
@@ -48,8 +54,8 @@ class Recipient(Protocol):
 class MailSettings:
     """The `mail:` part of schedule.yaml.
 
-    `transport` is `outbox:<folder>` or an `smtp:` URL; `sender` reads `The Site <news@example.org>`; `on_unknown` is
-    what becomes of a message that may or may not have gone out.
+    `transport` is `outbox:<folder>` or an `smtp:` URL; `sender` reads `The Site <news@example.org>`; `bounces_to` ""
+    means the sender's address; `on_unknown` is what becomes of a message that may or may not have gone out.
     """
 
     transport: str = field(repr=False)  # may carry a password
@@ -57,6 +63,7 @@ class MailSettings:
     unsubscribe_to: str
     public_url: str = ""
     on_unknown: Literal["park", "resend", "reconcile"] = "park"
+    bounces_to: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +81,8 @@ class Mailer:
     """Sends mails of one process. Open it with `Mailer.open`."""
 
     settings: MailSettings
-    templates: Templates
+    press: Press
+    tokens: Tokens
     transport: Transport
     secret: bytes = field(repr=False)
     effects: Effects
@@ -84,6 +92,7 @@ class Mailer:
     turn: Turn
     sender: Mailbox
     unsubscribe_to: Mailbox
+    bounces_to: Mailbox | None
     streak: Streak = field(default_factory=Streak)
 
     @classmethod
@@ -98,15 +107,17 @@ class Mailer:
         clock: Clock,
         zone: tzinfo,
         turn: Turn = no_turn,
+        keep: Keep = lambda _job, _slot, _page: "",
     ) -> Self:
         """Choose the transport by its URL; connects to nothing yet. Raises ConfigError for a wrong setting.
 
         Each message is sent within a `turn(domain)`: the rate limits of the recipient's domain and of the relay, and
-        the relay's breaker.
+        the relay's breaker. `keep(job, slot, page)` archives the page of an edition and returns its address.
         """
         return cls(
             settings=settings,
-            templates=Templates(root),
+            press=Press(Templates(root), keep),
+            tokens=Tokens(secret, clock),
             transport=_transport(settings.transport, root, clock),
             secret=secret,
             effects=effects,
@@ -116,6 +127,7 @@ class Mailer:
             turn=turn,
             sender=_configured("from", settings.sender),
             unsubscribe_to=_configured("unsubscribe_to", settings.unsubscribe_to),
+            bounces_to=_configured("bounces_to", settings.bounces_to) if settings.bounces_to else None,
         )
 
     @property
@@ -128,16 +140,17 @@ class Mailer:
         """Where mail goes, for people: `outbox var/outbox` or `smtp relay.example.org:587`."""
         return self.transport.place
 
-    async def send(self, scope: Scope, to: Recipient | str, template: str, context: Mapping[str, Any]) -> str:
+    async def send(
+        self, scope: Scope, to: Recipient | str, template: str, context: Mapping[str, Any], *, archive: bool = False
+    ) -> str:
         """Send the mail `template` to a subscriber or to an operator's address; returns the Message-ID.
 
-        A second call for the same item, template and recipient sends nothing and returns the same id. Raises
-        Permanent (`address`, `header`, `smtp_5xx`), Deferred, Unknown, Stop (template, login, policy), or Skip when
-        the subscriber has left since.
+        With `archive` a page of it, without a reader, is kept in the archive. A second call for the same item, template
+        and recipient sends nothing and returns the same id. Raises Permanent (`address`, `header`, `smtp_5xx`),
+        Deferred, Unknown, Stop (template, login, policy), or Skip when the subscriber has left since.
         """
-        addressee = await self._addressee(to)
-        letter = self._letter(scope, addressee, template, context)
-        known = await self.effects.find(scope, "mail", template, addressee.target)
+        addressee, known = await self._addressee(scope, to, template)
+        letter = self._letter(scope, addressee, template, context, archive=archive)
         if known is not None and await self._settled(known, letter):
             return known.ref
         async with self.turn(addressee.box.domain):
@@ -165,13 +178,13 @@ class Mailer:
         """Let go of connections, or write the outbox index."""
         await self.transport.close()
 
-    async def _addressee(self, to: Recipient | str) -> _Addressee:
-        if isinstance(to, str):
-            return self._address(to)
-        found = await self.ledger.read(standing, to.id)
+    async def _addressee(self, scope: Scope, to: Recipient | str, template: str) -> tuple[_Addressee, Effect | None]:
+        """Whom it goes to, and what is known of an earlier attempt at this mail. Raises Skip for one who has left."""
+        target = self._address(to).target if isinstance(to, str) else to.id
+        found, known = await self.ledger.read(_before_sending, target, effect_id(scope, "mail", template, target))
         if found.status not in ("active", None):
             raise Skip(found.status)
-        return replace(self._address(to), standing=found)
+        return replace(self._address(to), standing=found), known
 
     def _address(self, to: Recipient | str) -> _Addressee:
         if isinstance(to, str):
@@ -181,32 +194,53 @@ class Mailer:
             return _Addressee(box, f"a_{target}", None)
         return _Addressee(mailbox(to.email, to.name), to.id, to)
 
-    def _letter(self, scope: Scope, addressee: _Addressee, template: str, context: Mapping[str, Any]) -> Letter:
-        unsubscribe = ""
-        if addressee.recipient is not None:
-            unsubscribe = mailto(self.unsubscribe_to.address, f"unsubscribe {addressee.recipient.id}")
-        content = self.templates.render(
-            template,
-            {
+    def _letter(
+        self, scope: Scope, addressee: _Addressee, template: str, context: Mapping[str, Any], *, archive: bool = False
+    ) -> Letter:
+        id_ = message_id(self.secret, scope, template, addressee.target, self.sender.domain)
+        links = _Links() if addressee.recipient is None else self._links(addressee.recipient.id)
+        order = Order(
+            heading=self._heading(scope, template, links),
+            template=template,
+            context={
                 **context,
-                "to": addressee.recipient,
-                "unsubscribe_mailto": unsubscribe,
                 "public_url": self.settings.public_url,
                 "slot": scope.slot,
                 "site": self.sender.name or self.sender.domain,
             },
+            personal=_personal(addressee.recipient) | {"unsubscribe_url": links.best, "unsubscribe_mailto": links.mail},
+            to=addressee.recipient,
+            archive=(scope.job, scope.slot) if archive else None,
         )
-        id_ = message_id(self.secret, scope, template, addressee.target, self.sender.domain)
-        envelope = Envelope(
-            sender=self.sender,
-            recipient=addressee.box,
+        form = self.press.form(order)
+        date = self.clock.now().astimezone(self.zone).replace(microsecond=0)
+        return Letter(
             message_id=id_,
-            date=self.clock.now().astimezone(self.zone).replace(microsecond=0),
-            unsubscribe=unsubscribe,
-            list_id=_list_id(scope.job, self.sender.domain),
+            sender=self._return_path(addressee),
+            recipient=addressee.box.address,
+            data=form.fill(Envelope(addressee.box, id_, date, links.all), order.personal),
+            folder=(scope.job, scope.slot),
+            html=form.html(order.personal),
+            utf8=addressee.box.utf8,
         )
-        data = build(envelope, content)
-        return Letter(id_, self.sender.address, addressee.box.address, data, (scope.job, scope.slot), content.html)
+
+    def _heading(self, scope: Scope, template: str, links: "_Links") -> Heading:
+        if not links.all:
+            return Heading(self.sender)
+        job, domain = _label(scope.job), self.sender.domain
+        feedback = f"{_label(scope.slot)}:{_label(template)}:{job}:{_label(domain)[-15:].strip('-')}"
+        return Heading(self.sender, f"<{job}.{domain}>", feedback, one_click=bool(links.page))
+
+    def _links(self, id_: str) -> "_Links":
+        page = self.tokens.unsubscribe_url(self.settings.public_url, id_)
+        return _Links(page, mailto(self.unsubscribe_to.address, leaving_subject(self.secret, id_)))
+
+    def _return_path(self, addressee: _Addressee) -> str:
+        if self.bounces_to is None:
+            return self.sender.address
+        if addressee.recipient is None:
+            return self.bounces_to.address
+        return return_path(self.secret, self.bounces_to.address, addressee.recipient.id)
 
     async def _settled(self, known: Effect, letter: Letter) -> bool:
         """Whether this mail needs no sending any more; raises Unknown when that cannot be known and nobody decided."""
@@ -280,9 +314,42 @@ class Mailer:
             raise
 
 
-def _list_id(job: str, domain: str) -> str:
-    label = "".join(character if character.isascii() and character.isalnum() else "-" for character in job)[:50]
-    return f"<{label}.{domain}>"
+@dataclass(frozen=True, slots=True)
+class _Links:
+    """How a subscriber leaves: by a page that mailbox providers can call, where there is one, and by mail.
+
+    Empty for operators, who subscribed to nothing.
+    """
+
+    page: str = ""
+    mail: str = ""
+
+    @property
+    def best(self) -> str:
+        """What people click on."""
+        return self.page or self.mail
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """What mailbox providers use, the best one first."""
+        return tuple(link for link in (self.page, self.mail) if link)
+
+
+def _before_sending(connection: Connection, target: str, effect: str) -> tuple[Standing, Effect | None]:
+    """One trip to the ledger for both: each costs more than handing the mail over."""
+    return standing(connection, target), find(connection, "mail", effect)
+
+
+def _personal(recipient: Recipient | None) -> dict[str, str]:
+    if recipient is None:
+        return {}
+    return {"id": recipient.id, "email": recipient.email, "name": recipient.name}
+
+
+@lru_cache(maxsize=256)
+def _label(text: str) -> str:
+    """What may stand between the dots and colons of a header."""
+    return "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in text)[:50]
 
 
 def _configured(name: str, value: str) -> Mailbox:

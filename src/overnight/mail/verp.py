@@ -1,22 +1,25 @@
-"""Return paths that say whose mail it was that came back (VERP).
+"""What comes back by mail says whose mail it was: the return path of a bounce (VERP), the subject of who leaves.
 
     bounces+s_abcdefghijklmnop.0123456789abcdef@example.org
+    unsubscribe s_abcdefghijklmnop.0123456789abcdef
 
-A subscriber has the same one for ever: a server that greylists knows it the second time, and a bounce that comes after
-weeks is still mapped. Which mail it was is said by ENVID, the left side of the Message-ID.
+A subscriber has the same ones for ever: a server that greylists knows the path the second time, and what comes back
+after weeks is still mapped. Which mail bounced is said by ENVID, the left side of the Message-ID.
 """
 
 import hmac
 import re
+from typing import Literal
 
 _ID = re.compile(r"[a-z0-9_-]{1,40}")  # what survives a server that changes case, and fits into the 64 of a local part
+_LEAVING = re.compile(r"unsubscribe\s+([a-z0-9_-]{1,40}\.[0-9a-f]{16})\b")
 _LOCAL_MAX = 64  # RFC 5321
 
 
 def return_path(secret: bytes, bounces_to: str, subscriber_id: str) -> str:
     """The address to which bounces of this subscriber come back; `bounces_to` itself for an id that fits into none."""
     local, _, domain = bounces_to.rpartition("@")
-    named = f"{local}+{subscriber_id}.{_signature(secret, subscriber_id)}"
+    named = f"{local}+{_signed(secret, 'bounce', subscriber_id)}"
     return f"{named}@{domain}" if _ID.fullmatch(subscriber_id) and len(named) <= _LOCAL_MAX else bounces_to
 
 
@@ -24,12 +27,29 @@ def subscriber_of(secret: bytes, bounces_to: str, address: str) -> str | None:
     """The id in a return path of ours, in whatever case it came back; None for any other address."""
     local, _, domain = bounces_to.lower().rpartition("@")
     given, _, host = address.strip("<> ").lower().rpartition("@")
-    id_, _, signature = given.removeprefix(f"{local}+").rpartition(".")
-    if host != domain or not given.startswith(f"{local}+") or not _ID.fullmatch(id_):
+    if host != domain or not given.startswith(f"{local}+"):
         return None
-    return id_ if hmac.compare_digest(signature.encode(), _signature(secret, id_).encode()) else None
+    return _read(secret, "bounce", given.removeprefix(f"{local}+"))
 
 
-def _signature(secret: bytes, id_: str) -> str:
-    """64 bits: who guesses one can at most suppress one address, after some 10^19 mails."""
-    return hmac.digest(secret, b"bounce\0" + id_.encode(), "sha256").hex()[:16]
+def leaving_subject(secret: bytes, subscriber_id: str) -> str:
+    """The subject of the mail by which this subscriber leaves: for a `mailto:` link."""
+    return f"unsubscribe {_signed(secret, 'unsubscribe', subscriber_id)}"
+
+
+def leaving_subscriber(secret: bytes, subject: str) -> str | None:
+    """Who leaves by a mail with this subject, `Re:` and the like before it allowed; None when it was not made here."""
+    found = _LEAVING.search(subject.lower())
+    return _read(secret, "unsubscribe", found.group(1)) if found else None
+
+
+def _signed(secret: bytes, purpose: Literal["bounce", "unsubscribe"], id_: str) -> str:
+    """With 64 bits: who guesses one can at most end one subscription, after some 10^19 mails."""
+    signature = hmac.digest(secret, f"{purpose}\x00{id_}".encode(), "sha256").hex()[:16]
+    return f"{id_}.{signature}"
+
+
+def _read(secret: bytes, purpose: Literal["bounce", "unsubscribe"], signed: str) -> str | None:
+    id_ = signed.rpartition(".")[0]
+    genuine = _ID.fullmatch(id_) and hmac.compare_digest(signed.encode(), _signed(secret, purpose, id_).encode())
+    return id_ if genuine else None
