@@ -20,7 +20,7 @@ from overnight.effects import Effect, Effects, effect_id, find
 from overnight.errors import ConfigError, OvernightError, Permanent, Skip, Stop, Unknown
 from overnight.ledger import Ledger
 from overnight.ledger.deliveries import Standing, bounced, delivered, pardon, standing
-from overnight.mail.message import Envelope, Heading, Mailbox, mailbox, mailto, message_id
+from overnight.mail.message import Envelope, Heading, Mailbox, configured, mailbox, mailto, message_id
 from overnight.mail.outbox import Outbox
 from overnight.mail.press import Keep, Order, Press
 from overnight.mail.replies import Bounced
@@ -125,9 +125,9 @@ class Mailer:
             clock=clock,
             zone=zone,
             turn=turn,
-            sender=_configured("from", settings.sender),
-            unsubscribe_to=_configured("unsubscribe_to", settings.unsubscribe_to),
-            bounces_to=_configured("bounces_to", settings.bounces_to) if settings.bounces_to else None,
+            sender=configured("from", settings.sender),
+            unsubscribe_to=configured("unsubscribe_to", settings.unsubscribe_to),
+            bounces_to=configured("bounces_to", settings.bounces_to) if settings.bounces_to else None,
         )
 
     @property
@@ -350,16 +350,6 @@ def _personal(recipient: Recipient | None) -> dict[str, str]:
 def _label(text: str) -> str:
     """What may stand between the dots and colons of a header."""
     return "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in text)[:50]
-
-
-def _configured(name: str, value: str) -> Mailbox:
-    """`Name <address>` or an address out of schedule.yaml."""
-    display, _, rest = value.rpartition("<")
-    address = rest.removesuffix(">").strip() if rest.endswith(">") else value.strip()
-    try:
-        return mailbox(address, display.strip().strip('"') if rest.endswith(">") else "")
-    except Permanent as error:
-        raise ConfigError(f'mail: {name}: {value!r}: {error} Write "The Site <news@example.org>".') from error
 
 
 def _transport(url: str, root: Path, clock: Clock) -> Transport:
