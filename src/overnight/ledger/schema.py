@@ -14,7 +14,18 @@ from sqlalchemy import Connection, Engine, insert, inspect, select, update
 from overnight import logs
 from overnight.errors import ConfigError, Refused
 from overnight.ledger.copies import copy_open, unused
-from overnight.ledger.tables import SCHEMA_VERSION, call, item, lease, meta, metadata, occurrence, signup
+from overnight.ledger.tables import (
+    SCHEMA_VERSION,
+    call,
+    delivery,
+    incoming,
+    item,
+    lease,
+    meta,
+    metadata,
+    occurrence,
+    signup,
+)
 
 Migration = Callable[[Connection], None]
 
@@ -87,6 +98,7 @@ def _third(connection: Connection) -> None:
     _index_what_is_open(connection)
     _add_column(connection, "entry", "timing", "TEXT")
     _sign_ups(connection)
+    _third_bounces(connection)
 
 
 def _index_what_is_open(connection: Connection) -> None:
@@ -100,6 +112,12 @@ def _index_what_is_open(connection: Connection) -> None:
 def _sign_ups(connection: Connection) -> None:
     """Who wants to become a subscriber."""
     signup.create(connection, checkfirst=True)
+
+
+def _third_bounces(connection: Connection) -> None:
+    """What mailboxes have said, and which mail from outside was read."""
+    for table in (delivery, incoming):
+        table.create(connection)
 
 
 def _add_column(connection: Connection, table: str, column: str, kind: str) -> None:
