@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Engine, insert, inspect, select, update
 
 from overnight import logs
 from overnight.errors import ConfigError, Refused
+from overnight.ledger import rollups
 from overnight.ledger.copies import copy_open, unused
 from overnight.ledger.tables import SCHEMA_VERSION, meta, metadata
 
@@ -82,8 +83,18 @@ def _second(connection: Connection) -> None:
     connection.exec_driver_sql("CREATE INDEX slot_by_time ON slot (job, scheduled_for)")
 
 
-def _third(_connection: Connection) -> None:
+def _third(connection: Connection) -> None:
     """What mailing, reports and tasks keep beside their rows."""
+    _rollups(connection)
+
+
+def _rollups(connection: Connection) -> None:
+    """Calls know their naive cost; what reports need is added up as it happens."""
+    _add_column(connection, "call", "cache_write_1h_tokens", "BIGINT DEFAULT '0' NOT NULL")
+    _add_column(connection, "call", "naive_nano", "BIGINT")
+    for made in (rollups.spend, rollups.trouble, rollups.item_in_trouble):
+        made.create(connection, checkfirst=True)
+    rollups.fill(connection)
 
 
 def _add_column(connection: Connection, table: str, column: str, kind: str) -> None:
