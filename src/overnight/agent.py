@@ -251,7 +251,7 @@ class Agent:
                 await self.budgets.settle(reservation, 0, also=Also(forget, sent))
             else:
                 self._heard(exchange, request.model)
-                await self._book(question, sent, reservation, self._ended(exchange, sent))
+                await self._book(question, sent, reservation, self._ended(exchange, sent, question.role.models))
         return sent.id, reply
 
     def _heard(self, exchange: "_Exchange", model: str) -> None:
@@ -262,10 +262,11 @@ class Agent:
         if isinstance(error, Stop):  # ten thousand items need not each be told that the key is wrong
             self.api.refusals.tell(error, model if error.code in OF_ONE_MODEL else ALL)
 
-    def _ended(self, exchange: "_Exchange", sent: Sent) -> Ended:
+    def _ended(self, exchange: "_Exchange", sent: Sent, route: Sequence[str]) -> Ended:
         seconds = self.clock.monotonic() - (exchange.started or 0.0)
         if exchange.reply is not None:
-            return _success(exchange.reply, self._cost(exchange.reply, sent.model), seconds)
+            ended = _success(exchange.reply, self._cost(exchange.reply, sent.model), seconds)
+            return replace(ended, naive_nano=self.prices.naive(route, ended.usage, at=self.clock.now()))
         return _failure(exchange.error, sent.worst, seconds)
 
     async def _reserve(self, question: Question, request: ModelRequest, digest: str) -> tuple[Sent, Reservation]:

@@ -19,6 +19,7 @@ from sqlalchemy import ColumnElement, Connection, delete, func, select, update
 from overnight.budget import run_counter
 from overnight.clock import iso
 from overnight.ledger import Ledger
+from overnight.ledger.rollups import trouble
 from overnight.ledger.statements import put
 from overnight.ledger.tables import (
     alert,
@@ -181,6 +182,8 @@ def _retire(connection: Connection, job: str, name: str, now: datetime) -> Delet
     values = connection.execute(delete(once).where(once.c.job == job, once.c.slot == name)).rowcount
     told = (effect.c.job == job, effect.c.slot == name, effect.c.detail.is_not(None))
     details = connection.execute(update(effect).where(*told).values(detail=None)).rowcount
+    samples = update(trouble).where(trouble.c.job == job, trouble.c.slot == name)
+    connection.execute(samples.values(sample_key=None, sample=None))
     runs = select(run.c.id).where(run.c.job == job, run.c.slot == name)
     connection.execute(delete(histogram).where(histogram.c.run_id.in_(runs)))
     counters = connection.execute(delete(budget).where(budget.c.scope == run_counter(job, name))).rowcount

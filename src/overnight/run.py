@@ -73,7 +73,8 @@ class Mail:
         rendered for nobody: say it only when the context holds nothing that is for one reader.
 
         At most one mail per item, template and recipient is sent, also after a crash. Raises Skip for one who has
-        unsubscribed, Permanent for a refused address, Deferred for a server that asks to come back later.
+        unsubscribed, Permanent for a refused address, Deferred for a server that asks to come back later. `images`
+        in the context are PNGs by name, shown by `<img src="cid:NAME">`.
         """
         return await self.post.send(self.scope, to, template, context, archive=archive)
 

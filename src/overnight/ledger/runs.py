@@ -24,8 +24,9 @@ from sqlalchemy import (
 from overnight.clock import token
 from overnight.errors import Refused
 from overnight.ledger.items import hold
+from overnight.ledger.rollups import spend
 from overnight.ledger.statements import insert_new, put
-from overnight.ledger.tables import call, effect, entry, item, lease, meta, occurrence, once, run, seen, slot
+from overnight.ledger.tables import effect, entry, item, lease, meta, occurrence, once, run, seen, slot
 from overnight.outcome import EDITION, RunStatus, Scope, original
 
 LEASE = timedelta(seconds=60)
@@ -208,7 +209,7 @@ def _of(table: FromClause) -> ColumnElement[bool]:
 _SLOT = select(slot).where(_of(slot))
 _LEASE = select(lease).where(_of(lease))
 _DAYS = union(
-    select(slot.c.day).where(_of(slot)), select(run.c.day).where(_of(run)), select(call.c.budget_day).where(_of(call))
+    select(slot.c.day).where(_of(slot)), select(run.c.day).where(_of(run)), select(spend.c.budget_day).where(_of(spend))
 )
 
 

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Engine, insert, inspect, select, update
 
 from overnight import logs
 from overnight.errors import ConfigError, Refused
+from overnight.ledger import rollups
 from overnight.ledger.copies import copy_open, unused
 from overnight.ledger.tables import (
     SCHEMA_VERSION,
@@ -99,6 +100,7 @@ def _third(connection: Connection) -> None:
     _add_column(connection, "entry", "timing", "TEXT")
     _sign_ups(connection)
     _third_bounces(connection)
+    _rollups(connection)
 
 
 def _index_what_is_open(connection: Connection) -> None:
@@ -118,6 +120,15 @@ def _third_bounces(connection: Connection) -> None:
     """What mailboxes have said, and which mail from outside was read."""
     for table in (delivery, incoming):
         table.create(connection)
+
+
+def _rollups(connection: Connection) -> None:
+    """Calls know their naive cost; what reports need is added up as it happens."""
+    _add_column(connection, "call", "cache_write_1h_tokens", "BIGINT DEFAULT '0' NOT NULL")
+    _add_column(connection, "call", "naive_nano", "BIGINT")
+    for made in (rollups.spend, rollups.trouble, rollups.item_in_trouble):
+        made.create(connection, checkfirst=True)
+    rollups.fill(connection)
 
 
 def _add_column(connection: Connection, table: str, column: str, kind: str) -> None:

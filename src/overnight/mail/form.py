@@ -5,8 +5,9 @@ comes out is, byte for byte, what rendering for that reader alone would give.
 """
 
 import hashlib
+from base64 import encodebytes
 from binascii import b2a_qp
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from overnight.errors import Permanent, Stop
@@ -82,14 +83,35 @@ def _body(draft: Draft, heading: Heading) -> Iterator[_Piece]:
     if draft.html is None:
         yield from _part("text/plain", draft.text)
         return
-    # "=_" cannot occur in quoted-printable, so no text can forge the boundary
-    boundary = f"=_{hashlib.sha256(repr(heading).encode()).hexdigest()[:32]}"
-    yield f'Content-Type: multipart/alternative;\r\n boundary="{boundary}"\r\n\r\n'.encode()
-    for kind, part in (("text/plain", draft.text), ("text/html", draft.html)):
+    yield from _parts("alternative", heading, [_part("text/plain", draft.text), _page(draft, heading)])
+
+
+def _page(draft: Draft, heading: Heading) -> Iterator[_Piece]:
+    """The HTML, and the pictures in it: they come with the mail, so that opening it tells nobody."""
+    page = _part("text/html", draft.html or Pattern(()))
+    pictures = [_picture(name, content) for name, content in draft.images.items()]
+    return _parts("related", heading, [page, *pictures], '; type="text/html"') if pictures else page
+
+
+def _parts(kind: str, heading: Heading, parts: Iterable[Iterable[_Piece]], more: str = "") -> Iterator[_Piece]:
+    # "=_" cannot occur in quoted-printable, nor in base64, so nothing can forge the boundary
+    boundary = f"=_{hashlib.sha256(f'{kind} {heading!r}'.encode()).hexdigest()[:32]}"
+    yield f'Content-Type: multipart/{kind};\r\n boundary="{boundary}"{more}\r\n\r\n'.encode()
+    for part in parts:
         yield f"--{boundary}\r\n".encode()
-        yield from _part(kind, part)
+        yield from part
         yield b"\r\n"
     yield f"--{boundary}--\r\n".encode()
+
+
+def _picture(name: str, content: bytes) -> list[bytes]:
+    if not name.isidentifier() or not name.isascii():
+        raise Stop(f"images: {name!r} is no name of a picture: use letters, digits and _", code="template")
+    head = (
+        f"Content-Type: image/png\r\nContent-Transfer-Encoding: base64\r\nContent-ID: <{name}>\r\n"
+        f'Content-Disposition: inline; filename="{name}.png"\r\n\r\n'
+    )
+    return [head.encode(), encodebytes(content).replace(b"\n", b"\r\n")]
 
 
 def _part(kind: str, text: Pattern) -> Iterator[_Piece]:

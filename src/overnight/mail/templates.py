@@ -7,7 +7,7 @@ elements they are for, because some mail programs ignore them there; only `@medi
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -53,6 +53,7 @@ class Rendered:
     subject: str
     text: str
     html: str | None
+    images: Mapping[str, bytes] = field(default_factory=dict)  # PNG by name: `<img src="cid:NAME">`
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +64,13 @@ class Draft:
     text: Pattern
     html: Pattern | None
     conditions: Mapping[Gap, bool]
+    images: Mapping[str, bytes] = field(default_factory=dict)
 
     @classmethod
     def of(cls, content: Rendered) -> "Draft":
         """A draft without open places."""
         html = None if content.html is None else Pattern((content.html,))
-        return cls(Pattern((content.subject,)), Pattern((content.text,)), html, {})
+        return cls(Pattern((content.subject,)), Pattern((content.text,)), html, {}, content.images)
 
 
 def safe_url(url: object) -> str:
@@ -132,6 +134,7 @@ class Templates:
             subject=self._part(subject, context),
             text=self._part(text, context),
             html=None if html is None else self._part(html, context),
+            images=context.get("images", {}),
         )
 
     def page(self, stem: str, context: Mapping[str, Any]) -> str | None:
@@ -159,7 +162,8 @@ class Templates:
             return blanks.pattern(text, _escapes(text) if name.endswith(".html.j2") else lambda _: str)
 
         subject, text, html = self._names(stem)
-        return Draft(drafted(subject), drafted(text), None if html is None else drafted(html), conditions)
+        page = None if html is None else drafted(html)
+        return Draft(drafted(subject), drafted(text), page, conditions, context.get("images", {}))
 
     def _names(self, stem: str) -> tuple[str, str, str | None]:
         if not _STEM.fullmatch(stem):
