@@ -3,7 +3,7 @@
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from overnight import logs
 from overnight.agent import Agent
-from overnight.alerts import Alerter
+from overnight.alerts import Alerter, Channel
 from overnight.budget import Budgets, Caps, JobCaps, RoleCaps
 from overnight.catalogue import ending, prices_of
 from overnight.clock import Clock, token
@@ -178,16 +178,26 @@ def _turn(transport: str, dependencies: Dependencies) -> Turn:
 
 
 def _alerter(schedule: Schedule, ledger: Ledger, clock: Clock, post: Mailer) -> Alerter:
-    channels = [schedule.channels[name] for name in schedule.alerts.to]
     return Alerter(
         ledger=ledger,
         clock=clock,
-        post=post,
+        post=replace(post, settings=replace(post.settings, on_unknown="resend")),  # twice rather than not at all
         redactor=Redactor(schedule.secrets),
         repeat=schedule.alerts.repeat,
-        emails=tuple(dict.fromkeys(address for channel in channels for address in channel.email)),
-        webhooks=tuple(channel.webhook for channel in channels if channel.webhook),
+        channels=_channels(schedule),
     )
+
+
+def _channels(schedule: Schedule) -> tuple[Channel, ...]:
+    """Every address of the channels in `alerts.to`, once; an empty webhook is switched off."""
+    found: dict[str, Channel] = {}
+    for name in schedule.alerts.to:
+        settings = schedule.channels[name]
+        addresses = [Channel(name, "email", address) for address in settings.email]
+        webhooks = [Channel(name, "webhook", settings.webhook)] if settings.webhook else []
+        for channel in (*addresses, *webhooks):
+            found.setdefault(channel.target, channel)
+    return tuple(found.values())
 
 
 def _rates(schedule: Schedule) -> dict[str, dict[str, Rate]]:

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, RowMapping, select
 
 from overnight import __version__, alerts, logs, project
 from overnight.alerts import Alarm
+from overnight.alerts.rules import standing
 from overnight.batch import Batch, Picked
 from overnight.budget import dollars, reap
 from overnight.clock import Clock, token
@@ -358,11 +359,9 @@ class _Attempt:
             run.warn("budget", f"no budget for {batch.without_budget} items: overnight budget raise 5, then retry")
         agent = self.ports.agent
         found = alerts.of_run(self.scope, batch.bugs, stopped, run.notices, agent.notices, agent.warnings)
-        rate = await alerts.of_success_rate(
-            self.work.ledger, self.work.schedule.alerts, self.scope.job, self.work.clock
-        )
+        rules = await self.work.ledger.read(standing, self.work.schedule, self.work.clock.now())
         worked, pending = result.items["total"], result.slot_items["pending"]
-        await self.ports.alerter.settle_run(self.scope.job, [*found, *rate], worked=worked, pending=pending)
+        await self.ports.alerter.settle_run(self.scope.job, [*found, *rules], worked=worked, pending=pending)
 
     async def _reported(self, result: Result) -> Result:
         if self.request.rehearsal:

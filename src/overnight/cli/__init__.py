@@ -17,7 +17,7 @@ from overnight.cli.context import Cli
 from overnight.errors import ConfigError, Fenced, OvernightError, Refused
 
 COMMANDS = {
-    "alerts": "look:alerts_",
+    "alerts": "alerts:alerts",
     "backup": "care:backup",
     "budget": "budget:budget",
     "cancel": "settle:cancel",
@@ -58,7 +58,7 @@ SECTIONS = {
 }
 
 SHORT = {
-    "alerts": "What is wrong now.",
+    "alerts": "What is wrong now, and quiet for what is known.",
     "backup": "Copy the ledger and the secret, while everything runs.",
     "budget": "What may still be spent today, and more of it.",
     "cancel": "Ask a run to end.",

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, insert, inspect, select, update
 from overnight import logs
 from overnight.errors import ConfigError, Refused
 from overnight.ledger.copies import copy_open, unused
-from overnight.ledger.tables import SCHEMA_VERSION, meta, metadata
+from overnight.ledger.tables import SCHEMA_VERSION, delivery, meta, metadata
 
 Migration = Callable[[Connection], None]
 
@@ -82,8 +82,16 @@ def _second(connection: Connection) -> None:
     connection.exec_driver_sql("CREATE INDEX slot_by_time ON slot (job, scheduled_for)")
 
 
-def _third(_connection: Connection) -> None:
+def _third(connection: Connection) -> None:
     """What mailing, reports and tasks keep beside their rows."""
+    _third_alerts(connection)
+
+
+def _third_alerts(connection: Connection) -> None:
+    """Alerts can be pending, silenced and still to be told; messages wait for channels that fail."""
+    _add_column(connection, "alert", "untold", "VARCHAR(16)")
+    _add_column(connection, "alert", "silenced_until", "VARCHAR(24)")
+    delivery.create(connection)
 
 
 def _add_column(connection: Connection, table: str, column: str, kind: str) -> None:
