@@ -19,10 +19,11 @@ from overnight.dependency import Dependencies
 from overnight.effects import Effects
 from overnight.errors import ConfigError, Permanent
 from overnight.ledger import Ledger
-from overnight.mail import Mailer, MailSettings, Turn
+from overnight.mail import MARK, Diverted, Mailer, MailSettings, Turn
 from overnight.model import Model, ModelReply, ModelRequest
 from overnight.redact import Redactor
 from overnight.roles import Role, Roles
+from overnight.run import Post
 from overnight.schedule import JobSettings, Rate, Schedule
 
 OnUnknown = Literal["park", "resend", "reconcile"]
@@ -35,6 +36,7 @@ class Ports:
     """What a run reaches the outside with."""
 
     mailer: Mailer
+    post: Post
     agent: Agent
     alerter: Alerter
     dependencies: Dependencies
@@ -86,11 +88,14 @@ def open_ports(
     clock: Clock,
     *,
     rehearsal: bool = False,
+    to: tuple[str, ...] = (),
 ) -> Ports:
-    """The ports of a run of one job. A rehearsal mails into a folder of its own and asks no model."""
+    """The ports of a run of one job. A rehearsal asks no model, and mails `to` who rehearses, or else into a folder."""
     # What a rehearsal meets counts for nobody else, and no limit is spent on it.
     dependencies = Dependencies({}, clock) if rehearsal else Dependencies(_rates(schedule), clock, ledger)
-    post = _mailer(root, schedule, ledger, clock, dependencies, on_unknown=settings.on_unknown, rehearsal=rehearsal)
+    transport = REHEARSAL_OUTBOX if rehearsal and not to else schedule.mail.transport
+    mailer = _mailer(root, schedule, ledger, clock, dependencies, on_unknown=settings.on_unknown, transport=transport)
+    mailer = mailer.unasked(MARK) if to else mailer
     agent = Agent(
         ledger=ledger,
         model=Absent() if rehearsal else Model.open(schedule.environ, clock=clock),
@@ -102,7 +107,8 @@ def open_ports(
     )
     if not rehearsal:
         tell_ending(schedule, clock)
-    return Ports(post, agent, _alerter(schedule, ledger, clock, post), dependencies)
+    post = Diverted(mailer, to) if to else mailer
+    return Ports(mailer, post, agent, _alerter(schedule, ledger, clock, mailer), dependencies)
 
 
 @asynccontextmanager
@@ -118,11 +124,16 @@ async def open_dependencies(schedule: Schedule, ledger: Ledger, clock: Clock) ->
 @asynccontextmanager
 async def operator_alerts(root: Path, schedule: Schedule, ledger: Ledger, clock: Clock) -> AsyncIterator[Alerter]:
     """Tell the operators something that belongs to no run."""
-    post = _mailer(root, schedule, ledger, clock, Dependencies({}, clock))
+    post = mailer_of(root, schedule, ledger, clock)
     try:
         yield _alerter(schedule, ledger, clock, post)
     finally:
         await post.close()
+
+
+def mailer_of(root: Path, schedule: Schedule, ledger: Ledger, clock: Clock) -> Mailer:
+    """Who sends mail that belongs to no run; `close` it. Connects to nothing yet."""
+    return _mailer(root, schedule, ledger, clock, Dependencies({}, clock), transport=schedule.mail.transport)
 
 
 class Absent:
@@ -147,10 +158,9 @@ def _mailer(
     dependencies: Dependencies,
     *,
     on_unknown: OnUnknown = "park",
-    rehearsal: bool = False,
+    transport: str,
 ) -> Mailer:
     sender = schedule.mail.sender
-    transport = REHEARSAL_OUTBOX if rehearsal else schedule.mail.transport
     return Mailer.open(
         MailSettings(
             transport=transport,
@@ -166,7 +176,7 @@ def _mailer(
         clock=clock,
         zone=schedule.timezone,
         turn=_turn(transport, dependencies),
-    )
+    ).asked()
 
 
 def _turn(transport: str, dependencies: Dependencies) -> Turn:
@@ -181,11 +191,16 @@ def _alerter(schedule: Schedule, ledger: Ledger, clock: Clock, post: Mailer) -> 
     return Alerter(
         ledger=ledger,
         clock=clock,
-        post=replace(post, settings=replace(post.settings, on_unknown="resend")),  # twice rather than not at all
+        post=_for_operators(post),
         redactor=Redactor(schedule.secrets),
         repeat=schedule.alerts.repeat,
         channels=_channels(schedule),
     )
+
+
+def _for_operators(post: Mailer) -> Mailer:
+    """They named their own addresses, and get a message twice rather than not at all."""
+    return replace(post.unasked(), settings=replace(post.settings, on_unknown="resend"))
 
 
 def _channels(schedule: Schedule) -> tuple[Channel, ...]:

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, insert, inspect, select, update
 from overnight import logs
 from overnight.errors import ConfigError, Refused
 from overnight.ledger.copies import copy_open, unused
-from overnight.ledger.tables import SCHEMA_VERSION, delivery, meta, metadata
+from overnight.ledger.tables import SCHEMA_VERSION, delivery, meta, metadata, signup
 
 Migration = Callable[[Connection], None]
 
@@ -85,13 +85,19 @@ def _second(connection: Connection) -> None:
 def _third(connection: Connection) -> None:
     """What mailing, reports and tasks keep beside their rows."""
     _third_alerts(connection)
+    _sign_ups(connection)
 
 
 def _third_alerts(connection: Connection) -> None:
     """Alerts can be pending, silenced and still to be told; messages wait for channels that fail."""
     _add_column(connection, "alert", "untold", "VARCHAR(16)")
     _add_column(connection, "alert", "silenced_until", "VARCHAR(24)")
-    delivery.create(connection)
+    delivery.create(connection, checkfirst=True)
+
+
+def _sign_ups(connection: Connection) -> None:
+    """Who wants to become a subscriber."""
+    signup.create(connection, checkfirst=True)
 
 
 def _add_column(connection: Connection, table: str, column: str, kind: str) -> None:

@@ -3,5 +3,17 @@
 from overnight.mail.fuse import allow_real, forbid_real
 from overnight.mail.mailer import Mailer, MailSettings, Recipient, Turn
 from overnight.mail.message import message_id
+from overnight.mail.rehearsal import MARK, STAND_IN, Diverted
 
-__all__ = ["MailSettings", "Mailer", "Recipient", "Turn", "allow_real", "forbid_real", "message_id"]
+__all__ = [
+    "MARK",
+    "STAND_IN",
+    "Diverted",
+    "MailSettings",
+    "Mailer",
+    "Recipient",
+    "Turn",
+    "allow_real",
+    "forbid_real",
+    "message_id",
+]

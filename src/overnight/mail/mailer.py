@@ -7,7 +7,7 @@ the text goes out.
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import tzinfo
 from pathlib import Path
 from typing import Any, Literal, Protocol, Self
@@ -19,6 +19,7 @@ from overnight.effects import Effect, Effects
 from overnight.errors import ConfigError, OvernightError, Permanent, Skip, Unknown
 from overnight.ledger import Ledger
 from overnight.ledger.tables import subscriber
+from overnight.mail.consent import Asked, Consent, Free
 from overnight.mail.message import Envelope, Mailbox, build, mailbox, mailto, message_id
 from overnight.mail.outbox import Outbox
 from overnight.mail.templates import Templates
@@ -78,6 +79,8 @@ class Mailer:
     turn: Turn
     sender: Mailbox
     unsubscribe_to: Mailbox
+    consent: Consent = field(default_factory=Free)
+    mark: str = ""
 
     @classmethod
     def open(
@@ -110,6 +113,14 @@ class Mailer:
             unsubscribe_to=_configured("unsubscribe_to", settings.unsubscribe_to),
         )
 
+    def asked(self) -> Self:
+        """The same, with a transport that is real and that nobody has confirmed yet refusing to send."""
+        return replace(self, consent=Asked(self.ledger, self.place)) if self.real else self
+
+    def unasked(self, mark: str = "") -> Self:
+        """The same for mail that needs no consent of its own; `mark` begins each subject."""
+        return replace(self, consent=Free(), mark=mark)
+
     @property
     def real(self) -> bool:
         """Whether people may get this mail."""
@@ -127,6 +138,7 @@ class Mailer:
         Permanent (`address`, `header`, `smtp_5xx`), Deferred, Unknown, Stop (template, login, policy), or Skip when
         the subscriber has left since.
         """
+        await self.consent.check(f"overnight resume {scope.job}")
         addressee = await self._addressee(to)
         letter = self._letter(scope, addressee, template, context)
         known = await self.effects.find(scope, "mail", template, addressee.target)
@@ -187,6 +199,7 @@ class Mailer:
                 "site": self.sender.name or self.sender.domain,
             },
         )
+        content = replace(content, subject=f"{self.mark}{content.subject}")
         id_ = message_id(self.secret, scope, template, addressee.target, self.sender.domain)
         envelope = Envelope(
             sender=self.sender,
