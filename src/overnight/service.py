@@ -28,12 +28,12 @@ async def tick(work: Workplace) -> list[int]:
     return codes
 
 
-def require_loopback(host: str) -> None:
-    """Refuse every other address: the pages have no login yet, and a proxy lets the public ones out. Raises Refused."""
-    if host not in ("127.0.0.1", "localhost", "::1"):
+def require_loopback(host: str, token: str) -> None:
+    """Refuse every other address unless callers can prove who they are. Raises Refused."""
+    if host not in ("127.0.0.1", "localhost", "::1") and not token:
         raise Refused(
-            f"--host {host}: the page has no login yet, so it binds to this machine only; for the links in mails put "
-            "a proxy in front, as in docs/subscribers.md"
+            f"--host {host}: without OVERNIGHT_TOKEN it binds to this machine only; set one, or for the links in mails "
+            "put a proxy in front, as in docs/subscribers.md"
         )
 
 
@@ -42,7 +42,7 @@ async def serve(work: Workplace, host: str, port: int) -> None:
     from overnight.scheduler import AlarmClock  # noqa: PLC0415  its home is the only importer
     from overnight.web import serving  # noqa: PLC0415
 
-    require_loopback(host)
+    require_loopback(host, work.schedule.environ.get("OVERNIGHT_TOKEN", ""))
     wake, signed_up = asyncio.Event(), asyncio.Event()
     dispatcher = Dispatcher(work, on_end=wake.set)  # somebody may have waited for it
     _listen(dispatcher, 0, wake.set)

@@ -25,7 +25,7 @@ def serve(cli: Cli, host: str, port: int, *, yes: bool) -> None:
     from overnight.ports import tell_ending  # noqa: PLC0415
     from overnight.schedule import refuse  # noqa: PLC0415
 
-    require_loopback(host)  # before anything is said
+    require_loopback(host, cli.schedule.environ.get("OVERNIGHT_TOKEN", ""))  # before anything is said
     refuse(cli.path, unpriced(cli.schedule, cli.clock.now()), cli.schedule.secrets)
     work = cli.workplace
     ask_if_possible(cli, yes=yes)
