@@ -60,8 +60,8 @@ def to_be_mailed(connection: Connection, now: datetime) -> Sequence[Row[Any]]:
     suppressed = select(subscriber.c.id).where(
         subscriber.c.normalized == signup.c.normalized, subscriber.c.status == "suppressed"
     )
-    waiting = (signup.c.mailed_at.is_(None), signup.c.asked_at > now - GIVEN_UP, ~suppressed.exists())
-    return connection.execute(select(signup).where(*waiting).order_by(signup.c.asked_at)).all()
+    waiting = (signup.c.mailed_at.is_(None), signup.c.confirmed_at.is_(None), signup.c.asked_at > now - GIVEN_UP)
+    return connection.execute(select(signup).where(*waiting, ~suppressed.exists()).order_by(signup.c.asked_at)).all()
 
 
 def mailed(connection: Connection, row: Row[Any], now: datetime) -> None:

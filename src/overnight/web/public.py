@@ -8,7 +8,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from email.utils import parseaddr
 from typing import Any, TypeVar
 
 from aiohttp import web
@@ -153,5 +152,5 @@ class _Public:
             return {}
 
     def _page(self, page: Page, status: int = 200) -> web.Response:
-        name, address = parseaddr(self.current().schedule.mail.sender)
-        return response(page, name or address.rpartition("@")[2], status)
+        name, _, address = self.current().schedule.mail.sender.rpartition("<")
+        return response(page, name.strip(' "') or address.rpartition("@")[2].rstrip("> "), status)
