@@ -31,7 +31,7 @@ def serve(cli: Cli, host: str, port: int, *, yes: bool) -> None:
     ask_if_possible(cli, yes=yes)
     tell_ending(cli.schedule, cli.clock)
     cli.say(f"serving {len(cli.schedule.jobs)} jobs of {cli.path}; stop with Ctrl-C")  # the log tells the address
-    asyncio.run(serve_forever(work, host, port))
+    asyncio.run(serve_forever(work, host, port, cli.start_logs))
 
 
 @click.command()
