@@ -89,6 +89,7 @@ class Dispatcher:
         await self.take_queued()
         await self._sweep()
         await self._report()
+        await self.upkeep.watch(self.work)
         await self.upkeep.begin(self.work)
         self.looked_at = self.work.clock.now()
 
@@ -102,6 +103,7 @@ class Dispatcher:
                 await self._come_round()
                 self.looked_at = self.work.clock.now()
                 self._end_hung(_run_out(await self.work.ledger.read(held_leases), self.looked_at))
+        await self.upkeep.tell(self.work)
         await self.upkeep.settle()
         return self.codes
 
@@ -291,9 +293,8 @@ class Dispatcher:
             await drain_spool(work.root, work.schedule, dependencies, alerter)
 
     async def _alarm(self, rule: str, job: str, message: str) -> None:
-        work = self.work
-        async with operator_alerts(work.root, work.schedule, work.ledger, work.clock) as alerter:
-            await alerter.raise_all([Alarm(rule, job, message)])
+        """Note it; what a round has to tell is told at its end, in one message."""
+        await self.upkeep.note(self.work, [Alarm(rule, job, message)])
 
     def _died(self, row: RowMapping, now: datetime) -> bool:
         names = ("job", "slot", "host", "pid", "until")

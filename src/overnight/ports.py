@@ -3,14 +3,14 @@
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
 from overnight import logs
 from overnight.agent import Agent
-from overnight.alerts import Alerter
+from overnight.alerts import Alerter, Channel
 from overnight.archive import Archive
 from overnight.budget import Budgets, Caps, JobCaps, RoleCaps
 from overnight.catalogue import ending, prices_of
@@ -208,21 +208,36 @@ def _turn(transport: str, per_domain: Rate | None, dependencies: Dependencies) -
 
 
 def _alerter(schedule: Schedule, ledger: Ledger, clock: Clock, post: Mailer) -> Alerter:
-    channels = [schedule.channels[name] for name in schedule.alerts.to]
     return Alerter(
         ledger=ledger,
         clock=clock,
-        post=post.unasked(),  # the operators named their own addresses
+        post=_for_operators(post),
         redactor=Redactor(schedule.secrets),
         repeat=schedule.alerts.repeat,
-        emails=tuple(dict.fromkeys(address for channel in channels for address in channel.email)),
-        webhooks=tuple(channel.webhook for channel in channels if channel.webhook),
+        channels=_channels(schedule),
     )
 
 
 def _per_domain(schedule: Schedule) -> Rate | None:
     limit = schedule.limits.get("smtp")
     return limit.per_domain if limit else None
+
+
+def _for_operators(post: Mailer) -> Mailer:
+    """They named their own addresses, and get a message twice rather than not at all."""
+    return replace(post.unasked(), settings=replace(post.settings, on_unknown="resend"))
+
+
+def _channels(schedule: Schedule) -> tuple[Channel, ...]:
+    """Every address of the channels in `alerts.to`, once; an empty webhook is switched off."""
+    found: dict[str, Channel] = {}
+    for name in schedule.alerts.to:
+        settings = schedule.channels[name]
+        addresses = [Channel(name, "email", address) for address in settings.email]
+        webhooks = [Channel(name, "webhook", settings.webhook)] if settings.webhook else []
+        for channel in (*addresses, *webhooks):
+            found.setdefault(channel.target, channel)
+    return tuple(found.values())
 
 
 def _rates(schedule: Schedule) -> dict[str, dict[str, Rate]]:

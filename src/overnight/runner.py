@@ -15,10 +15,12 @@ from sqlalchemy import Connection, RowMapping, bindparam, select
 
 from overnight import __version__, alerts, logs, project
 from overnight.alerts import Alarm
+from overnight.alerts.rules import standing
 from overnight.batch import Batch, Picked
 from overnight.budget import dollars, reap
 from overnight.clock import Clock, token
 from overnight.errors import ConfigError, Fenced, Refused, Stop
+from overnight.heartbeat import beating
 from overnight.jobs import Job, Options
 from overnight.ledger import Ledger, LedgerFault
 from overnight.ledger.runs import Opening, close_run, mails_of, open_run, paused, previous_slot, slot_of
@@ -29,6 +31,7 @@ from overnight.ports import Ports, open_ports
 from overnight.publishing import publish
 from overnight.redact import Redactor
 from overnight.rehearsal import borrow, cast
+from overnight.result import Result, pulse_of
 from overnight.run import Run
 from overnight.schedule import JobSettings, Schedule
 
@@ -75,25 +78,6 @@ class Request:
     on_outcome: Callable[[Outcome], None] = lambda _outcome: None
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What came of a run. `items` are the counts of what this run worked on, `slot_items` what the slot has come to."""
-
-    run_id: str
-    job: str
-    slot: str
-    status: RunStatus
-    items: dict[str, int]
-    slot_items: dict[str, int]
-    cost_nano: int
-    duration_s: float
-    reason: str | None = None
-    reports: tuple[str, ...] = ()
-    mails: int = 0
-    place: str = ""
-    fallbacks: int = 0
-
-
 async def run_slot(work: Workplace, request: Request) -> Result:
     """Run a slot, or continue it: what is finished is not repeated.
 
@@ -101,6 +85,14 @@ async def run_slot(work: Workplace, request: Request) -> Result:
     being run elsewhere, the job is paused or mailing was not confirmed.
     """
     settings = settings_of(work.schedule, request.job)
+    real = not (request.rehearsal or REHEARSAL in (request.slot or ""))
+    async with beating(settings.heartbeat if real else "", request.job, work.clock, work.redactor) as heart:
+        result = await _run_slot(work, request, settings, heart.start)
+        heart.outcome = pulse_of(result)
+        return result
+
+
+async def _run_slot(work: Workplace, request: Request, settings: JobSettings, on_start: Callable[[], None]) -> Result:
     project.attach(work.root)
     job = cast(project.load_job(request.job, settings.target), request.to)
     job.codec()
@@ -120,6 +112,7 @@ async def run_slot(work: Workplace, request: Request) -> Result:
             scope = await work.ledger.write(lambda connection: open_run(connection, opening, now, locked=True))
             await work.ledger.write(lambda connection: reap(connection, now))
             await borrow(work.ledger, scope, to, now)
+            on_start()
             with ports.dependencies.in_use():
                 return await _Attempt(work, request, settings, job, scope, ports).go()
         except LedgerFault as fault:
@@ -360,11 +353,9 @@ class _Attempt:
             run.warn("budget", f"no budget for {batch.without_budget} items: overnight budget raise 5, then retry")
         agent = self.ports.agent
         found = alerts.of_run(self.scope, batch.bugs, stopped, run.notices, agent.notices, agent.warnings)
-        rate = await alerts.of_success_rate(
-            self.work.ledger, self.work.schedule.alerts, self.scope.job, self.work.clock
-        )
+        rules = await self.work.ledger.read(standing, self.work.schedule, self.work.clock.now())
         worked, pending = result.items["total"], result.slot_items["pending"]
-        await self.ports.alerter.settle_run(self.scope.job, [*found, *rate], worked=worked, pending=pending)
+        await self.ports.alerter.settle_run(self.scope.job, [*found, *rules], worked=worked, pending=pending)
 
     async def _reported(self, result: Result) -> Result:
         if self.request.rehearsal:

@@ -3,18 +3,23 @@
 import asyncio
 import dataclasses
 import os
+import signal
 from collections.abc import Callable
 
 from overnight import logs
 from overnight.confirmations import confirming
 from overnight.dispatcher import LOOK_EVERY, Dispatcher
-from overnight.errors import Refused
+from overnight.errors import ConfigError, Refused
 from overnight.ledger.runs import LEASE
+from overnight.redact import Redactor
 from overnight.runner import ENDING, Workplace
 from overnight.schedule import Schedule, Watch
+from overnight.schedule.diff import changes
 from overnight.schedule.watch import SETTLE, keep
 from overnight.triggers import Trigger
 from overnight.upkeep import guarded
+
+GLANCE_EVERY = 2.0  # seconds: how soon a change of schedule.yaml is seen
 
 
 async def tick(work: Workplace) -> list[int]:
@@ -28,25 +33,35 @@ async def tick(work: Workplace) -> list[int]:
     return codes
 
 
-def require_loopback(host: str) -> None:
-    """Refuse every other address: the pages have no login yet, and a proxy lets the public ones out. Raises Refused."""
-    if host not in ("127.0.0.1", "localhost", "::1"):
+def require_loopback(host: str, token: str) -> None:
+    """Refuse every other address unless callers can prove who they are. Raises Refused."""
+    if host not in ("127.0.0.1", "localhost", "::1") and not token:
         raise Refused(
-            f"--host {host}: the page has no login yet, so it binds to this machine only; for the links in mails put "
-            "a proxy in front, as in docs/subscribers.md"
+            f"--host {host}: without OVERNIGHT_TOKEN it binds to this machine only; set one, or for the links in mails "
+            "put a proxy in front, as in docs/subscribers.md"
         )
 
 
-async def serve(work: Workplace, host: str, port: int) -> None:
-    """Look whenever the clock rings and every minute, until SIGTERM; then runs in flight finish within `drain`."""
+async def serve(work: Workplace, host: str, port: int, renew_logs: Callable[[Schedule], None]) -> None:
+    """Look whenever the clock rings and every minute, until SIGTERM; then runs in flight finish within `drain`.
+
+    `renew_logs` opens the log anew, for the settings in force: after a reload, and when SIGHUP asks for both.
+    """
     from overnight.scheduler import AlarmClock  # noqa: PLC0415  its home is the only importer
     from overnight.web import serving  # noqa: PLC0415
 
-    require_loopback(host)
+    require_loopback(host, work.schedule.environ.get("OVERNIGHT_TOKEN", ""))
     wake, signed_up = asyncio.Event(), asyncio.Event()
     dispatcher = Dispatcher(work, on_end=wake.set)  # somebody may have waited for it
-    _listen(dispatcher, 0, wake.set)
     alarm, watch = AlarmClock(wake.set), Watch(work.file, work.clock)
+    end = _listen(dispatcher, 0, wake.set)
+
+    def hung_up() -> None:
+        _renew(renew_logs, dispatcher.work.schedule)  # at once, also while a look is under way or the file is broken
+        watch.again()
+        wake.set()
+
+    _listen_for_hang_up(hung_up, end)
     keep(work.file)
     alarm.set(_triggers(work.schedule))
     alarm.start()
@@ -55,12 +70,14 @@ async def serve(work: Workplace, host: str, port: int) -> None:
         logs.get().info("serving", url=url, jobs=len(work.schedule.jobs))
         while not dispatcher.draining:
             wake.clear()  # before looking: whoever rings meanwhile is heard afterwards
-            if (schedule := _reloaded(watch)) is not None:
-                dispatcher.work = dataclasses.replace(dispatcher.work, schedule=schedule)
+            if (schedule := _reloaded(watch, dispatcher.work.schedule)) is not None:
+                redactor = Redactor(schedule.secrets)
+                dispatcher.work = dataclasses.replace(dispatcher.work, schedule=schedule, redactor=redactor)
+                _renew(renew_logs, schedule)
                 alarm.set(_triggers(schedule))
                 keep(work.file)
             await guarded(dispatcher.work, dispatcher.look)
-            await _either(wake, SETTLE if watch.unsettled else LOOK_EVERY)
+            await _next_look(wake, watch)
         alarm.stop()
         confirmations.cancel()  # what stands in the ledger is for the next start
         await asyncio.wait([asyncio.create_task(dispatcher.settle())], timeout=_patience(work))
@@ -72,18 +89,19 @@ def _triggers(schedule: Schedule) -> dict[str, Trigger]:
     return {name: job.trigger() for name, job in schedule.jobs.items() if job.enabled}
 
 
-def _reloaded(watch: Watch) -> Schedule | None:
+def _reloaded(watch: Watch, old: Schedule) -> Schedule | None:
     """The schedule after a valid change; a broken file is told once, and the old one stays in force."""
     before = watch.problem
     schedule = watch.changed()
     if schedule is not None:
-        logs.get().info("schedule.yaml was changed and is in force", jobs=len(schedule.jobs))
+        told = changes(old, schedule) or ["nothing differs"]
+        logs.get().info("schedule.yaml was read again and is in force", changes=told, jobs=len(schedule.jobs))
     elif watch.problem and watch.problem != before:
         logs.get().error("schedule.yaml is broken; the one before stays in force", error=watch.problem)
     return schedule
 
 
-def _listen(dispatcher: Dispatcher, code: int, heard: Callable[[], None] = lambda: None) -> None:
+def _listen(dispatcher: Dispatcher, code: int, heard: Callable[[], object] = lambda: None) -> Callable[[], None]:
     """The first signal drains the runs; the second ends them and us at once, and the next start goes on from there."""
 
     def ask() -> None:
@@ -95,14 +113,52 @@ def _listen(dispatcher: Dispatcher, code: int, heard: Callable[[], None] = lambd
 
     for number in ENDING:
         asyncio.get_running_loop().add_signal_handler(number, ask)
+    return ask
 
 
-async def _either(wake: asyncio.Event, seconds: float) -> None:
+def _listen_for_hang_up(heard: Callable[[], None], end: Callable[[], None]) -> None:
+    """SIGHUP asks for schedule.yaml, `.env` and the log to be read and opened anew; a closed terminal ends us."""
+    had_terminal = _has_terminal()
+
+    def hang_up() -> None:
+        gone = had_terminal and not _has_terminal()
+        return end() if gone else heard()
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hang_up)
+
+
+def _renew(renew_logs: Callable[[Schedule], None], schedule: Schedule) -> None:
+    try:
+        renew_logs(schedule)
+    except ConfigError as error:  # what is open stays open
+        logs.get().error("the log cannot be opened anew", error=str(error))
+
+
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
+
+
+async def _next_look(wake: asyncio.Event, watch: Watch) -> None:
+    """Wait until somebody rings or a minute is over; a file that was touched is looked at when it has settled."""
+    if watch.unsettled:
+        await _either(wake, SETTLE)
+        return
+    for _ in range(round(LOOK_EVERY / GLANCE_EVERY)):
+        if await _either(wake, GLANCE_EVERY) or watch.touched:
+            return
+
+
+async def _either(wake: asyncio.Event, seconds: float) -> bool:
+    """Whether somebody rang within so many seconds."""
     try:
         async with asyncio.timeout(seconds):
-            await wake.wait()
+            return await wake.wait()
     except TimeoutError:
-        pass
+        return False
 
 
 def _patience(work: Workplace) -> float:

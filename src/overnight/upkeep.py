@@ -1,24 +1,49 @@
-"""What `serve` and `tick` do beside starting runs: delete what is old once a day, and bear a ledger in trouble."""
+"""What `serve` and `tick` do beside starting runs: alerts, old rows once a day, and a ledger in trouble."""
 
 import asyncio
 import dataclasses
-from collections.abc import Awaitable, Callable
+import math
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from overnight import logs
+from overnight.alerts import Alarm
+from overnight.alerts.book import anything_to_tell
+from overnight.alerts.rules import scheduled, spooled, standing
+from overnight.alerts.telling import noted
 from overnight.ledger import LedgerFault
 from overnight.ports import operator_alerts
 from overnight.retention import claim, retire
 from overnight.runner import Workplace
 
+EVALUATE_EVERY = 55.0  # seconds; a round may come each second
 PASSING = ("locked", "full")  # faults of the ledger that may be over in a minute
 
 
 @dataclass(slots=True)
 class Upkeep:
-    """Retention, beside everything else; one process a day does it."""
+    """Alert rules each minute; and retention, beside everything else, which one process a day does."""
 
     task: asyncio.Task[None] | None = None
+    evaluated_at: float = -math.inf
+
+    async def watch(self, work: Workplace) -> None:
+        """Evaluate the alert rules if a minute has passed, and tell what is to be told."""
+        now = work.clock.monotonic()
+        if now - self.evaluated_at >= EVALUATE_EVERY:
+            self.evaluated_at = now
+            await self.note(work, await _found(work))
+        await self.tell(work)
+
+    async def note(self, work: Workplace, alarms: Sequence[Alarm]) -> None:
+        """Keep it in mind; it is told by the end of the round."""
+        await noted(work.ledger, work.clock, work.redactor, alarms, work.schedule.alerts.repeat)
+
+    async def tell(self, work: Workplace) -> None:
+        """Tell what is untold, and again what a channel has not taken."""
+        if await work.ledger.read(anything_to_tell, work.clock.now()):
+            async with operator_alerts(work.root, work.schedule, work.ledger, work.clock) as alerter:
+                await alerter.tell()
 
     async def begin(self, work: Workplace) -> None:
         """Begin, if it is our turn today."""
@@ -35,6 +60,12 @@ class Upkeep:
         """Wait for what was begun."""
         if self.task is not None:
             await asyncio.wait({self.task})
+
+
+async def _found(work: Workplace) -> list[Alarm]:
+    now = work.clock.now()
+    found = [alarm for rules in (standing, scheduled) for alarm in await work.ledger.read(rules, work.schedule, now)]
+    return [*found, spooled(work.root / work.schedule.reports.spool, work.schedule)]
 
 
 async def _retire(work: Workplace) -> None:

@@ -1,26 +1,27 @@
-"""Alerts: one message when something begins to be wrong, one when it is over, and a reminder a day."""
+"""Alerts: noted and told in one message for all that changed, as often as a channel needs."""
 
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
 
-from overnight.alerts import Alarm, Alerter, firing, of_run, of_success_rate
+from overnight.alerts import Alarm, Alerter, Channel, firing, of_run
+from overnight.alerts.book import Told, silence, undelivered
 from overnight.errors import Stop
 from overnight.ledger import Ledger
-from overnight.ledger.items import Recorded, plan, record
-from overnight.ledger.tables import alert
-from overnight.outcome import Outcome, Scope, State
+from overnight.ledger.tables import alert, notice
+from overnight.mail.templates import Templates
+from overnight.outcome import Outcome, Scope
 from overnight.redact import Redactor
-from tests.slots import NOW, ManualClock, begin, open_ledger, rows
+from tests.slots import NOW, ManualClock, open_ledger, rows
 
+ROOT = Path(__file__).parents[2]
 DAY = 86_400
 BUG = Alarm("bug", "greet", "3 items met a bug")
 
@@ -29,24 +30,24 @@ BUG = Alarm("bug", "greet", "3 items met a bug")
 class Postbox:
     """Takes the mails of alerts; `broken` refuses them."""
 
-    sent: list[tuple[str, str, str]] = field(default_factory=list)
+    sent: list[tuple[str, list[Told]]] = field(default_factory=list)
     scopes: list[Scope] = field(default_factory=list)
     broken: bool = False
 
-    async def send_unnoted(self, scope: Scope, to: str, template: str, context: Mapping[str, Any]) -> str:
-        return await self.send(scope, to, template, context)
+    async def send_unnoted(self, *_: Any) -> str:
+        raise AssertionError("only for a ledger that cannot be written")
 
-    async def send(self, scope: Scope, to: Any, template: str, context: Mapping[str, Any]) -> str:
+    async def send(self, scope: Scope, to: str, template: str, context: Mapping[str, Any]) -> str:
         if self.broken:
-            raise ConnectionError("relay of sk-123 is down")
+            raise ConnectionError("relay of sk-123456 is down")
         assert template == "alert"
         self.scopes.append(scope)
-        self.sent.append((to, context["change"], context["alarm"].message))
+        self.sent.append((to, list(context["changes"])))
         return "<id>"
 
     @property
     def changes(self) -> list[str]:
-        return [change for _, change, _ in self.sent]
+        return [told.change for _, changes in self.sent for told in changes]
 
 
 @pytest.fixture
@@ -66,11 +67,9 @@ def post() -> Postbox:
     return Postbox()
 
 
-def alerter(ledger: Ledger, post: Postbox, *, webhooks: tuple[str, ...] = ()) -> Alerter:
-    repeat = timedelta(hours=24)
-    return Alerter(
-        ledger, ledger.clock, post, Redactor(frozenset({"sk-123456"})), repeat, ("ops@example.org",), webhooks
-    )
+def alerter(ledger: Ledger, post: Postbox, *webhooks: str) -> Alerter:
+    channels = (Channel("ops", "email", "ops@example.org"), *(Channel("chat", "webhook", url) for url in webhooks))
+    return Alerter(ledger, ledger.clock, post, Redactor(frozenset({"sk-123456"})), timedelta(hours=24), channels)
 
 
 async def test_what_lasts_is_told_once_and_again_after_a_day(ledger: Ledger, post: Postbox, clock: ManualClock) -> None:
@@ -118,7 +117,11 @@ async def test_a_run_settles_its_own_job_and_leaves_standing_rules_alone(ledger:
         "success_rate:greet",
         "stopped:greet",
     }
-    assert ("ops@example.org", "over", "greet: over since the last run; it was: 3 items met a bug") in post.sent
+    assert [told.line for told in post.sent[-1][1]] == [
+        "Alert: 401",
+        "Resolved after 0s: greet: over since the last run; it was: 3 items met a bug",
+        "Resolved after 0s: greet: over since the last run; it was: -",
+    ]
 
 
 async def test_only_a_run_that_worked_ends_an_alert_and_a_stop_only_when_nothing_is_left(
@@ -144,17 +147,112 @@ async def test_a_channel_that_fails_raises_no_alert_of_its_own_and_the_others_ar
 ) -> None:
     post.broken = True
     async with hook() as (url, got):
-        await alerter(ledger, post, webhooks=("http://127.0.0.1:1/", url)).raise_all([BUG])
+        await alerter(ledger, post, "http://127.0.0.1:1/", url).raise_all([BUG])
     assert got == [{"text": "Alert: 3 items met a bug"}]
     assert [row["key"] for row in ledger.reading(firing)] == ["bug:greet"]
 
 
-async def test_a_webhook_hears_of_beginning_and_end(ledger: Ledger, post: Postbox) -> None:
-    async with hook() as (url, got):
-        tell = alerter(ledger, post, webhooks=(url,))
+async def test_what_a_channel_refuses_waits_in_the_ledger_without_its_address_and_is_sent_once(
+    ledger: Ledger, post: Postbox, clock: ManualClock
+) -> None:
+    post.broken, tell = True, alerter(ledger, post)
+    for _ in range(3):
         await tell.raise_all([BUG])
+        clock.move(120)
+    [waits] = rows(ledger, notice)
+    assert "ops@example.org" not in str(waits)
+    assert "sk-123456" not in str(waits)
+    assert (waits["tries"], waits["error"]) == (3, "ConnectionError: relay of [redacted] is down")
+    assert [(row["channel"], row["waiting"]) for row in ledger.reading(undelivered)] == [(tell.channels[0].id, 1)]
+    post.broken = False
+    await tell.tell()
+    assert post.sent == [], "each attempt comes later than the one before"
+    for _ in range(2):
+        clock.move(120)
+        await tell.tell()
+    assert post.changes == ["new"]
+    assert rows(ledger, notice) == []
+
+
+async def test_what_nobody_takes_for_a_day_is_given_up(ledger: Ledger, post: Postbox, clock: ManualClock) -> None:
+    post.broken, tell = True, alerter(ledger, post)
+    await tell.raise_all([BUG])
+    for _ in range(26):
+        clock.move(3600)
+        await tell.tell()
+    assert rows(ledger, notice) == []
+    assert [row["key"] for row in rows(ledger, alert)] == ["bug:greet"]
+
+
+async def test_a_crash_between_noting_and_telling_loses_nothing(ledger: Ledger, post: Postbox) -> None:
+    class Killed(BaseException):
+        """The process ends here."""
+
+    class Dying(Postbox):
+        async def send(self, *_: Any) -> str:
+            raise Killed
+
+    with pytest.raises(Killed):
+        await alerter(ledger, Dying()).raise_all([BUG])
+    assert isinstance(ledger.clock, ManualClock)
+    ledger.clock.move(61)
+    await alerter(ledger, post).tell()
+    assert post.changes == ["new"]
+
+
+async def test_a_message_for_a_channel_that_was_taken_out_is_dropped(ledger: Ledger, post: Postbox) -> None:
+    post.broken = True
+    await alerter(ledger, post).raise_all([BUG])
+    assert isinstance(ledger.clock, ManualClock)
+    ledger.clock.move(3600)
+    await Alerter(ledger, ledger.clock, post, Redactor(), timedelta(hours=24)).tell()
+    assert rows(ledger, notice) == []
+
+
+async def test_fifty_seven_changes_are_one_message(ledger: Ledger, post: Postbox) -> None:
+    await alerter(ledger, post).raise_all([Alarm("bug", f"job{n}", f"job{n} met a bug") for n in range(57)])
+    assert [len(changes) for _, changes in post.sent] == [57]
+    mail = Templates(ROOT).render("alert", {"changes": post.sent[0][1], "now": NOW})
+    assert mail.subject.startswith("Alert: bug in job0, bug in job1, bug in job2 and 54 more.")
+    assert mail.text.count("met a bug") == 57
+
+
+async def test_a_resolve_message_says_how_long_it_lasted(ledger: Ledger, post: Postbox, clock: ManualClock) -> None:
+    async with hook() as (url, got):
+        tell = alerter(ledger, post, url)
+        await tell.raise_all([BUG])
+        clock.move(2 * 3600 + 10 * 60 + 7)
         await tell.raise_all([Alarm("bug", "greet", "all well", firing=False)])
-    assert [one["text"] for one in got] == ["Alert: 3 items met a bug", "Resolved: all well"]
+    assert [one["text"] for one in got] == ["Alert: 3 items met a bug", "Resolved after 2h10m: all well"]
+    mail = Templates(ROOT).render("alert", {"changes": post.sent[-1][1], "now": NOW})
+    assert mail.subject == "Resolved: bug in greet."
+    assert "Resolved after 2h10m: it began at 2026-11-22 07:00 UTC." in mail.text
+
+
+async def test_a_silenced_alert_is_kept_but_not_told_until_the_silence_is_over(
+    ledger: Ledger, post: Postbox, clock: ManualClock
+) -> None:
+    tell = alerter(ledger, post)
+    await tell.raise_all([BUG])
+    ledger.writing(lambda connection: silence(connection, BUG.key, NOW + timedelta(hours=30)))
+    for _ in range(30):
+        clock.move(3600 + 1)
+        await tell.raise_all([BUG])
+    assert post.changes == ["new", "reminder"]
+    assert [row["key"] for row in ledger.reading(firing)] == [BUG.key]
+
+
+async def test_an_open_breaker_keeps_what_follows_from_it_quiet(
+    ledger: Ledger, post: Postbox, clock: ManualClock
+) -> None:
+    down = Alarm("breaker", "anthropic", "anthropic fails")
+    low, tell = Alarm("success_rate", "greet", "9 of 57 succeeded"), alerter(ledger, post)
+    await tell.raise_all([low, down, BUG])
+    assert sorted(told.rule for told in post.sent[0][1]) == ["breaker", "bug"]
+    clock.move(600)
+    await tell.raise_all([Alarm("breaker", "anthropic", "answers again", firing=False), low])
+    later = [(told.rule, told.change) for told in post.sent[1][1]]
+    assert sorted(later) == [("breaker", "over"), ("success_rate", "new")]
 
 
 @asynccontextmanager
@@ -177,7 +275,7 @@ async def hook() -> AsyncIterator[tuple[str, list[Any]]]:
 
 async def test_secrets_stay_out_of_messages_and_of_the_ledger(ledger: Ledger, post: Postbox) -> None:
     await alerter(ledger, post).raise_all([Alarm("bug", "greet", "refused sk-123456")])
-    assert "sk-123456" not in post.sent[0][2]
+    assert "sk-123456" not in post.sent[0][1][0].message
     assert "sk-123456" not in rows(ledger, alert)[0]["message"]
 
 
@@ -185,9 +283,9 @@ async def test_each_message_has_a_scope_of_its_own_so_that_none_is_taken_for_ano
     ledger: Ledger, post: Postbox, clock: ManualClock
 ) -> None:
     tell = alerter(ledger, post)
-    await tell.raise_all([BUG, Alarm("stopped", "greet", "401")])
-    clock.move(DAY)
-    await tell.raise_all([BUG])
+    for _ in range(3):
+        await tell.raise_all([BUG])
+        clock.move(DAY)
     assert len({(scope.slot, scope.key) for scope in post.scopes}) == 3
 
 
@@ -215,63 +313,3 @@ def test_a_run_tells_why_it_stopped_what_its_job_warned_of_and_of_fallbacks() ->
         "model": "a fallback stood in for the model: x; y; z; and 1 more",
         "feeds": "a: 404",
     }
-
-
-@dataclass(frozen=True)
-class Rule:
-    below: Decimal = Decimal("0.95")
-    recover: Decimal = Decimal("0.97")
-    window: timedelta = timedelta(hours=24)
-    min_items: int = 20
-
-
-@dataclass(frozen=True)
-class Rules:
-    success_rate: Rule = Rule()
-    repeat: timedelta = timedelta(hours=24)
-
-
-def ran(ledger: Ledger, slot: str = "2026-11-22", *, rehearsal: bool = False, **counts: int) -> None:
-    scope = begin(ledger, slot=slot, rehearsal=rehearsal)
-    states: Sequence[State] = [state for state, n in counts.items() for _ in range(n)]  # type: ignore[misc]
-    keys = [(n, f"k{n}", "1") for n, _ in enumerate(states)]
-    ledger.writing(lambda connection: plan(connection, scope, keys))
-    now = ledger.clock.now()
-    entries = [Recorded(scope, "pending", Outcome(f"k{n}", state), now) for n, state in enumerate(states)]
-    ledger.writing(lambda connection: record(connection, entries))
-
-
-@pytest.mark.parametrize(
-    ("counts", "firing_now"),
-    [
-        ({"ok": 94, "failed": 6}, True),
-        ({"ok": 95, "failed": 5}, None),
-        ({"ok": 96, "failed": 4}, None),
-        ({"ok": 97, "failed": 3}, False),
-        ({"failed": 19}, None),
-        ({"failed": 20}, True),
-        ({"ok": 18, "unknown": 1, "retry": 1}, True),
-        ({"ok": 20, "skipped": 500}, False),
-    ],
-    ids=str,
-)
-async def test_when_a_success_rate_is_too_low(ledger: Ledger, counts: dict[str, int], firing_now: bool | None) -> None:
-    ran(ledger, **counts)
-    found = await of_success_rate(ledger, Rules(), "greet", ledger.clock)
-    assert [alarm.firing for alarm in found] == ([] if firing_now is None else [firing_now])
-
-
-async def test_the_message_names_figures_and_target(ledger: Ledger) -> None:
-    ran(ledger, ok=15, failed=5)
-    [alarm] = await of_success_rate(ledger, Rules(), "greet", ledger.clock)
-    assert alarm.message == "greet: 15 of 20 items succeeded within 24 h (75.0%); the target is 95%"
-
-
-async def test_other_jobs_rehearsals_and_older_slots_do_not_count(ledger: Ledger, clock: ManualClock) -> None:
-    ran(ledger, "2026-11-20", failed=50)
-    clock.move(DAY + 1)
-    ran(ledger, "2026-11-22~abc", rehearsal=True, failed=50)
-    ran(ledger, "2026-11-23", ok=20)
-    assert [alarm.firing for alarm in await of_success_rate(ledger, Rules(), "greet", clock)] == [False]
-    assert await of_success_rate(ledger, Rules(), "other", clock) == []
-    assert clock.now() > NOW

@@ -12,13 +12,17 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from aiohttp import ClientSession
+from sqlalchemy import insert, update
 
-from overnight import health as health_module
 from overnight.alerts import Alarm, note
-from overnight.health import PATIENCE, health
+from overnight.health import Examiner, Reach, missing_variables, reach
+from overnight.health import checks as health_checks
+from overnight.health.report import PATIENCE
 from overnight.ledger import Ledger
 from overnight.ledger.flow import Circuit, LedgerRows
-from overnight.ledger.tables import lease
+from overnight.ledger.tables import budget, lease
+from overnight.occurrences import register
 from overnight.runner import Workplace
 from overnight.schedule import Schedule, loads
 from overnight.web import serving
@@ -32,10 +36,34 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
     ledger.close()
 
 
+SCHEDULE = "version: 1\njobs: { good: { every: 1h } }\n"
+
+
+@dataclass
+class Heart:
+    looked_at: datetime | None = NOW
+    draining: bool = False
+
+
+@dataclass
+class _Work:
+    root: Path
+    ledger: Ledger
+    clock: Any
+    schedule: Schedule = field(default_factory=lambda: loads(SCHEDULE, {}))
+
+
+def examiner(
+    ledger: Ledger, root: Path, heart: Heart | None = None, problem: str | None = None, text: str = SCHEDULE, **env: str
+) -> Examiner:
+    work = cast("Workplace", _Work(root, ledger, ledger.clock, loads(text, env)))
+    return Examiner(lambda: work, heart or Heart(), lambda: problem, Reach(ledger.clock))
+
+
 async def told(
     ledger: Ledger, root: Path, looked_at: datetime | None = NOW, problem: str | None = None
 ) -> tuple[str, dict[str, Any]]:
-    report = await health(ledger, ledger.clock, root, lambda: looked_at, lambda: problem)
+    report = (await examiner(ledger, root, Heart(looked_at), problem).report()).document()
     assert set(report) == {"status", "timestamp", "checks", "dependencies"}
     assert report["timestamp"] == "2026-11-22T07:00:00.000Z"
     return report["status"], report["checks"]
@@ -45,7 +73,11 @@ async def test_all_is_well(ledger: Ledger, tmp_path: Path) -> None:
     status, checks = await told(ledger, tmp_path)
     assert status == "healthy"
     assert {name: check["status"] for name, check in checks.items()} == dict.fromkeys(
-        ["scheduler", "schedule", "ledger", "disk", "alerts", "dependencies", "runs"], "healthy"
+        [
+            *("scheduler", "schedule", "ledger", "disk", "alerts", "channels", "dependencies", "runs", "jobs"),
+            *("success_rate", "p95_duration", "budget", "mail", "reports", "model", "environment"),
+        ],
+        "healthy",
     )
 
 
@@ -81,7 +113,7 @@ async def test_a_dependency_that_is_left_alone_is_named_with_its_time(ledger: Le
         rows.put_pause("smtp:relay.example.org:587", until)
 
     ledger.writing(lambda connection: happen(LedgerRows(connection)))
-    report = await health(ledger, ledger.clock, tmp_path, lambda: NOW, lambda: None)
+    report = (await examiner(ledger, tmp_path).report()).document()
     at = "2026-11-22T07:02:00.000Z"
     assert report["dependencies"] == [
         {"name": "s3:minio.example.org:9000", "state": "open", "until": at},
@@ -117,7 +149,7 @@ async def test_a_run_that_has_fallen_silent_is_a_degradation_for_an_hour(ledger:
 async def test_a_disk_that_fills_up_is_a_degradation(
     ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(health_module, "LOW_DISK", 2**60)
+    monkeypatch.setattr(health_checks, "LOW_DISK", 2**60)
     status, checks = await told(ledger, tmp_path)
     assert (status, checks["disk"]["status"]) == ("degraded", "degraded")
 
@@ -125,11 +157,6 @@ async def test_a_disk_that_fills_up_is_a_degradation(
 async def test_an_error_is_told_by_its_kind_alone(ledger: Ledger, tmp_path: Path) -> None:
     status, checks = await told(ledger, tmp_path / "not there")
     assert (status, checks["disk"]["output"]) == ("unhealthy", "FileNotFoundError")
-
-
-@dataclass
-class Heart:
-    looked_at: datetime | None = NOW
 
 
 def asked(url: str) -> tuple[int, dict[str, Any]]:
@@ -159,14 +186,6 @@ async def test_a_locked_ledger_is_an_answer_and_no_reason_to_hang(ledger: Ledger
         assert (await asyncio.to_thread(asked, url))[0] == 200
 
 
-@dataclass
-class _Work:
-    root: Path
-    ledger: Ledger
-    clock: Any
-    schedule: Schedule = field(default_factory=lambda: loads("version: 1\njobs: { good: { every: 1h } }\n", {}))
-
-
 async def test_a_port_that_is_taken_does_not_keep_jobs_from_running(ledger: Ledger, tmp_path: Path) -> None:
     work = cast("Workplace", _Work(tmp_path, ledger, ledger.clock))
     async with serving(lambda: work, Heart(), lambda: None, "127.0.0.1", 0) as url:
@@ -189,3 +208,115 @@ def _code(url: str) -> int:
     except urllib.error.HTTPError as error:
         with error:
             return error.code
+
+
+async def test_a_spent_budget_is_a_degradation_and_no_reason_to_restart_us(ledger: Ledger, tmp_path: Path) -> None:
+    row = {"scope": "day:2026-11-22", "cap_nano": 10**10, "extra_nano": 0, "settled_nano": 10**10, "reserved_nano": 0}
+    ledger.writing(lambda connection: connection.execute(insert(budget).values(row)))
+    report = await examiner(ledger, tmp_path).report()
+    assert (report.status, report.code) == ("degraded", 200)
+    assert report.findings["budget"].output == "$10.00 of $10.00"
+    ledger.writing(lambda connection: connection.execute(update(budget).values(extra_nano=10**9)))
+    assert (await examiner(ledger, tmp_path).report()).findings["budget"].status == "healthy"
+
+
+async def test_a_job_that_should_have_run_is_named(ledger: Ledger, tmp_path: Path) -> None:
+    ledger.writing(lambda connection: register(connection, {"good": ("h", True)}, NOW - timedelta(hours=2)))
+    finding = (await examiner(ledger, tmp_path).report()).findings["jobs"]
+    assert (finding.status, finding.output[:29]) == ("degraded", "good of 2026-11-22T06:00Z is ")
+
+
+async def test_what_cannot_be_reached_is_a_degradation_and_is_tried_twice_a_minute(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    server = await asyncio.start_server(lambda _reader, writer: writer.close(), "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    text = (
+        SCHEDULE
+        + "roles: { r: { model: [m] } }\nreports: { to: s3://bucket/p }\n"
+        + (f'mail: {{ transport: "smtp://127.0.0.1:{port}" }}\n')
+    )
+    urls = {"ANTHROPIC_BASE_URL": f"http://127.0.0.1:{port}", "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:1"}
+    examine = examiner(ledger, tmp_path, text=text, ANTHROPIC_API_KEY="k", **urls)
+    found = (await examine.report()).findings
+    assert [found[name].status for name in ("mail", "model", "reports")] == ["healthy", "healthy", "degraded"]
+    assert found["reports"].output.startswith("127.0.0.1:1 cannot be reached")
+    server.close()
+    await server.wait_closed()
+    assert (await examine.report()).findings["mail"].status == "healthy", "remembered"
+    assert isinstance(ledger.clock, ManualClock)
+    ledger.clock.move(30)
+    assert (await examine.report()).findings["mail"].status == "degraded"
+
+
+async def test_a_side_that_takes_no_connection_is_waited_for_no_longer_than_its_limit(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(asyncio, "open_connection", never)
+    monkeypatch.setattr(reach, "TIMEOUT", 0.01)
+    text = SCHEDULE + 'mail: { transport: "smtp://mail.example.org:587" }\n'
+    finding = (await examiner(ledger, tmp_path, text=text).report()).findings["mail"]
+    assert (finding.status, finding.output) == (
+        "degraded", "mail.example.org:587 does not answer within 0.01 s"
+    )  # fmt: skip
+
+
+def test_variables_that_are_missing_are_named_and_no_value_is_shown() -> None:
+    text = SCHEDULE + "roles: { r: { model: [m] } }\nreports: { to: s3://b/p }\n"
+    assert missing_variables(loads(text, {"AWS_ACCESS_KEY_ID": "AKIAnever"})) == [
+        "ANTHROPIC_API_KEY", "AWS_SECRET_ACCESS_KEY",
+    ]  # fmt: skip
+    assert missing_variables(loads(text, {"ANTHROPIC_API_KEY": "k"})) == []
+    assert missing_variables(loads(SCHEDULE, {})) == []
+
+
+async def test_the_draft_form_says_pass_warn_and_fail_with_figures(ledger: Ledger, tmp_path: Path) -> None:
+    draft = (await examiner(ledger, tmp_path, problem="line 3").report()).draft()
+    assert draft["status"] == "warn"
+    [seen] = draft["checks"]["scheduler:state"]
+    assert (seen["status"], seen["observedValue"], seen["observedUnit"]) == ("pass", 0.0, "s")
+    assert draft["checks"]["schedule:state"][0]["status"] == "warn"
+
+
+async def test_alive_and_ready_are_two_questions(ledger: Ledger, tmp_path: Path) -> None:
+    assert (await examiner(ledger, tmp_path, problem="line 3").alive()).code == 200
+    assert (await examiner(ledger, tmp_path, Heart(NOW - timedelta(minutes=4))).alive()).code == 503
+    assert (await examiner(ledger, tmp_path).ready()).code == 200
+    assert (await examiner(ledger, tmp_path, problem="line 3").ready()).code == 503
+    assert (await examiner(ledger, tmp_path, Heart(draining=True)).ready()).code == 503
+
+
+async def test_strangers_get_the_word_and_who_brings_the_token_everything(ledger: Ledger, tmp_path: Path) -> None:
+    work = cast(
+        "Workplace", _Work(tmp_path, ledger, ledger.clock, loads(SCHEDULE, {"OVERNIGHT_TOKEN": "a-long-secret"}))
+    )
+    async with serving(lambda: work, Heart(), lambda: None, "127.0.0.1", 0) as url:
+
+        async def asking(path: str, **headers: str) -> tuple[int, str, str]:
+            async with ClientSession() as session, session.get(url + path, headers=headers) as answer:
+                return answer.status, answer.content_type, await answer.text()
+
+        good = {"Authorization": "Bearer a-long-secret"}
+        assert await asking("/api/health", Host="any.example") == (200, "application/json", '{"status": "healthy"}')
+        for wrong in ("Bearer a-long-secre", "Basic a-long-secret", "Bearer ", "Bearer é"):
+            assert (await asking("/api/health", Authorization=wrong))[2] == '{"status": "healthy"}'
+            assert (await asking("/metrics", Authorization=wrong))[0] == 401
+        assert "checks" in json.loads((await asking("/api/health", **good))[2])
+        code, kind, text = await asking("/api/health", Accept="application/health+json", **good)
+        assert (code, kind, json.loads(text)["status"]) == (200, "application/health+json", "pass")
+        code, kind, text = await asking("/metrics", **good)
+        assert (code, kind, "overnight_build_info" in text) == (200, "text/plain", True)
+        assert [(await asking(path))[0] for path in ("/livez", "/readyz")] == [200, 200]
+
+
+async def test_without_a_token_only_this_machine_is_answered(ledger: Ledger, tmp_path: Path) -> None:
+    work = cast("Workplace", _Work(tmp_path, ledger, ledger.clock))
+    async with serving(lambda: work, Heart(), lambda: None, "127.0.0.1", 0) as url, ClientSession() as session:
+        for path in ("/api/health", "/livez", "/readyz", "/metrics"):
+            async with session.get(url + path, headers={"Host": "evil.example"}) as answer:
+                assert answer.status == 400
+            async with session.get(url + path) as answer:
+                assert (answer.status, answer.headers["Cache-Control"]) == (200, "no-store")

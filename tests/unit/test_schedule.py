@@ -55,20 +55,15 @@ def test_the_shipped_file_works_on_a_fresh_machine() -> None:
 
 def test_settings_that_nothing_reads_yet_are_named() -> None:
     text = MINIMAL + (
-        "  mail: { at: '08:00', heartbeat: 'https://a.example/ping' }\n"
+        "  mail: { at: '08:00' }\n"
         "defaults: { retention: 30d }\n"
         "limits: { github: { requests: 1/s } }\n"
         "roles: { editor: { model: [m], max_turns: 2, tools: { look: } } }\n"
-        "alerts: { daily_cost: {}, p95_duration: {}, missed: {} }\n"
     )
     assert [warning.partition(":")[0] for warning in schedule(text).warnings] == [
         "roles.editor.tools",
         "roles.editor.max_turns",
-        "alerts.daily_cost",
-        "alerts.p95_duration",
-        "alerts.missed",
         "limits.github",
-        "jobs.mail.heartbeat",
     ]
 
 

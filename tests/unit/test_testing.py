@@ -101,9 +101,9 @@ def test_a_bounce_concerns_one_recipient_and_the_outbox_shows_the_others(bench: 
 
 
 def _alarm() -> dict[str, Any]:
-    from overnight.alerts import Alarm
+    from overnight.alerts.book import Told
 
-    return {"alarm": Alarm("bug", "greet", "oops"), "change": "new", "since": NOW, "now": NOW}
+    return {"changes": (Told("bug", "greet", "oops", "new", NOW, NOW),), "now": NOW}
 
 
 def test_the_script_answers_in_turn_and_then_the_fallback_has_its(bench: Bench) -> None:

@@ -28,8 +28,8 @@ def work(tmp_path: Path) -> Iterator[Workplace]:
     (tmp_path / "schedule.yaml").write_text(SCHEDULE)
     templates = tmp_path / "templates"
     templates.mkdir()
-    (templates / "alert.subject.j2").write_text("{{ alarm.rule }}")
-    (templates / "alert.txt.j2").write_text("{{ alarm.message }}")
+    (templates / "alert.subject.j2").write_text("{{ changes[0].rule }}")
+    (templates / "alert.txt.j2").write_text("{{ changes[0].message }}")
     clock = ManualClock()
     ledger = open_ledger(tmp_path, clock)
     yield Workplace(tmp_path, load(tmp_path / "schedule.yaml"), ledger, clock, Redactor())

@@ -17,7 +17,7 @@ from overnight.cli.context import Cli
 from overnight.errors import ConfigError, Fenced, OvernightError, Refused
 
 COMMANDS = {
-    "alerts": "look:alerts_",
+    "alerts": "alerts:alerts",
     "backup": "care:backup",
     "bounces": "bounces:bounces",
     "budget": "budget:budget",
@@ -73,7 +73,7 @@ SECTIONS = {
 }
 
 SHORT = {
-    "alerts": "What is wrong now.",
+    "alerts": "What is wrong now, and quiet for what is known.",
     "backup": "Copy the ledger and the secret, while everything runs.",
     "bounces": "Read returned mail: who cannot be reached is not mailed any more.",
     "budget": "What may still be spent today, and more of it.",

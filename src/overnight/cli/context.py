@@ -83,21 +83,26 @@ class Cli:
             self.ledger.check()
         return Workplace(self.root, self.schedule, self.ledger, self.clock, self.redactor, self.path)
 
-    def start_logs(self) -> None:
-        """Log to stderr (readable on a terminal, JSON elsewhere) and to var/log/overnight.jsonl.
+    def start_logs(self, schedule: "Schedule | None" = None) -> None:
+        """Log to stderr (readable on a terminal, JSON elsewhere) and to var/log/overnight.jsonl, by `schedule`.
 
         On a terminal only warnings are shown, because progress is shown there; the file has everything from LOG_LEVEL.
         """
         from overnight import logs  # noqa: PLC0415
 
-        level = self.schedule.environ.get("LOG_LEVEL") or ("debug" if self.verbose else "info")
+        schedule = schedule or self.schedule
+        level = schedule.environ.get("LOG_LEVEL") or ("debug" if self.verbose else "info")
         shown = "error" if self.quiet else level
-        if sys.stderr.isatty() and not self.verbose and not self.schedule.environ.get("LOG_LEVEL"):
+        if sys.stderr.isatty() and not self.verbose and not schedule.environ.get("LOG_LEVEL"):
             shown = "warning"
         folder = self.root / "var" / "log"
         folder.mkdir(parents=True, exist_ok=True)
         logs.configure(
-            level=level, shown=shown, stream=sys.stderr, redactor=self.redactor, file=folder / "overnight.jsonl"
+            level=level,
+            shown=shown,
+            stream=sys.stderr,
+            redactor=_redactor(schedule.secrets),
+            file=folder / "overnight.jsonl",
         )
 
     def emit(self, document: Any, text: str) -> None:

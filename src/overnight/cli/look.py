@@ -1,11 +1,10 @@
-"""`runs`, `show` and `alerts`: what happened."""
+"""`runs` and `show`: what happened."""
 
 from typing import Any, get_args
 from zoneinfo import ZoneInfo
 
 import click
 
-from overnight.alerts import firing
 from overnight.budget import dollars
 from overnight.cli.context import Cli, pass_cli
 from overnight.cli.found import found_run, has_died
@@ -106,15 +105,6 @@ def _call_line(call: Any) -> str:
         f"  call  {call['role']} {call['model']} {call['status']}  {call['input_tokens']} in, {call['output_tokens']} "
         f"out, {dollars(call['cost_nano'])}, {call['duration_ms']} ms  {call['request_id'] or ''}"
     )
-
-
-@click.command("alerts")
-@pass_cli
-def alerts_(cli: Cli) -> None:
-    """What is wrong now."""
-    rows = cli.ledger.reading(firing)
-    lines = [f"{row['last_at']:%Y-%m-%d %H:%M}Z  {row['key']}  ×{row['times']}\n    {row['message']}" for row in rows]
-    cli.emit([_plain(row) for row in rows], "\n".join(lines) or "nothing is wrong that an alert knows of")
 
 
 def _hint(run_id: str) -> str:

@@ -26,14 +26,14 @@ def serve(cli: Cli, host: str, port: int, *, yes: bool) -> None:
     from overnight.schedule import refuse  # noqa: PLC0415
     from overnight.storage.address import half_a_pair  # noqa: PLC0415
 
-    require_loopback(host)  # before anything is said
+    require_loopback(host, cli.schedule.environ.get("OVERNIGHT_TOKEN", ""))  # before anything is said
     findings = [*unpriced(cli.schedule, cli.clock.now()), *half_a_pair(cli.schedule.reports.to, cli.schedule.environ)]
     refuse(cli.path, findings, cli.schedule.secrets)
     work = cli.workplace
     ask_if_possible(cli, yes=yes)
     tell_ending(cli.schedule, cli.clock)
     cli.say(f"serving {len(cli.schedule.jobs)} jobs of {cli.path}; stop with Ctrl-C")  # the log tells the address
-    asyncio.run(serve_forever(work, host, port))
+    asyncio.run(serve_forever(work, host, port, cli.start_logs))
 
 
 @click.command()

@@ -24,6 +24,7 @@ from overnight.ledger.tables import (
     lease,
     meta,
     metadata,
+    notice,
     occurrence,
     signup,
 )
@@ -98,6 +99,7 @@ def _third(connection: Connection) -> None:
     """What mailing, reports and tasks keep beside their rows."""
     _index_what_is_open(connection)
     _add_column(connection, "entry", "timing", "TEXT")
+    _third_alerts(connection)
     _sign_ups(connection)
     _third_bounces(connection)
     _rollups(connection)
@@ -109,6 +111,13 @@ def _index_what_is_open(connection: Connection) -> None:
     new = (occurrence, "occurrence_unsettled"), (lease, "lease_held"), (call, "call_in_flight"), (item, "item_due")
     for table, name in new:
         next(index for index in table.indexes if index.name == name).create(connection)
+
+
+def _third_alerts(connection: Connection) -> None:
+    """Alerts can be pending, silenced and still to be told; messages wait for channels that fail."""
+    _add_column(connection, "alert", "untold", "VARCHAR(16)")
+    _add_column(connection, "alert", "silenced_until", "VARCHAR(24)")
+    notice.create(connection)
 
 
 def _sign_ups(connection: Connection) -> None:

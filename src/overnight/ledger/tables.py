@@ -344,12 +344,27 @@ alert = Table(
     Column("key", String(255), primary_key=True),  # rule:scope
     Column("rule", String(64), nullable=False),
     Column("scope", String(255), nullable=False),
-    Column("state", String(16), nullable=False),  # firing, resolved
+    Column("state", String(16), nullable=False),  # pending, firing, resolved
     Column("message", Text, nullable=False),
     _count("times"),
     Column("first_at", Instant, nullable=False),
     Column("last_at", Instant, nullable=False),
-    Column("notified_at", Instant),
+    Column("notified_at", Instant),  # None: nobody was told of this trouble
+    Column("untold", String(16)),  # what is still to be told of it: new, over, reminder
+    Column("silenced_until", Instant),
+)
+
+# A message to the operators on its way; it goes when its channel has taken it.
+notice = Table(
+    "notice",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("channel", String(255), nullable=False),  # name/kind/digest of the address, which stands in schedule.yaml
+    Column("changes", Text, nullable=False),  # JSON list of what it tells
+    Column("created_at", Instant, nullable=False),
+    _count("tries"),
+    Column("next_at", Instant, nullable=False),
+    Column("error", Text),  # of the last attempt
 )
 
 # Whether a dependency is asked at all (`anthropic`, `smtp:relay.example.org:587`); a missing row means closed.

@@ -1,23 +1,19 @@
 """schedule.yaml: what runs when, read into typed settings."""
 
+from overnight.schedule.alerting import Alerts
 from overnight.schedule.editor import json_schema
 from overnight.schedule.job import Defaults, JobBudget, JobSettings, Retry
 from overnight.schedule.loading import Finding, load, loads, refuse
 from overnight.schedule.model import (
-    Alerts,
     Budget,
     Channel,
-    DailyCost,
-    Duration95,
     Limit,
     Mail,
-    Missed,
     ModelPrice,
     Reports,
     RoleBudget,
     RoleSettings,
     Schedule,
-    SuccessRate,
 )
 from overnight.schedule.problem import Problem, ScheduleErrors
 from overnight.schedule.values import Rate
@@ -27,15 +23,12 @@ __all__ = [
     "Alerts",
     "Budget",
     "Channel",
-    "DailyCost",
     "Defaults",
-    "Duration95",
     "Finding",
     "JobBudget",
     "JobSettings",
     "Limit",
     "Mail",
-    "Missed",
     "ModelPrice",
     "Problem",
     "Rate",
@@ -45,7 +38,6 @@ __all__ = [
     "RoleSettings",
     "Schedule",
     "ScheduleErrors",
-    "SuccessRate",
     "Watch",
     "json_schema",
     "load",

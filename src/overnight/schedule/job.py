@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr
 
+from overnight.schedule.heartbeat import checked
 from overnight.schedule.values import Cap, Count, Duration, Flag, Length, Zone
 from overnight.triggers import At, Cron, Every, Trigger
 
@@ -78,7 +79,7 @@ class JobSettings(Defaults):
     after: str | None = None
     run: Target | None = None
     params: dict[str, Any] = Field(default_factory=dict)
-    heartbeat: str = ""
+    heartbeat: Annotated[str, AfterValidator(checked)] = ""
 
     _name: str = PrivateAttr(default="")
     _project_zone: ZoneInfo = PrivateAttr(default=UTC_ZONE)

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr
 
+from overnight.schedule.alerting import Alerts
 from overnight.schedule.job import UTC_ZONE, Defaults, JobSettings, Strict, digest
 from overnight.schedule.problem import did_you_mean, one_of
 from overnight.schedule.values import (
@@ -17,9 +18,6 @@ from overnight.schedule.values import (
     Cap,
     Count,
     Duration,
-    Factor,
-    Length,
-    MedianDays,
     Money,
     Percent,
     RateValue,
@@ -183,45 +181,6 @@ class Channel(Strict):
     webhook: WebAddress = ""
 
 
-class SuccessRate(Strict):
-    """Alert when fewer items succeed than `below`; over when `recover` is reached again."""
-
-    below: Percent = Decimal("0.95")
-    recover: Percent = Decimal("0.97")
-    window: Length = timedelta(hours=24)
-    min_items: Count = 20
-
-
-class DailyCost(Strict):
-    """Alert when a day costs more than so many times the median of the last days."""
-
-    above: Factor = Decimal("1.5")
-    of: MedianDays = 7
-
-
-class Duration95(Strict):
-    """Alert when the 95th percentile of item durations is above this."""
-
-    above: Length = timedelta(minutes=5)
-
-
-class Missed(Strict):
-    """Alert when an occurrence has not started after this time."""
-
-    after: Length = timedelta(minutes=30)
-
-
-class Alerts(Strict):
-    """What is worth waking somebody for, and whom."""
-
-    to: Words = Field(default_factory=list)
-    success_rate: SuccessRate = SuccessRate()
-    daily_cost: DailyCost = DailyCost()
-    p95_duration: Duration95 = Duration95()
-    missed: Missed = Missed()
-    repeat: Length = timedelta(hours=24)
-
-
 class Schedule(Strict):
     """The whole file. Durations are timedelta, money integer nano-USD, percentages Decimal fractions.
 
@@ -287,19 +246,11 @@ class Schedule(Strict):
 def _without_effect(schedule: Schedule) -> Iterator[str]:
     """Say of each setting in the file that nothing reads yet what happens without it."""
     yield from _roles_without_effect(schedule)
-    for rule in ("daily_cost", "p95_duration"):
-        if rule in schedule.alerts.model_fields_set:
-            yield f"alerts.{rule}: has no effect yet; the figure stands in the mail of metrics_digest"
-    if "missed" in schedule.alerts.model_fields_set:
-        yield "alerts.missed: has no effect yet; an occurrence is reported as missed once it is older than max_age"
     if "github" in schedule.limits:
         yield "limits.github: has no effect yet; nothing of the engine calls GitHub"
     for name, limit in schedule.limits.items():
         if limit.per_domain and name != "smtp":
             yield f"limits.{name}.per_domain: has no effect; only smtp has recipient domains"
-    for name, job in schedule.jobs.items():
-        if job.heartbeat:
-            yield f"jobs.{name}.heartbeat: has no effect yet; no address is called"
 
 
 def _roles_without_effect(schedule: Schedule) -> Iterator[str]:

@@ -103,14 +103,21 @@ def rate(value: object) -> Rate:
     return Rate(int(count), _PERIODS[match[3]])
 
 
-def factor(value: object) -> Decimal:
-    """Read `1.5x`."""
-    return Decimal(_text(_FACTOR, value, "a factor; write 1.5x")[1])
+def factor_or_share(value: object) -> Decimal:
+    """Read `1.5x`, or `80%` as 0.8."""
+    if isinstance(value, str) and value.endswith("%"):
+        return percent(value)
+    return Decimal(_text(_FACTOR, value, "a factor; write 1.5x, or a share such as 80%")[1])
 
 
-def median_days(value: object) -> int:
-    """Read `7d_median` as 7."""
-    return int(_text(_MEDIAN, value, "a reference; write 7d_median")[1])
+def reference(value: object) -> int:
+    """Read `7d_median` as 7, and `budget` as 0."""
+    if value == "budget":
+        return 0
+    days = int(_text(_MEDIAN, value, "a reference; write 7d_median or budget")[1])
+    if not days:
+        raise ValueError("a median needs a day; write 7d_median")
+    return days
 
 
 def zone(value: object) -> ZoneInfo:
@@ -176,8 +183,11 @@ _DURATION_FORM = (
 _MONEY_FORM = (_schema(_MONEY, "$10", "$0.50"), _written(lambda one: f"${_plain(Decimal(one) / NANO)}"))
 _DAY_FORM = (_schema(_DAY, "2026-12-01"), _written(lambda one: one.isoformat()))
 _PERCENT_FORM = (_schema(_PERCENT, "80%", "99.5%"), _written(lambda one: f"{_plain(one * 100)}%"))
-_FACTOR_FORM = (_schema(_FACTOR, "1.5x"), _written(lambda one: f"{_plain(one)}x"))
-_MEDIAN_FORM = (_schema(_MEDIAN, "7d_median"), _written(lambda one: f"{one}d_median"))
+_FACTOR_FORM = (_schema(f"{_FACTOR}|{_PERCENT}", "1.5x", "80%"), _written(lambda one: f"{_plain(one)}x"))
+_REFERENCE_FORM = (
+    _schema(f"{_MEDIAN}|budget", "7d_median", "budget"),
+    _written(lambda one: f"{one}d_median" if one else "budget"),
+)
 _RATE_FORM = (_schema(_RATE, "50/min", "40k/min", "5000/h", "20/s"), _written(str))
 
 Duration = Annotated[timedelta, _before(duration), *_DURATION_FORM]
@@ -186,8 +196,8 @@ Money = Annotated[int, _before(money), *_MONEY_FORM]
 Cap = Annotated[int | None, _before(money), *_MONEY_FORM]  # None: not set; a key without a value is a mistake
 Since = Annotated[date | None, _before(day), *_DAY_FORM]
 Percent = Annotated[Decimal, _before(percent), *_PERCENT_FORM]
-Factor = Annotated[Decimal, _before(factor), *_FACTOR_FORM]
-MedianDays = Annotated[int, _before(median_days), *_MEDIAN_FORM]
+FactorOrShare = Annotated[Decimal, _before(factor_or_share), *_FACTOR_FORM]
+Reference = Annotated[int, _before(reference), *_REFERENCE_FORM]
 RateValue = Annotated[Rate, _before(rate), *_RATE_FORM]
 Zone = Annotated[
     ZoneInfo,

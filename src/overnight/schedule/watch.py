@@ -39,6 +39,15 @@ class Watch:
         """Whether it has changed just now, and somebody may still be writing it."""
         return self._last != self._seen and self.clock.monotonic() - self._since < SETTLE
 
+    @property
+    def touched(self) -> bool:
+        """Whether the file is another one than was read last."""
+        return self._stamp() != self._seen
+
+    def again(self) -> None:
+        """Read it at the next look, whether it was touched or not: what it says also depends on `.env`."""
+        self._seen = None
+
     def changed(self) -> Schedule | None:
         """The new schedule when the file has changed, is written to no more, and is valid."""
         stamp = self._stamp()

@@ -1,53 +1,67 @@
-"""What only this machine may ask: `/api/health`."""
+"""What operators and their machines ask: health in three forms, and figures for Prometheus."""
 
-from collections.abc import Awaitable, Callable
-from datetime import datetime
-from typing import Protocol
-from urllib.parse import urlsplit
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from aiohttp import web
 
-from overnight.health import health
+from overnight.health import Examiner, Heart, Reach, Report
+from overnight.prometheus import Exposition
 from overnight.runner import Workplace
+from overnight.web.access import granted, guarded, token_of
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
-
-
-class Heart(Protocol):
-    """Who looks for due jobs."""
-
-    @property
-    def looked_at(self) -> datetime | None: ...
+DRAFT = "application/health+json"
+HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
 def private_routes(
     current: Callable[[], Workplace], heart: Heart, problem: Callable[[], str | None]
 ) -> list[web.RouteDef]:
-    """The routes; each refuses a caller who thinks that we have a public name."""
+    """The routes; without a token each refuses a caller who thinks that we have a public name."""
+    machine = _Machine(current, Examiner(current, heart, problem, Reach(current().clock)), Exposition(current, problem))
+    paths = {
+        "/api/health": machine.health,
+        "/livez": machine.alive,
+        "/readyz": machine.ready,
+        "/metrics": machine.metrics,
+    }
+    return [web.get(path, guarded(handler, machine.token)) for path, handler in paths.items()]
 
-    async def answer(_request: web.Request) -> web.StreamResponse:
-        work = current()
-        report = await health(work.ledger, work.clock, work.root, lambda: heart.looked_at, problem)
-        code = 503 if report["status"] == "unhealthy" else 200
-        return web.json_response(report, status=code, headers={"Cache-Control": "no-store"})
 
-    return [web.get("/api/health", _by_this_machine(answer))]
+@dataclass(frozen=True, slots=True)
+class _Machine:
+    """The handlers."""
 
+    current: Callable[[], Workplace]
+    examiner: Examiner
+    exposition: Exposition
+    scraping: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-def _by_this_machine(handler: Handler) -> Handler:
-    """Answer only what was sent to a name of this machine.
+    def token(self) -> str:
+        return token_of(self.current())
 
-    A proxy that passes on more than it should names its public host, and so does a page whose name was pointed here.
-    """
+    async def health(self, request: web.Request) -> web.StreamResponse:
+        return self._told(request, await self.examiner.report())
 
-    async def answer(request: web.Request) -> web.StreamResponse:
-        try:
-            name = urlsplit(f"//{request.headers.get('Host', '')}").hostname
-        except ValueError:
-            name = None
-        if name not in LOOPBACK:
-            raise web.HTTPBadRequest(text="this is answered on the machine itself only\n")
-        return await handler(request)
+    async def alive(self, request: web.Request) -> web.StreamResponse:
+        return self._told(request, await self.examiner.alive())
 
-    return answer
+    async def ready(self, request: web.Request) -> web.StreamResponse:
+        return self._told(request, await self.examiner.ready())
+
+    async def metrics(self, request: web.Request) -> web.StreamResponse:
+        if not granted(request, self.token()):
+            raise web.HTTPUnauthorized(text="OVERNIGHT_TOKEN is wanted\n", headers={"WWW-Authenticate": "Bearer"})
+        async with self.scraping:
+            body = await asyncio.to_thread(self.exposition.text)
+        return web.Response(body=body, headers=HEADERS | {"Content-Type": self.exposition.content_type})
+
+    def _told(self, request: web.Request, report: Report) -> web.StreamResponse:
+        """Everything for who may see it, the word for everybody."""
+        draft = DRAFT in request.headers.get("Accept", "")
+        document = report.draft() if draft else report.document()
+        if not granted(request, self.token()):
+            document = {"status": document["status"]}
+        kind = DRAFT if draft else "application/json"
+        return web.json_response(document, status=report.code, headers=HEADERS, content_type=kind)

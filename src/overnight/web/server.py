@@ -9,8 +9,9 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from overnight import logs
+from overnight.health import Heart
 from overnight.runner import Workplace
-from overnight.web.private import Heart, private_routes
+from overnight.web.private import private_routes
 from overnight.web.public import public_routes
 
 BODY_MAX = 4096  # bytes; a form of ours has one address in it

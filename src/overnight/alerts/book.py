@@ -1,0 +1,202 @@
+"""Alerts in the ledger: their state, what is still to be told of them, and messages that a channel has not taken.
+
+What changes is noted with the state, in one transaction, and told from there: a crash between the two loses nothing.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, delete, func, insert, select, update
+
+from overnight.alerts.alarm import Alarm
+from overnight.alerts.state import Change, Known, step
+from overnight.clock import iso, token
+from overnight.ledger.statements import put
+from overnight.ledger.tables import alert, notice
+from overnight.triggers import compact
+
+OPEN = ("pending", "firing")
+INHIBITED = ("success_rate", "p95_duration", "model")  # what an open breaker explains
+AT_ONCE = timedelta(minutes=1)  # how long a message belongs to the process that has taken it
+PATIENCE = timedelta(days=1)  # after which a message is given up: what lasts is told again by then
+SLOWEST = timedelta(hours=1)  # between two attempts
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One line of a message: a change of an alert; times are UTC."""
+
+    rule: str
+    scope: str
+    message: str
+    change: Change
+    since: datetime
+    at: datetime
+
+    @property
+    def lasted(self) -> str:
+        """How long it has lasted, as in `2h10m`: whole minutes, or seconds below one."""
+        seconds = max(0, int((self.at - self.since).total_seconds()))
+        return compact(seconds - seconds % 60 if seconds >= 60 else seconds)
+
+    @property
+    def line(self) -> str:
+        """The line as a chat shows it."""
+        head = {"new": "Alert", "over": f"Resolved after {self.lasted}", "reminder": f"Still, since {self.lasted}"}
+        return f"{head[self.change]}: {self.message}"
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A message on its way to one channel; `tries` counts this attempt."""
+
+    id: str
+    channel: str
+    changes: tuple[Told, ...]
+    created_at: datetime
+    tries: int = 1
+
+
+def note(connection: Connection, alarm: Alarm, now: datetime, repeat: timedelta) -> Change | None:
+    """Move the state of one alert; returns what is to be told."""
+    return note_all(connection, [alarm], now, repeat).get(alarm.key)
+
+
+def note_all(connection: Connection, alarms: Sequence[Alarm], now: datetime, repeat: timedelta) -> dict[str, Change]:
+    """Move the state of each alert; returns by key what is to be told. An open breaker goes first: it mutes others."""
+    changes: dict[str, Change] = {}
+    for alarm in sorted(alarms, key=lambda one: one.rule != "breaker"):
+        row = connection.execute(select(alert).where(alert.c.key == alarm.key)).mappings().one_or_none()
+        old = _known(row) if row is not None else None
+        muted = _silent(row, now) or (alarm.rule in INHIBITED and _breaker_open(connection))
+        new, change = step(old, firing=alarm.firing, now=now, hold=alarm.hold, repeat=repeat, muted=muted)
+        if new is not None and new != old:
+            _write(connection, alarm, new, change or (row["untold"] if row is not None else None), row)
+        if change is not None:
+            changes[alarm.key] = change
+    return changes
+
+
+def _known(row: RowMapping) -> Known:
+    return Known(row["state"], row["first_at"], row["last_at"], row["times"], row["notified_at"])
+
+
+def _silent(row: RowMapping | None, now: datetime) -> bool:
+    return row is not None and row["silenced_until"] is not None and row["silenced_until"] > now
+
+
+def _breaker_open(connection: Connection) -> bool:
+    query = select(func.count()).where(alert.c.rule == "breaker", alert.c.state == "firing")
+    return connection.execute(query).scalar_one() > 0
+
+
+def _write(connection: Connection, alarm: Alarm, new: Known, untold: str | None, row: RowMapping | None) -> None:
+    put(
+        connection,
+        alert,
+        {
+            "key": alarm.key, "rule": alarm.rule, "scope": alarm.scope, "message": alarm.message,
+            "state": new.state, "first_at": new.since, "last_at": new.last_at, "times": new.times,
+            "notified_at": new.notified_at, "untold": untold,
+            "silenced_until": row["silenced_until"] if row is not None else None,
+        },
+    )  # fmt: skip
+
+
+def worth_noting(connection: Connection, alarms: Iterable[Alarm]) -> list[Alarm]:
+    """Those that change anything: a look that finds nothing wrong where nothing was wrong needs no write lock."""
+    known = set(connection.execute(select(alert.c.key).where(alert.c.state.in_(OPEN))).scalars())
+    return [alarm for alarm in alarms if alarm.firing or alarm.key in known]
+
+
+def anything_to_tell(connection: Connection, now: datetime) -> bool:
+    """Whether a change is untold, or a message waits whose time has come."""
+    untold = select(func.count()).where(alert.c.untold.is_not(None))
+    due = select(func.count()).where(notice.c.next_at <= now)
+    return any(connection.execute(query).scalar_one() for query in (untold, due))
+
+
+def take_untold(connection: Connection, channels: Sequence[str], now: datetime) -> list[Delivery]:
+    """Make one message of all that is untold, for each channel; it is ours to deliver within a minute."""
+    untold = select(alert).where(alert.c.untold.is_not(None)).order_by(alert.c.untold, alert.c.first_at)
+    rows = connection.execute(untold).mappings().all()
+    if not rows:
+        return []
+    connection.execute(update(alert).where(alert.c.untold.is_not(None)).values(untold=None))
+    changes = tuple(
+        Told(row["rule"], row["scope"], row["message"], row["untold"], row["first_at"], row["last_at"]) for row in rows
+    )
+    made = [Delivery(f"d_{token(8)}", channel, changes, now) for channel in channels]
+    for one in made:
+        values = {"id": one.id, "channel": one.channel, "changes": _json(changes), "created_at": now}
+        connection.execute(insert(notice).values(**values, tries=1, next_at=now + AT_ONCE))
+    return made
+
+
+def take_due(connection: Connection, now: datetime) -> list[Delivery]:
+    """Take over the messages whose next attempt is due."""
+    rows = connection.execute(select(notice).where(notice.c.next_at <= now)).mappings().all()
+    connection.execute(
+        update(notice).where(notice.c.next_at <= now).values(next_at=now + AT_ONCE, tries=notice.c.tries + 1)
+    )
+    return [
+        Delivery(row["id"], row["channel"], _told(row["changes"]), row["created_at"], row["tries"] + 1) for row in rows
+    ]
+
+
+def delivered(connection: Connection, ids: Sequence[str]) -> None:
+    """Forget messages that a channel has taken, or that nobody is to get any more."""
+    connection.execute(delete(notice).where(notice.c.id.in_(ids)))
+
+
+def postponed(connection: Connection, one: Delivery, error: str, now: datetime) -> bool:
+    """Try again later, each time twice as late; False when it was given up."""
+    if now - one.created_at >= PATIENCE:
+        delivered(connection, [one.id])
+        return False
+    later = min(AT_ONCE * 2 ** min(one.tries - 1, 10), SLOWEST)
+    connection.execute(update(notice).where(notice.c.id == one.id).values(next_at=now + later, error=error))
+    return True
+
+
+def undelivered(connection: Connection) -> Sequence[RowMapping]:
+    """Channels that have failed to take a message: `channel`, `waiting` messages, the newest `error`."""
+    query = (
+        select(notice.c.channel, func.count().label("waiting"), func.max(notice.c.error).label("error"))
+        .where(notice.c.error.is_not(None))
+        .group_by(notice.c.channel)
+        .order_by(notice.c.channel)
+    )
+    return connection.execute(query).mappings().all()
+
+
+def firing(connection: Connection) -> Sequence[RowMapping]:
+    """Alerts that are not over, newest first."""
+    query = select(alert).where(alert.c.state == "firing").order_by(alert.c.last_at.desc())
+    return connection.execute(query).mappings().all()
+
+
+def every(connection: Connection) -> Sequence[RowMapping]:
+    """All alerts the ledger knows, also those that are over, newest first."""
+    return connection.execute(select(alert).order_by(alert.c.last_at.desc())).mappings().all()
+
+
+def silence(connection: Connection, key: str, until: datetime | None) -> bool:
+    """Keep an alert quiet until then, or with None not any longer; False when there is none of that key."""
+    return connection.execute(update(alert).where(alert.c.key == key).values(silenced_until=until)).rowcount > 0
+
+
+def _json(changes: Iterable[Told]) -> str:
+    return json.dumps([asdict(one) | {"since": iso(one.since), "at": iso(one.at)} for one in changes])
+
+
+def _told(text: str) -> tuple[Told, ...]:
+    return tuple(_one(values) for values in json.loads(text))
+
+
+def _one(values: Mapping[str, Any]) -> Told:
+    times = {name: datetime.fromisoformat(values[name]) for name in ("since", "at")}
+    return Told(**{**values, **times})

@@ -1,0 +1,252 @@
+"""What the ledger says is wrong, by the rules under `alerts:` in schedule.yaml.
+
+Each rule is a function of a connection that says of everything it looks at whether it is wrong, and nothing of what it
+cannot judge: there the alert stays as it is. Those of a job have the job as their scope.
+"""
+
+import statistics
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+
+from sqlalchemy import Connection, func, or_, select
+
+from overnight import logs
+from overnight.alerts.alarm import Alarm
+from overnight.alerts.book import OPEN
+from overnight.budget import dollars
+from overnight.histogram import quantile
+from overnight.ledger.flow import held
+from overnight.ledger.tables import alert, breaker, call, effect, entry, histogram, item, lease, occurrence, run, slot
+from overnight.schedule import JobSettings, Schedule
+from overnight.storage import waiting
+from overnight.triggers import compact
+
+STANDING = frozenset(  # not settled by the next run of the job
+    {"success_rate", "daily_cost", "p95_duration", "late", "stuck", "breaker", "unknown", "spool"}
+)
+PROJECT = "project"  # the scope of what belongs to no job
+FEWEST_DAYS = 3  # days with costs, below which a median says nothing
+WORTH_IT = Decimal("0.1")  # of the day's budget: a cheaper day wakes nobody, whatever the median
+RECOVERED = 0.9  # of `above`: from there on a p95 is good again
+
+Rule = Callable[[Connection, Schedule, datetime], Iterator[Alarm]]
+
+
+def standing(connection: Connection, schedule: Schedule, now: datetime) -> list[Alarm]:
+    """What every process can judge. A rule that fails is a line in the log; the others still look."""
+    return _all_of(connection, schedule, now, ALWAYS)
+
+
+def scheduled(connection: Connection, schedule: Schedule, now: datetime) -> list[Alarm]:
+    """What only a scheduler can judge: whether occurrences have begun."""
+    return _all_of(connection, schedule, now, (late,))
+
+
+def _all_of(connection: Connection, schedule: Schedule, now: datetime, rules: tuple[Rule, ...]) -> list[Alarm]:
+    found: list[Alarm] = []
+    for rule in rules:
+        try:
+            found.extend(rule(connection, schedule, now))
+        except Exception as error:  # noqa: BLE001  one broken rule must not blind the others
+            logs.get().error("an alert rule could not be evaluated", rule=rule.__name__, exc_info=error)
+    return found
+
+
+def success_rates(connection: Connection, schedule: Schedule, now: datetime) -> Iterator[Alarm]:
+    """Whether too few items of a job's slots within the window have succeeded; nothing while few say anything.
+
+    Between `below` and `recover` the alert stays as it is, so that it does not flap.
+    """
+    rule = schedule.alerts.success_rate
+    for job in schedule.jobs:
+        ok, worked = succeeded(connection, job, now - rule.window)
+        if worked < rule.min_items:
+            continue
+        share = Decimal(ok) / worked
+        message = f"{job}: {ok} of {worked} items succeeded within {compact_of(rule.window)} ({share:.1%})"
+        if share < rule.below:
+            yield Alarm("success_rate", job, f"{message}; the target is {rule.below:.0%}", hold=rule.hold)
+        elif share >= rule.recover:
+            yield Alarm("success_rate", job, message, firing=False)
+
+
+def succeeded(connection: Connection, job: str, since: datetime) -> tuple[int, int]:
+    """Items that are ok, and those that were tried, of the slots that a run has worked on since then."""
+    same = (run.c.job == slot.c.job) & (run.c.slot == slot.c.slot)
+    recent = select(run.c.id).where(same, or_(run.c.started_at >= since, run.c.ended_at >= since))
+    query = (
+        select(func.sum(slot.c.ok), func.sum(slot.c.ok + slot.c.failed + slot.c.retry + slot.c.unknown))
+        .where(slot.c.job == job, slot.c.rehearsal.is_(False))
+        .where(recent.exists())
+    )
+    ok, worked = connection.execute(query).one()
+    return int(ok or 0), int(worked or 0)
+
+
+def durations(connection: Connection, schedule: Schedule, now: datetime) -> Iterator[Alarm]:
+    """Whether the slowest twentieth of a job's items takes too long."""
+    rule = schedule.alerts.p95_duration
+    for job in schedule.jobs:
+        p95 = p95_ms(connection, job, now - rule.window, rule.min_items)
+        if p95 is None:
+            continue
+        above, took = rule.above.total_seconds() * 1000, compact_of(timedelta(milliseconds=p95))
+        message = f"{job}: 5% of its items took {took} or longer within {compact_of(rule.window)}"
+        if p95 > above:
+            limit = compact_of(rule.above)
+            yield Alarm("p95_duration", job, f"{message}; the limit is {limit}", hold=rule.hold)
+        elif p95 <= above * RECOVERED:
+            yield Alarm("p95_duration", job, message, firing=False)
+
+
+def p95_ms(connection: Connection, job: str, since: datetime, at_least: int) -> int | None:
+    """The 95th percentile of item durations of runs begun since then (± 1 %); None when too few say anything."""
+    mine = (run.c.job == job, run.c.started_at >= since, slot.c.rehearsal.is_(False))
+    query = (
+        select(histogram.c.bucket, func.sum(histogram.c.n))
+        .join(run, run.c.id == histogram.c.run_id)
+        .join(slot, (slot.c.job == run.c.job) & (slot.c.slot == run.c.slot))
+        .where(*mine)
+        .group_by(histogram.c.bucket)
+    )
+    buckets = {bucket: int(n) for bucket, n in connection.execute(query)}
+    return quantile(buckets, 0.95) if sum(buckets.values()) >= at_least else None
+
+
+def daily_cost(connection: Connection, schedule: Schedule, now: datetime) -> Iterator[Alarm]:
+    """Whether today has cost more than it should, by the days before or by the budget."""
+    rule, today = schedule.alerts.daily_cost, now.astimezone(schedule.timezone).date()
+    spent, budget = _spent(connection, today.isoformat()), schedule.budget.per_day
+    if rule.of == 0:
+        limit, why = budget * rule.above, f"{rule.above:.0%} of the budget of {dollars(budget)}"
+    else:
+        before = [_spent(connection, (today - timedelta(days=n)).isoformat()) for n in range(1, rule.of + 1)]
+        paid = [cost for cost in before if cost]
+        if len(paid) < FEWEST_DAYS:
+            return
+        median = int(statistics.median(paid))
+        limit, why = median * rule.above, f"{rule.above:f} times the median of {rule.of} days, {dollars(median)}"
+    message = f"today has cost {dollars(spent)}"
+    if spent > limit and (rule.of == 0 or spent >= budget * WORTH_IT):
+        yield Alarm("daily_cost", PROJECT, f"{message}, more than {why}; overnight costs --by job", hold=rule.hold)
+    else:
+        yield Alarm("daily_cost", PROJECT, message, firing=False)
+
+
+def _spent(connection: Connection, day: str) -> int:
+    query = select(func.coalesce(func.sum(call.c.cost_nano), 0)).where(call.c.budget_day == day)
+    return int(connection.execute(query).scalar_one())
+
+
+def stuck(connection: Connection, schedule: Schedule, now: datetime) -> Iterator[Alarm]:
+    """Whether a run that goes on gets nowhere."""
+    rule = schedule.alerts.stuck
+    mine = (lease.c.run_id == run.c.id, lease.c.until > now)
+    going = {row["job"]: row for row in connection.execute(select(run).where(*mine)).mappings()}
+    for job in schedule.jobs:
+        row = going.get(job)
+        since = None if row is None else max([row["started_at"], *_signs_of_life(connection, job, row["slot"])])
+        if row is None or since is None or now - since < rule.after:
+            yield Alarm("stuck", job, f"{job} is getting on, or is over", firing=False)
+            continue
+        where, idle = f"{job} {row['slot']} ({row['id']})", compact_of(now - since)
+        remedy = f"overnight logs {row['id']}, overnight cancel {row['id']}"
+        yield Alarm("stuck", job, f"{where} has finished no item for {idle}: {remedy}", hold=rule.hold)
+
+
+def _signs_of_life(connection: Connection, job: str, slot_name: str) -> list[datetime]:
+    ended = select(func.max(item.c.ended_at)).where(item.c.job == job, item.c.slot == slot_name)
+    asked = select(func.max(call.c.started_at)).where(call.c.job == job, call.c.slot == slot_name)
+    found = [connection.execute(query).scalar_one() for query in (ended, asked)]
+    return [at for at in found if at is not None]
+
+
+def breakers(connection: Connection, schedule: Schedule, now: datetime) -> Iterator[Alarm]:
+    """Which other sides are left alone. One that may be asked again and was not is neither down nor well."""
+    rule, down = schedule.alerts.breaker, {one.name: one for one in held(connection, now) if one.down}
+    for name, one in down.items():
+        message = f"{name} fails and is left alone until {one.until:%H:%M}Z; items wait for it"
+        yield Alarm("breaker", name, message, hold=rule.hold)
+    closed = select(breaker.c.name).where(breaker.c.state == "closed")
+    for name in connection.execute(closed).scalars():
+        yield Alarm("breaker", name, f"{name} answers again", firing=False)
+
+
+def unknown(connection: Connection, schedule: Schedule, now: datetime) -> Iterator[Alarm]:  # noqa: ARG001  as every rule
+    """Of which jobs nobody knows whether something happened outside; a person has to find out."""
+    rule = schedule.alerts.unknown
+    same = (slot.c.job == effect.c.job) & (slot.c.slot == effect.c.slot)
+    query = (
+        select(effect.c.job, func.count(), func.max(effect.c.run_id))
+        .join(slot, same)
+        .where(effect.c.state == "unknown", slot.c.rehearsal.is_(False))
+        .group_by(effect.c.job)
+    )
+    open_ = {job: (n, run_id) for job, n, run_id in connection.execute(query)}
+    for job in schedule.jobs.keys() | open_.keys():
+        n, run_id = open_.get(job, (0, ""))
+        message = f"{job}: of {n} mails or steps nobody knows whether they happened"
+        remedy = f"overnight show {run_id}, then overnight settle {run_id} KEY sent|unsent"
+        yield Alarm("unknown", job, f"{message}: {remedy}" if n else message, firing=n > 0, hold=rule.hold)
+
+
+def gone(connection: Connection, schedule: Schedule, now: datetime) -> Iterator[Alarm]:  # noqa: ARG001  as every rule
+    """Alerts of jobs that were taken out of the file: nobody can do anything about them any more."""
+    former = select(entry.c.job).where(entry.c.job.not_in(schedule.jobs.keys()))
+    query = select(alert.c.rule, alert.c.scope).where(alert.c.state.in_(OPEN), alert.c.scope.in_(former))
+    for rule, job in connection.execute(query.where(alert.c.rule != "unknown")):
+        yield Alarm(rule, job, f"{job} was taken out of schedule.yaml", firing=False)
+
+
+def late(connection: Connection, schedule: Schedule, now: datetime) -> Iterator[Alarm]:
+    """Which occurrences should have begun by now: nobody has taken them, or they wait in the queue.
+
+    What the dispatcher has given up it tells itself, as `missed`.
+    """
+    rule = schedule.alerts.missed
+    for name, settings in schedule.jobs.items():
+        due = last_due(connection, settings, now - rule.after) if settings.enabled else None
+        if due is None:
+            continue
+        at, state = due
+        if state in (None, "queued"):
+            behind = "another run" if state else settings.after
+            why = f"waits for {behind}" if behind else "is not begun"
+            message = f"{name} of {settings.trigger().slot(at)} {why} since {at:%H:%M}Z"
+            yield Alarm("late", name, f"{message}: overnight next, overnight runs", hold=rule.hold)
+        elif state in ("claimed", "ran"):
+            yield Alarm("late", name, f"{name} of {settings.trigger().slot(at)} has begun", firing=False)
+
+
+def last_due(connection: Connection, settings: JobSettings, until: datetime) -> tuple[datetime, str | None] | None:
+    """The latest time at which the job was due, and what its occurrence came to; None before the first, or paused."""
+    mine = connection.execute(select(entry).where(entry.c.job == settings.name)).mappings().one_or_none()
+    if mine is None or mine["paused_at"] is not None:
+        return None
+    newest = select(occurrence.c.scheduled_for, occurrence.c.state).where(
+        occurrence.c.job == settings.name, occurrence.c.scheduled_for <= until
+    )
+    row = connection.execute(newest.order_by(occurrence.c.scheduled_for.desc()).limit(1)).one_or_none()
+    after = max(mine["effective_since"], row.scheduled_for) if row is not None else mine["effective_since"]
+    following = settings.trigger().next(after)
+    if following is not None and following <= until:
+        return following, None
+    return None if row is None else (row.scheduled_for, row.state)
+
+
+def spooled(folder: Path, schedule: Schedule) -> Alarm:
+    """Whether reports wait for their store."""
+    left, rule = len(waiting(folder)), schedule.alerts.spool
+    message = f"{left} publications of reports wait in {schedule.reports.spool} for {schedule.reports.to}"
+    return Alarm("spool", "reports", f"{message}: overnight doctor", firing=left > 0, hold=rule.hold)
+
+
+def compact_of(span: timedelta) -> str:
+    """A span as schedule.yaml writes it; below a second in milliseconds."""
+    seconds = int(span.total_seconds())
+    return compact(seconds) if seconds else f"{int(span.total_seconds() * 1000)}ms"
+
+
+ALWAYS: tuple[Rule, ...] = (success_rates, durations, daily_cost, stuck, breakers, unknown, gone)

@@ -1,0 +1,219 @@
+"""What is looked at for `/api/health`: is somebody needed, and why.
+
+What waits or heals by itself (a spent budget, an open breaker, a relay that is down) is a degradation: whoever restarts
+what is unhealthy would restart us for ever.
+"""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Protocol
+
+from sqlalchemy import Connection, func, select, update
+
+from overnight.alerts import Alarm
+from overnight.alerts.book import firing, undelivered
+from overnight.alerts.rules import compact_of, late, p95_ms, succeeded
+from overnight.budget import day_counter, dollars
+from overnight.clock import iso
+from overnight.health.reach import Reach, mail_of, model_of, store_of
+from overnight.health.report import Check, Finding, Report, examined
+from overnight.ledger import Ledger
+from overnight.ledger.flow import Held, held
+from overnight.ledger.runs import held_leases
+from overnight.ledger.tables import budget, meta, run
+from overnight.runner import Workplace
+from overnight.schedule import Schedule
+
+HEARTBEAT = timedelta(minutes=3)  # three rounds of the dispatcher
+RECENT = timedelta(hours=1)  # a run that fell silent earlier has an alert of its own by now
+LOW_DISK = 200 * 1024 * 1024  # bytes
+
+
+class Heart(Protocol):
+    """Who looks for due jobs; `draining` begins nothing new."""
+
+    @property
+    def looked_at(self) -> datetime | None: ...
+    @property
+    def draining(self) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Examiner:
+    """Makes the checks of one process; `problem` is what is wrong with schedule.yaml as it is now."""
+
+    current: Callable[[], Workplace]
+    heart: Heart
+    problem: Callable[[], str | None]
+    reach: Reach
+
+    async def report(self) -> Report:
+        """All checks. Takes two seconds at most."""
+        left_alone: list[Held] = []
+        found = await examined(self._checks(left_alone))
+        named = [{"name": one.name, "state": one.state, "until": iso(one.until)} for one in left_alone]
+        return Report(self.current().clock.now(), found, named)
+
+    async def alive(self) -> Report:
+        """Whether the loop turns and the scheduler looks; what else is wrong is no reason to restart us."""
+        return Report(self.current().clock.now(), await examined({"scheduler": self._heartbeat}))
+
+    async def ready(self) -> Report:
+        """Whether what is due now would be run."""
+        checks = {"ledger": self._writable, "schedule": self._valid, "draining": self._taking}
+        return Report(self.current().clock.now(), await examined(checks))
+
+    def _checks(self, left_alone: list[Held]) -> dict[str, Check]:
+        work = self.current()
+        plan, ledger, now = work.schedule, work.ledger, work.clock.now()
+        return {
+            "scheduler": self._heartbeat,
+            "schedule": self._schedule,
+            "ledger": self._writable,
+            "disk": partial(_disk, work),
+            "alerts": partial(_alerts, ledger),
+            "channels": partial(_channels, ledger),
+            "dependencies": partial(_others, ledger, now, left_alone),
+            "runs": partial(_runs, ledger, now),
+            "jobs": partial(_jobs, ledger, plan, now),
+            "success_rate": partial(_success_rate, ledger, plan, now),
+            "p95_duration": partial(_p95, ledger, plan, now),
+            "budget": partial(_budget, ledger, plan, now),
+            "mail": partial(self.reach.of, mail_of(plan)),
+            "reports": partial(self.reach.of, store_of(plan)),
+            "model": partial(self.reach.of, model_of(plan)),
+            "environment": partial(_environment, plan),
+        }
+
+    async def _heartbeat(self) -> Finding:
+        last = self.heart.looked_at
+        if last is None:
+            return Finding("healthy", "first round is under way")
+        age = (self.current().clock.now() - last).total_seconds()
+        good = age < HEARTBEAT.total_seconds()
+        return Finding("healthy" if good else "unhealthy", f"looked {age:.0f} s ago", age, "s")
+
+    async def _schedule(self) -> Finding:
+        problem = self.problem()
+        return Finding("degraded", problem) if problem else Finding("healthy", "in force")
+
+    async def _valid(self) -> Finding:
+        return Finding("unhealthy", "schedule.yaml is broken") if self.problem() else Finding("healthy", "in force")
+
+    async def _taking(self) -> Finding:
+        return Finding("unhealthy", "going to end") if self.heart.draining else Finding("healthy", "no")
+
+    async def _writable(self) -> Finding:
+        await self.current().ledger.write(
+            lambda connection: connection.execute(update(meta).where(meta.c.name == "-").values(value=""))
+        )
+        return Finding("healthy", "can be written")
+
+
+async def _disk(work: Workplace) -> Finding:
+    free = shutil.disk_usage(work.root).free
+    return Finding("healthy" if free > LOW_DISK else "degraded", f"{free // 1024**2} MB free", free, "bytes")
+
+
+async def _alerts(ledger: Ledger) -> Finding:
+    rows = await ledger.read(firing)
+    named = ", ".join(row["key"] for row in rows) or "none"
+    return Finding("degraded" if rows else "healthy", named, len(rows), "alerts")
+
+
+async def _channels(ledger: Ledger) -> Finding:
+    rows = await ledger.read(undelivered)
+    waiting = sum(row["waiting"] for row in rows)
+    told = ", ".join(f"{row['channel']}: {row['error']}" for row in rows) or "nothing waits"
+    return Finding("degraded" if rows else "healthy", told, waiting, "messages")
+
+
+async def _others(ledger: Ledger, now: datetime, left_alone: list[Held]) -> Finding:
+    left_alone.extend(await ledger.read(held, now))
+    down = [one for one in left_alone if one.down]
+    told = ", ".join(map(str, left_alone)) or "none is left alone"
+    return Finding("degraded" if down else "healthy", told, len(down), "open")
+
+
+async def _runs(ledger: Ledger, now: datetime) -> Finding:
+    rows = await ledger.read(held_leases)
+    silent = [f"{row['job']} {row['slot']}" for row in rows if now - RECENT < row["until"] <= now]
+    if silent:
+        return Finding("degraded", f"died or blocked: {', '.join(silent)}")
+    return Finding("healthy", f"{len(rows)} going on", len(rows), "runs")
+
+
+async def _jobs(ledger: Ledger, plan: Schedule, now: datetime) -> Finding:
+    """When each job has run last, against when it should have."""
+    overdue = [alarm for alarm in await ledger.read(_late, plan, now) if alarm.firing]
+    if overdue:
+        return Finding("degraded", "; ".join(alarm.message for alarm in overdue))
+    last = await ledger.read(_last_runs)
+    named = [f"{job} {compact_of(now - last[job])} ago" for job in plan.jobs if job in last]
+    return Finding("healthy", ", ".join(named) or "none has run yet")
+
+
+def _late(connection: Connection, plan: Schedule, now: datetime) -> list[Alarm]:
+    return list(late(connection, plan, now))
+
+
+def _last_runs(connection: Connection) -> dict[str, datetime]:
+    query = select(run.c.job, func.max(run.c.started_at)).where(run.c.kind != "dry").group_by(run.c.job)
+    return {job: at for job, at in connection.execute(query) if at is not None}
+
+
+async def _success_rate(ledger: Ledger, plan: Schedule, now: datetime) -> Finding:
+    """The worst job's rate within the window; few items say nothing."""
+    rule, rates = plan.alerts.success_rate, {}
+    for job in plan.jobs:
+        ok, worked = await ledger.read(succeeded, job, now - rule.window)
+        if worked >= rule.min_items:
+            rates[job] = ok / worked
+    worst = min(rates.values(), default=None)
+    told = ", ".join(f"{job} {rate:.1%}" for job, rate in rates.items()) or "too few items"
+    low = worst is not None and worst < rule.below
+    return Finding("degraded" if low else "healthy", told, worst, "ratio")
+
+
+async def _p95(ledger: Ledger, plan: Schedule, now: datetime) -> Finding:
+    rule, slow = plan.alerts.p95_duration, {}
+    for job in plan.jobs:
+        found = await ledger.read(p95_ms, job, now - rule.window, rule.min_items)
+        if found is not None:
+            slow[job] = timedelta(milliseconds=found)
+    worst = max(slow.values(), default=None)
+    told = ", ".join(f"{job} {compact_of(took)}" for job, took in slow.items()) or "too few items"
+    bad = worst is not None and worst > rule.above
+    return Finding("degraded" if bad else "healthy", told, worst.total_seconds() if worst else None, "s")
+
+
+async def _budget(ledger: Ledger, plan: Schedule, now: datetime) -> Finding:
+    day = now.astimezone(plan.timezone).date().isoformat()
+    raised, used = await ledger.read(_used, day_counter(day))
+    cap = plan.budget.per_day + raised
+    told = f"{dollars(used)} of {dollars(cap)}"
+    return Finding("degraded" if used >= cap else "healthy", told, used / cap if cap else 1.0, "ratio")
+
+
+def _used(connection: Connection, counter: str) -> tuple[int, int]:
+    used = (budget.c.settled_nano + budget.c.reserved_nano).label("used")
+    row = connection.execute(select(budget.c.extra_nano, used).where(budget.c.scope == counter)).one_or_none()
+    return (0, 0) if row is None else (row.extra_nano, row.used)
+
+
+async def _environment(plan: Schedule) -> Finding:
+    missing = missing_variables(plan)
+    told = ", ".join(f"{name} is not set" for name in missing) or "complete"
+    return Finding("degraded" if missing else "healthy", told, len(missing), "missing")
+
+
+def missing_variables(plan: Schedule) -> list[str]:
+    """Names of variables that the settings need beside those they mention, which have to be there to be loaded."""
+    needed = ["ANTHROPIC_API_KEY"] if plan.roles else []
+    pair = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")  # neither: the machine has a role of its own
+    if plan.reports.to.startswith("s3://") and any(plan.environ.get(name) for name in pair):
+        needed.extend(pair)
+    return [name for name in needed if not plan.environ.get(name)]

@@ -1,0 +1,80 @@
+"""A verdict from many checks: each by itself, within its limit, and the worst of them counts."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+from overnight.clock import iso
+
+Status = Literal["healthy", "degraded", "unhealthy"]
+RANK: Mapping[Status, int] = {"healthy": 0, "degraded": 1, "unhealthy": 2}
+PATIENCE = 1.8  # seconds a check may take: a locked ledger is an answer, not a reason to hang
+_WORDS: Mapping[Status, str] = {"healthy": "pass", "degraded": "warn", "unhealthy": "fail"}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check says; `value` is the figure behind it, in `unit`, where there is one."""
+
+    status: Status
+    output: str
+    value: float | None = None
+    unit: str = ""
+
+
+Check = Callable[[], Awaitable[Finding]]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All findings at a time; `dependencies` are the other sides that no run asks now."""
+
+    at: datetime
+    findings: Mapping[str, Finding]
+    dependencies: list[dict[str, str]] = field(default_factory=list)
+
+    @property
+    def status(self) -> Status:
+        """The worst of the findings."""
+        return max((one.status for one in self.findings.values()), key=RANK.__getitem__, default="healthy")
+
+    @property
+    def code(self) -> int:
+        """The HTTP status: what is degraded still works, and nobody is to restart it."""
+        return 503 if self.status == "unhealthy" else 200
+
+    def document(self) -> dict[str, Any]:
+        """`{status, timestamp, checks, dependencies}`."""
+        checks = {name: {"status": one.status, "output": one.output} for name, one in self.findings.items()}
+        at = iso(self.at)
+        return {"status": self.status, "timestamp": at, "checks": checks, "dependencies": self.dependencies}
+
+    def draft(self) -> dict[str, Any]:
+        """The same in the form of `application/health+json`: pass, warn, fail."""
+        return {
+            "status": _WORDS[self.status],
+            "checks": {f"{name}:state": [self._measured(one)] for name, one in self.findings.items()},
+        }
+
+    def _measured(self, one: Finding) -> dict[str, Any]:
+        plain = {"status": _WORDS[one.status], "time": iso(self.at), "output": one.output}
+        observed = {} if one.value is None else {"observedValue": one.value, "observedUnit": one.unit}
+        return {"componentType": "component", **observed, **plain}
+
+
+async def examined(checks: Mapping[str, Check]) -> dict[str, Finding]:
+    """Make all checks at once."""
+    found = await asyncio.gather(*(_patiently(check) for check in checks.values()))
+    return dict(zip(checks, found, strict=True))
+
+
+async def _patiently(check: Check) -> Finding:
+    try:
+        async with asyncio.timeout(PATIENCE):
+            return await check()
+    except TimeoutError:
+        return Finding("unhealthy", f"no answer within {PATIENCE:g} s")
+    except Exception as error:  # noqa: BLE001  its text could name paths or addresses
+        return Finding("unhealthy", type(error).__name__)

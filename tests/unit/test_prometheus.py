@@ -1,0 +1,153 @@
+"""What `/metrics` says is what the ledger says, and what deploy/alerts.yml asks for is there."""
+
+import re
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from ruamel.yaml import YAML
+from sqlalchemy import insert, update
+
+from overnight.alerts import Alarm, note
+from overnight.ledger import Ledger
+from overnight.ledger.flow import Circuit, LedgerRows
+from overnight.ledger.runs import close_run
+from overnight.ledger.tables import budget, call, delivery, effect, run
+from overnight.prometheus import Exposition
+from overnight.runner import Workplace
+from overnight.schedule import loads
+from tests.slots import NOW, ManualClock, open_ledger
+from tests.unit.test_alert_rules import ran
+from tests.unit.test_health import _Work
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+SCHEDULE = 'version: 1\njobs: { greet: { at: "08:00" }, off: { at: "09:00", enabled: false } }\n'
+DAY = timedelta(days=1)
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    ledger = open_ledger(tmp_path, ManualClock())
+    yield ledger
+    ledger.close()
+
+
+def exposition(ledger: Ledger, root: Path) -> Exposition:
+    work = cast("Workplace", _Work(root, ledger, ledger.clock, loads(SCHEDULE, {})))
+    return Exposition(lambda: work, lambda: None)
+
+
+def samples(of: Exposition) -> dict[str, float]:
+    """Every sample by `name{labels}`."""
+    families = text_string_to_metric_families(of.text().decode())
+    return {_named(sample): sample.value for family in families for sample in family.samples}
+
+
+def _named(sample: Any) -> str:
+    labels = ",".join(f"{name}={value}" for name, value in sorted(sample.labels.items()))
+    return f"{sample.name}{{{labels}}}"
+
+
+def called(ledger: Ledger, id_: str, day: str, **columns: object) -> None:
+    row = {
+        "id": id_, "job": "greet", "slot": "2026-11-22", "key": "k", "hash": "h", "nth": 0, "run_id": "r", "role": "r",
+        "model": "haiku", "status": "ok", "cost_nano": 5_000_000, "budget_day": day, "started_at": NOW,
+        "input_tokens": 100, "output_tokens": 20, "cache_read_tokens": 7, "cache_write_tokens": 3,
+    }  # fmt: skip
+    ledger.writing(lambda connection: connection.execute(insert(call).values(row | columns)))
+
+
+def mailed(ledger: Ledger, id_: str, state: str) -> None:
+    row = {
+        "id": id_, "job": "greet", "slot": "2026-11-22", "key": id_, "kind": "mail", "name": "m", "target": "t",
+        "ref": "<m>", "state": state, "run_id": "r", "intent_at": NOW,
+    }  # fmt: skip
+    ledger.writing(lambda connection: connection.execute(insert(effect).values(row)))
+
+
+def a_night(ledger: Ledger) -> None:
+    scope = ran(ledger, ok=3, failed=1, retry=1)
+    ledger.writing(lambda connection: connection.execute(update(run).values(attempts=7)))
+    ledger.writing(lambda connection: close_run(connection, scope, "ok", None, NOW + timedelta(seconds=90)))
+    called(ledger, "c1", "2026-11-22")
+    called(ledger, "c2", "2026-11-22", status="failed", cost_nano=0)
+    called(ledger, "c3", "2026-11-01", model="sonnet")
+    mailed(ledger, "e1", "done")
+    mailed(ledger, "e2", "unknown")
+    row = {"scope": "day:2026-11-22", "cap_nano": 0, "extra_nano": 10**10, "settled_nano": 10**10, "reserved_nano": 0}
+    ledger.writing(lambda connection: connection.execute(insert(budget).values(row)))
+    until = NOW + timedelta(minutes=1)
+    ledger.writing(lambda c: LedgerRows(c).put_circuit("anthropic", Circuit("open", 1, 1, until)))
+    ledger.writing(lambda c: note(c, Alarm("bug", "greet", "oops"), NOW, DAY))
+    waits = {"id": "d", "channel": "ops/email/1", "changes": "[]", "created_at": NOW, "next_at": NOW, "error": "x"}
+    ledger.writing(lambda connection: connection.execute(insert(delivery).values(waits)))
+
+
+def test_the_figures_are_those_of_the_ledger(ledger: Ledger, tmp_path: Path) -> None:
+    a_night(ledger)
+    found = samples(exposition(ledger, tmp_path))
+    expected = {
+        "overnight_runs_total{job=greet,outcome=ok}": 1,
+        "overnight_tasks_total{job=greet,outcome=ok}": 3,
+        "overnight_tasks_total{job=greet,outcome=failed}": 1,
+        "overnight_retries_total{job=greet}": 2,
+        "overnight_calls_total{model=haiku,status=failed}": 1,
+        "overnight_cost_usd_total{job=greet,model=haiku}": 0.005,
+        "overnight_cost_usd_total{job=greet,model=sonnet}": 0.005,
+        "overnight_tokens_total{model=haiku,type=input}": 200,
+        "overnight_tokens_total{model=haiku,type=cache_write}": 6,
+        "overnight_emails_total{job=greet,outcome=done}": 1,
+        "overnight_emails_total{job=greet,outcome=unknown}": 1,
+        "overnight_budget_usd{scope=day}": 20,
+        "overnight_budget_used_ratio{scope=day}": 0.5,
+        "overnight_circuit_state{dependency=anthropic}": 2,
+        "overnight_queue_depth{state=retry}": 1,
+        "overnight_alerts{rule=bug,state=firing}": 1,
+        "overnight_alerts_undelivered{channel=ops}": 1,
+        "overnight_run_duration_seconds{job=greet}": 90,
+        "overnight_run_last_success_timestamp_seconds{job=greet}": (NOW + timedelta(seconds=90)).timestamp(),
+        "overnight_run_next_timestamp_seconds{job=greet}": (NOW + timedelta(hours=1)).timestamp(),
+        "overnight_schedule_valid{}": 1,
+    }
+    assert {name: found[name] for name in expected} == expected
+    assert "overnight_run_next_timestamp_seconds{job=off}" not in found
+
+
+def test_a_total_never_goes_down_nor_counts_twice_as_days_pass(ledger: Ledger, tmp_path: Path) -> None:
+    of, cost = exposition(ledger, tmp_path), "overnight_cost_usd_total{job=greet,model=haiku}"
+    assert isinstance(ledger.clock, ManualClock)
+    told = []
+    for n in range(6):
+        called(ledger, f"c{n}", ledger.clock.now().date().isoformat())
+        told += [samples(of)[cost], samples(of)[cost]]
+        ledger.clock.move(DAY.total_seconds())
+    assert told == pytest.approx([0.005 * (1 + n // 2) for n in range(12)])
+
+
+def test_rehearsals_do_not_count(ledger: Ledger, tmp_path: Path) -> None:
+    ran(ledger, "2026-11-22~abc", rehearsal=True, failed=5)
+    ledger.writing(lambda connection: connection.execute(update(run).values(kind="dry")))
+    found = samples(exposition(ledger, tmp_path))
+    assert not [name for name in found if "job=greet" in name and name.startswith("overnight_tasks_total")]
+    assert found["overnight_queue_depth{state=retry}"] == 0
+
+
+def test_no_name_or_address_is_a_label(ledger: Ledger, tmp_path: Path) -> None:
+    a_night(ledger)
+    labels = {name for one in samples(exposition(ledger, tmp_path)) for name in re.findall(r"[{,](\w+)=", one)}
+    assert labels == {
+        *("job", "outcome", "model", "status", "type", "scope", "dependency", "state", "rule", "channel", "version"),
+    }
+
+
+def test_every_figure_that_the_rules_for_prometheus_ask_for_exists(ledger: Ledger, tmp_path: Path) -> None:
+    a_night(ledger)
+    rules = YAML(typ="safe").load((DEPLOY / "alerts.yml").read_text(encoding="utf-8"))["groups"][0]["rules"]
+    asked = {name for rule in rules for name in re.findall(r"overnight_\w+", rule["expr"])}
+    there = {name.partition("{")[0] for name in samples(exposition(ledger, tmp_path))}
+    assert len(asked) >= 8
+    assert asked <= there
+    assert all(rule["annotations"]["summary"] for rule in rules)
