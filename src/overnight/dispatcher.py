@@ -18,7 +18,6 @@ from sqlalchemy import Connection, RowMapping
 from overnight import __version__, logs
 from overnight.alerts import Alarm
 from overnight.budget import reap
-from overnight.errors import Refused
 from overnight.ledger.items import due_slots
 from overnight.ledger.runs import LEASE, Opening, deaths, held_leases, latest_run, owed_reports, paused
 from overnight.liveness import HOST, RENEW_EVERY, ask_to_end, is_dead
@@ -157,7 +156,7 @@ class Dispatcher:
             lambda connection: claim(connection, decision, opening, now, overlap, lambda row: self._died(row, now))
         )
         if claimed is not None and claimed.run_id:
-            self._spawn(decision.job, decision.slot, "--occurrence", claimed.id)
+            self.start(decision.job, decision.slot, "--occurrence", claimed.id)
         elif claimed is not None and claimed.skipped:
             await self._alarm("missed", decision.job, f"{decision.job} {decision.slot} was skipped: {claimed.skipped}")
         elif claimed is not None and overlap == "replace":
@@ -208,7 +207,7 @@ class Dispatcher:
             opening = self._opening(settings, row["slot"], row["scheduled_for"], now)
             free = partial(start_if_free, row=row, opening=opening, now=now, died=partial(self._died, now=now))
             if await self.work.ledger.write(free):
-                self._spawn(row["job"], row["slot"], "--occurrence", row["id"])
+                self.start(row["job"], row["slot"], "--occurrence", row["id"])
                 any_started = True
         return any_started
 
@@ -228,10 +227,10 @@ class Dispatcher:
         left.update(stopped)
         for job, slot in sorted(left - busy):
             if await self._may_sweep(job, slot) and await self._may_go_on(job, slot, now):
-                self._spawn(job, slot, "--slot", slot, "--sweep", "rest")
+                self.start(job, slot, "--slot", slot, "--sweep", "rest")
         for job, slot in sorted(set(deferred) - left - busy):
             if await self._may_sweep(job, slot):
-                self._spawn(job, slot, "--slot", slot, "--sweep", "deferred")
+                self.start(job, slot, "--slot", slot, "--sweep", "deferred")
 
     def _end_hung(self, silent: Mapping[Slot, int]) -> None:
         """End children whose loop has stood still for the length of a lease: they could not write any more.
@@ -316,17 +315,17 @@ class Dispatcher:
         )
 
     def start(self, job: str, slot: str, *arguments: str) -> asyncio.Task[int]:
-        """Start a run over a slot because somebody asks for it; gives its exit code. Raises Refused."""
-        if self.draining:
-            raise Refused(f"{job} is not started: `serve` is about to end")
-        task = asyncio.create_task(self._child(job, slot, arguments))
+        """Start a run over a slot, once the process that had it is gone; gives its exit code, 4 when we are to end."""
+        before = [task for task, of in self.children.items() if of == (job, slot)]
+        task = asyncio.create_task(self._in_turn(before, job, slot, arguments))
         self.children[task] = (job, slot)
         task.add_done_callback(self._ended)
         return task
 
-    def _spawn(self, job: str, slot: str, *arguments: str) -> None:
-        if not self.draining:
-            self.start(job, slot, *arguments)
+    async def _in_turn(self, before: Sequence[asyncio.Task[int]], job: str, slot: str, arguments: Sequence[str]) -> int:
+        if before:
+            await asyncio.wait(before)
+        return REFUSED if self.draining else await self._child(job, slot, arguments)
 
     def _ended(self, task: asyncio.Task[int]) -> None:
         self.children.pop(task, None)

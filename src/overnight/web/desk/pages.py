@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from decimal import Decimal
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -13,13 +14,13 @@ from aiohttp import web
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from overnight.budget import dollars
+from overnight.pricing import NANO
 from overnight.runner import Workplace
 from overnight.triggers import compact
 from overnight.web.desk.gate import HEADERS, Caller
 
 NONE = "n/a"
-STATIC = {"desk.css": "text/css", "desk.js": "text/javascript"}
+STATIC = {"desk.css": "text/css", "desk.js": "text/javascript", "desk.svg": "image/svg+xml"}
 NOBODY = {"form_token": "", "inside": False}
 
 
@@ -80,8 +81,13 @@ def _as_it_is(token: str) -> Markup:
 
 
 def money(nano: int | None) -> str:
-    """`$0.0123`."""
-    return NONE if nano is None else dollars(nano)
+    """`$4.06`, below ten cents `$0.0075`: rounded, for the eye; the reports have all digits."""
+    if nano is None:
+        return NONE
+    usd = Decimal(nano) / NANO
+    if not nano or usd >= Decimal("0.1"):
+        return f"${usd:,.2f}"
+    return f"${usd:.4f}" if usd >= Decimal("0.0001") else "< $0.0001"
 
 
 def count(number: float | None) -> str:

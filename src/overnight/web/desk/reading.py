@@ -54,7 +54,11 @@ class Reading:
         known = await had(work, queries.jobs_known)
         values = {
             "status": report.status,
-            "reasons": [one.output for one in report.findings.values() if one.status == report.status != "healthy"],
+            "reasons": [
+                f"{name}: {one.output}"
+                for name, one in report.findings.items()
+                if one.status == report.status != "healthy"
+            ],
             "numbers": five,
             "jobs": rows,
             "concerns": lines,
@@ -169,7 +173,7 @@ class Reading:
         values = {
             "had": by_day is not None,
             "days": [(day, row, caps.get(day.isoformat())) for day, row in zip(days, rows, strict=False)],
-            "chart": columns([f"{day:%a} {day.day}" for day in days[: len(rows)]], rows, of, cap, "{0}: {1}"),
+            "chart": columns([f"{day:%a} {day.day}" for day in days[: len(rows)]], rows, of, cap),
             "series": of,
             "totals": totals,
             "cap": cap,
