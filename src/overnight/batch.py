@@ -238,9 +238,9 @@ class Batch:
 
     def _failure(self, row: Planned, error: BaseException) -> Outcome:
         now = self.run.now()
-        outcome = outcome_of(
-            row.key, error, retries=row.attempts, now=now, expires_at=row.expires_at or self.expires_at
-        )
+        worth = getattr(error, "within", None)
+        term = self.expires_at if worth is None else now + timedelta(seconds=worth)
+        outcome = outcome_of(row.key, error, retries=row.attempts, now=now, expires_at=row.expires_at or term)
         error_text, reason = (None if text is None else self.redact(text) for text in (outcome.error, outcome.reason))
         return dataclasses.replace(outcome, error=error_text, reason=reason)
 

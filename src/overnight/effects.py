@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, insert, select, tuple_, update
+from sqlalchemy import Connection, Row, bindparam, insert, select, tuple_, update
 
 from overnight.clock import Clock
 from overnight.errors import Fenced
 from overnight.ledger import Ledger
 from overnight.ledger.items import hold
+from overnight.ledger.statements import Prepared
 from overnight.ledger.tables import effect as table
 from overnight.ledger.tables import lease
 from overnight.outcome import Scope
@@ -81,7 +82,7 @@ class Effects:
 
     async def find(self, scope: Scope, kind: str, name: str, target: str) -> Effect | None:
         """Look up what is known of this effect, or None."""
-        return await self._ledger.read(_find, effect_id(scope, kind, name, target))
+        return await self._ledger.read(find, kind, effect_id(scope, kind, name, target))
 
     async def begin(self, scope: Scope, kind: str, name: str, target: str, ref: str) -> Effect:
         """Commit the intent, or return the effect that is there already.
@@ -127,8 +128,17 @@ class Effects:
         await self._ledger.record(_settle_many, _Result(effect.id, effect.run_id, state, detail, self._clock.now()))
 
 
-def _find(connection: Connection, id_: str) -> Effect | None:
-    row = connection.execute(select(table).where(table.c.id == id_)).one_or_none()
+_NAMES = ("id", "kind", "name", "target", "ref", "state", "detail", "run_id")
+_find = Prepared(
+    lambda _insert: select(*(table.c[name] for name in _NAMES)).where(
+        table.c.id == bindparam("id"), table.c.kind == bindparam("kind")
+    )
+)
+
+
+def find(connection: Connection, kind: str, id_: str) -> Effect | None:
+    """Look up an effect of this kind by its identity, or None."""
+    row = _find.one(connection, {"id": id_, "kind": kind}).first()
     return None if row is None else _effect(row)
 
 

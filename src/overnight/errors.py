@@ -48,7 +48,16 @@ class Transient(OvernightError):
 
 
 class Deferred(Transient):
-    """Retries are spent for now; the sweep takes the item up again after `after` seconds."""
+    """Retries are spent for now; the sweep takes the item up again after `after` seconds.
+
+    `within` (seconds) is for how long that is worth doing; without it, until the job's next slot.
+    """
+
+    def __init__(
+        self, message: str = "", *, code: str = "", after: float | None = None, within: float | None = None
+    ) -> None:
+        super().__init__(message, code=code, after=after)
+        self.within = within
 
 
 class Permanent(OvernightError):

@@ -2,9 +2,8 @@
 
 import os
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
@@ -20,7 +19,7 @@ from overnight.dependency import Dependencies
 from overnight.effects import Effects
 from overnight.errors import ConfigError, Permanent
 from overnight.ledger import Ledger
-from overnight.mail import MARK, Diverted, Mailer, MailSettings, Turn
+from overnight.mail import MARK, Diverted, Mailer, MailSettings, Pace, Turn, no_turn
 from overnight.model import Model, ModelReply, ModelRequest
 from overnight.redact import Redactor
 from overnight.roles import Role, Roles
@@ -182,7 +181,7 @@ def _mailer(
         ledger=ledger,
         clock=clock,
         zone=schedule.timezone,
-        turn=_turn(transport, dependencies),
+        turn=_turn(transport, _per_domain(schedule), dependencies),
         keep=archive.keep,
     ).asked()
 
@@ -192,12 +191,20 @@ def _archive(root: Path, schedule: Schedule, *, rehearsal: bool = False) -> Arch
     return Archive.shown(url) if rehearsal else Archive.spooled(root / schedule.reports.spool, url)
 
 
-def _turn(transport: str, dependencies: Dependencies) -> Turn:
-    """A relay has a rate and a breaker of its own; a folder takes whatever comes."""
+def _turn(transport: str, per_domain: Rate | None, dependencies: Dependencies) -> Turn:
+    """A relay has a rate and a breaker of its own, and so has each domain behind it; a folder takes whatever comes."""
     url = urlsplit(transport)
     if not url.scheme.startswith("smtp"):
-        return nullcontext
-    return partial(dependencies.of(f"smtp:{url.hostname}:{url.port}").request, messages=1)
+        return no_turn
+    relay = dependencies.of(f"smtp:{url.hostname}:{url.port}")
+    pace = Pace(per_domain, dependencies.clock)
+
+    @asynccontextmanager
+    async def turn(domain: str) -> AsyncIterator[None]:
+        async with pace.turn(domain), relay.request(messages=1):
+            yield
+
+    return turn
 
 
 def _alerter(schedule: Schedule, ledger: Ledger, clock: Clock, post: Mailer) -> Alerter:
@@ -213,9 +220,14 @@ def _alerter(schedule: Schedule, ledger: Ledger, clock: Clock, post: Mailer) -> 
     )
 
 
+def _per_domain(schedule: Schedule) -> Rate | None:
+    limit = schedule.limits.get("smtp")
+    return limit.per_domain if limit else None
+
+
 def _rates(schedule: Schedule) -> dict[str, dict[str, Rate]]:
     return {
-        name: {kind: rate for kind, rate in vars(limit).items() if rate is not None}
+        name: {kind: rate for kind, rate in vars(limit).items() if rate is not None and kind != "per_domain"}
         for name, limit in schedule.limits.items()
     }
 

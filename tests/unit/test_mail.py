@@ -264,7 +264,7 @@ async def test_each_mail_that_goes_out_waits_its_turn(office: Office) -> None:
     asked: list[int] = []
 
     @asynccontextmanager
-    async def turn() -> AsyncIterator[None]:
+    async def turn(_domain: str) -> AsyncIterator[None]:
         asked.append(len(office.mails()))
         yield
 

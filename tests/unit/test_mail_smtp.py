@@ -20,8 +20,9 @@ from cryptography.x509.oid import NameOID
 from overnight.clock import SystemClock
 from overnight.errors import ConfigError, Deferred, Fenced, OvernightError, Permanent, Stop, Unknown
 from overnight.mail import allow_real, forbid_real
-from overnight.mail.replies import classify
-from overnight.mail.smtp import PER_CONNECTION, Relay, Smtp
+from overnight.mail.relay import Relay
+from overnight.mail.replies import Bounced, Throttled, classify
+from overnight.mail.smtp import PER_CONNECTION, Smtp
 from overnight.mail.transport import Letter
 
 Connect = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -160,11 +161,12 @@ async def test_a_connection_is_renewed_after_a_hundred_messages() -> None:
 @pytest.mark.parametrize(
     ("where", "reply", "kind", "code"),
     [
-        ("jane@example.com", "550 5.1.1 no such user", Permanent, "smtp_550"),
-        ("jane@example.com", "552 5.2.2 mailbox full", Permanent, "smtp_552"),
+        ("jane@example.com", "550 5.1.1 no such user", Bounced, "smtp_550"),
+        ("jane@example.com", "552 5.2.2 mailbox full", Bounced, "smtp_552"),
+        ("jane@example.com", "552 5.3.4 too big for this mailbox", Permanent, "smtp_552"),
         ("jane@example.com", "451 4.7.1 greylisted", Deferred, "smtp_451"),
         ("jane@example.com", "450 4.2.0 later", Deferred, "smtp_450"),
-        ("jane@example.com", "421 4.7.0 too many", Deferred, "smtp_421"),
+        ("jane@example.com", "421 4.7.0 too many", Throttled, "smtp_421"),
         ("jane@example.com", "554 5.7.1 relaying denied", Stop, "smtp_554"),
         ("DATA", "451 4.3.0 later", Deferred, "smtp_451"),
         ("DATA", "554 5.6.0 looks like spam", Permanent, "smtp_554"),
@@ -187,7 +189,8 @@ async def test_a_refusal_is_classified_and_the_next_message_still_goes(
     assert reply.split()[1] in str(refused.value)
     assert [rcpt for _, rcpt, _ in server.got] == [["other@example.com"]]
     if isinstance(refused.value, Deferred):
-        assert refused.value.after == 300
+        assert refused.value.after is None, "5, 15 and 60 minutes: the batch counts"
+        assert refused.value.within == 86_400
 
 
 async def test_the_intent_comes_after_the_recipient_and_before_the_text() -> None:
@@ -201,7 +204,7 @@ async def test_the_intent_comes_after_the_recipient_and_before_the_text() -> Non
     assert seen == [10]
 
 
-async def test_a_refused_intent_sends_nothing_and_keeps_the_connection() -> None:
+async def test_a_refused_intent_sends_nothing_and_the_next_message_goes() -> None:
     async def fenced() -> None:
         raise Fenced("taken over")
 
@@ -299,8 +302,8 @@ async def test_a_password_is_never_sent_in_the_clear_to_another_machine() -> Non
             await smtp.send(letter(), intent)
 
 
-def certificate(tmp_path: Path) -> ssl.SSLContext:
-    """Make a server context with a fresh certificate for 127.0.0.1, left in ca.pem."""
+def certificate(tmp_path: Path, days: int = 1) -> ssl.SSLContext:
+    """Make a server context with a certificate for 127.0.0.1, good for some days from now, left in ca.pem."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")])
     now = datetime.now(UTC)
@@ -310,8 +313,8 @@ def certificate(tmp_path: Path) -> ssl.SSLContext:
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
+        .not_valid_before(now - timedelta(days=2))
+        .not_valid_after(now + timedelta(days=days))
         .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
@@ -389,7 +392,9 @@ def test_ports_and_names_for_people() -> None:
         ("sender", 530, "5.7.0 authentication required", Stop),
         ("sender", 552, "5.3.4 too big", Permanent),
         ("recipient", 550, "5.7.133 sender not authenticated for group", Permanent),
-        ("recipient", 553, "no such mailbox", Permanent),
+        ("recipient", 553, "no such mailbox", Bounced),
+        ("data", 553, "no such mailbox", Permanent),
+        ("recipient", 550, "5.1.8 your domain has no mail server", Stop),
         ("auth", 454, "4.7.0 temporary", Deferred),
     ],
 )

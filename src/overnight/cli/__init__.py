@@ -19,6 +19,7 @@ from overnight.errors import ConfigError, Fenced, OvernightError, Refused
 COMMANDS = {
     "alerts": "look:alerts_",
     "backup": "care:backup",
+    "bounces": "bounces:bounces",
     "budget": "budget:budget",
     "cancel": "settle:cancel",
     "costs": "report:costs",
@@ -67,13 +68,14 @@ SECTIONS = {
         "resume-job",
     ),
     "Look": ("next", "runs", "show", "report", "costs", "budget", "alerts"),
-    "Data": ("subscribers", "tasks", "fake-model"),
+    "Data": ("subscribers", "bounces", "tasks", "fake-model"),
     "Ledger": ("backup", "restore", "vacuum", "rebuild"),
 }
 
 SHORT = {
     "alerts": "What is wrong now.",
     "backup": "Copy the ledger and the secret, while everything runs.",
+    "bounces": "Read returned mail: who cannot be reached is not mailed any more.",
     "budget": "What may still be spent today, and more of it.",
     "cancel": "Ask a run to end.",
     "costs": "What was spent, by job, model, role or day.",

@@ -281,6 +281,28 @@ signup = Table(
     Column("confirmed_at", Instant),
 )
 
+# What became of the latest mails to subscribers who have bounced; the others have no rows here.
+delivery = Table(
+    "delivery",
+    metadata,
+    Column("subscriber", String(40), primary_key=True),
+    Column("ref", String(255), primary_key=True),  # the Message-ID
+    Column("verdict", String(16), nullable=False),  # delivered, soft, hard
+    Column("status", String(16), nullable=False),  # enhanced status code: 5.1.1
+    Column("at", Instant, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# Mail from outside that was read and counted, by a hash of its bytes: it counts once, however often it is read.
+incoming = Table(
+    "incoming",
+    metadata,
+    Column("digest", String(64), primary_key=True),
+    Column("verdict", String(16), nullable=False),
+    Column("at", Instant, nullable=False),
+    sqlite_with_rowid=False,
+)
+
 task = Table(
     "task",
     metadata,

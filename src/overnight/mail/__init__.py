@@ -1,8 +1,9 @@
 """Mail: templates, messages that cannot be injected into, and two ways out: a folder or an SMTP relay."""
 
 from overnight.mail.fuse import allow_real, forbid_real
-from overnight.mail.mailer import Mailer, MailSettings, Recipient, Turn
+from overnight.mail.mailer import Mailer, MailSettings, Recipient, Turn, no_turn
 from overnight.mail.message import message_id
+from overnight.mail.pace import Pace
 from overnight.mail.rehearsal import MARK, STAND_IN, Diverted
 
 __all__ = [
@@ -11,9 +12,11 @@ __all__ = [
     "Diverted",
     "MailSettings",
     "Mailer",
+    "Pace",
     "Recipient",
     "Turn",
     "allow_real",
     "forbid_real",
     "message_id",
+    "no_turn",
 ]

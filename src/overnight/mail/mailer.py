@@ -13,24 +13,31 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, Protocol, Self
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
 from overnight.clock import Clock
-from overnight.effects import Effect, Effects
-from overnight.errors import ConfigError, OvernightError, Permanent, Skip, Unknown
+from overnight.effects import Effect, Effects, effect_id, find
+from overnight.errors import ConfigError, OvernightError, Permanent, Skip, Stop, Unknown
 from overnight.ledger import Ledger
-from overnight.ledger.tables import subscriber
+from overnight.ledger.deliveries import Standing, bounced, delivered, pardon, standing
 from overnight.mail.consent import Asked, Consent, Free
-from overnight.mail.message import Envelope, Heading, Mailbox, mailbox, mailto, message_id
+from overnight.mail.message import Envelope, Heading, Mailbox, configured, mailbox, mailto, message_id
 from overnight.mail.outbox import Outbox
 from overnight.mail.press import Keep, Order, Press
+from overnight.mail.replies import Bounced
+from overnight.mail.streak import Streak
 from overnight.mail.templates import Templates
 from overnight.mail.transport import Letter, Transport
 from overnight.mail.verp import leaving_subject, return_path
 from overnight.outcome import Scope, original
 from overnight.tokens import Tokens
 
-Turn = Callable[[], AbstractAsyncContextManager[object]]
+Turn = Callable[[str], AbstractAsyncContextManager[object]]
+
+
+def no_turn(_domain: str) -> AbstractAsyncContextManager[object]:
+    """Wait for nothing."""
+    return nullcontext()
 
 
 class Recipient(Protocol):
@@ -67,6 +74,7 @@ class _Addressee:
     box: Mailbox
     target: str
     recipient: Recipient | None
+    standing: Standing = field(default_factory=Standing)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +96,7 @@ class Mailer:
     bounces_to: Mailbox | None
     consent: Consent = field(default_factory=Free)
     mark: str = ""
+    streak: Streak = field(default_factory=Streak)
 
     @classmethod
     def open(
@@ -100,13 +109,13 @@ class Mailer:
         ledger: Ledger,
         clock: Clock,
         zone: tzinfo,
-        turn: Turn = nullcontext,
+        turn: Turn = no_turn,
         keep: Keep = lambda _job, _slot, _page: "",
     ) -> Self:
         """Choose the transport by its URL; connects to nothing yet. Raises ConfigError for a wrong setting.
 
-        Each message is sent within a `turn()`: the rate limit and the breaker of the relay. `keep(job, slot, page)`
-        archives the page of an edition and returns its address.
+        Each message is sent within a `turn(domain)`: the rate limits of the recipient's domain and of the relay, and
+        the relay's breaker. `keep(job, slot, page)` archives the page of an edition and returns its address.
         """
         return cls(
             settings=settings,
@@ -119,9 +128,9 @@ class Mailer:
             clock=clock,
             zone=zone,
             turn=turn,
-            sender=_configured("from", settings.sender),
-            unsubscribe_to=_configured("unsubscribe_to", settings.unsubscribe_to),
-            bounces_to=_configured("bounces_to", settings.bounces_to) if settings.bounces_to else None,
+            sender=configured("from", settings.sender),
+            unsubscribe_to=configured("unsubscribe_to", settings.unsubscribe_to),
+            bounces_to=configured("bounces_to", settings.bounces_to) if settings.bounces_to else None,
         )
 
     def asked(self) -> Self:
@@ -152,13 +161,12 @@ class Mailer:
         Deferred, Unknown, Stop (template, login, policy), or Skip when the subscriber has left since.
         """
         await self.consent.check(f"overnight resume {scope.job}")
-        addressee = await self._addressee(to)
+        addressee, known = await self._addressee(scope, to, template)
         letter = self._letter(scope, addressee, template, context, archive=archive)
-        known = await self.effects.find(scope, "mail", template, addressee.target)
         if known is not None and await self._settled(known, letter):
             return known.ref
-        async with self.turn():
-            await self._hand_over(scope, template, addressee.target, letter, known)
+        async with self.turn(addressee.box.domain):
+            await self._hand_over(scope, template, addressee, letter, known)
         return letter.message_id
 
     async def send_unnoted(self, scope: Scope, to: str, template: str, context: Mapping[str, Any]) -> str:
@@ -184,12 +192,13 @@ class Mailer:
         """Let go of connections, or write the outbox index."""
         await self.transport.close()
 
-    async def _addressee(self, to: Recipient | str) -> _Addressee:
-        if not isinstance(to, str):
-            status = await self.ledger.read(_status, to.id)
-            if status not in ("active", None):
-                raise Skip(status)
-        return self._address(to)
+    async def _addressee(self, scope: Scope, to: Recipient | str, template: str) -> tuple[_Addressee, Effect | None]:
+        """Whom it goes to, and what is known of an earlier attempt at this mail. Raises Skip for one who has left."""
+        target = self._address(to).target if isinstance(to, str) else to.id
+        found, known = await self.ledger.read(_before_sending, target, effect_id(scope, "mail", template, target))
+        if found.status not in ("active", None):
+            raise Skip(found.status)
+        return replace(self._address(to), standing=found), known
 
     def _address(self, to: Recipient | str) -> _Addressee:
         if isinstance(to, str):
@@ -267,18 +276,22 @@ class Mailer:
             code="smtp_unknown",
         )
 
-    async def _hand_over(self, scope: Scope, name: str, target: str, letter: Letter, known: Effect | None) -> None:
+    async def _hand_over(
+        self, scope: Scope, name: str, addressee: _Addressee, letter: Letter, known: Effect | None
+    ) -> None:
         begun: list[Effect] = []
 
         async def intent() -> None:
-            if known is not None and known.state != "failed":
-                begun.append(await self.effects.again(scope, known))
+            earlier = begun[-1] if begun else known
+            if earlier is not None and earlier.state != "failed":
+                begun.append(await self.effects.again(scope, earlier))
                 return
-            effect = await self.effects.begin(scope, "mail", name, target, letter.message_id)
+            effect = await self.effects.begin(scope, "mail", name, addressee.target, letter.message_id)
             if not effect.fresh and not self.transport.reconciles:
                 raise Unknown(f"{letter.message_id} is being sent by somebody else right now", code="smtp_unknown")
             begun.append(effect)
 
+        self.streak.check()
         try:
             await self.transport.send(letter, intent)
         except Unknown as error:
@@ -288,13 +301,31 @@ class Mailer:
         except OvernightError as error:
             for effect in begun:
                 await self.effects.failed(effect, f"{error.code}: {error}")
+            await self._refused(addressee, letter, error)
             raise
         await self.effects.done(begun[-1])
+        await self._taken(addressee, letter)
 
+    async def _taken(self, addressee: _Addressee, letter: Letter) -> None:
+        self.streak.succeeded()
+        if addressee.standing.watched:
+            who, ref, now = addressee.target, letter.message_id, self.clock.now()
+            await self.ledger.write(lambda connection: delivered(connection, who, ref, now))
 
-def _status(connection: Connection, id_: str) -> str | None:
-    """Of a subscriber, or None for one the ledger does not know: then a job brought its own audience."""
-    return connection.execute(select(subscriber.c.status).where(subscriber.c.id == id_)).scalar_one_or_none()
+    async def _refused(self, addressee: _Addressee, letter: Letter, error: OvernightError) -> None:
+        """Learn from a refusal: about a mailbox, or, when many are alike, about us. Raises Stop then."""
+        if not isinstance(error, Permanent):
+            return
+        now = self.clock.now()
+        if isinstance(error, Bounced) and addressee.recipient is not None:
+            who, ref, verdict, status = addressee.target, letter.message_id, error.verdict, error.status
+            await self.ledger.write(lambda connection: bounced(connection, who, ref, verdict, status, now))
+        try:
+            self.streak.refused(error, letter.message_id, addressee.target)
+        except Stop:
+            refs = dict(self.streak.refs)
+            await self.ledger.write(lambda connection: pardon(connection, refs, now))
+            raise
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,6 +349,11 @@ class _Links:
         return tuple(link for link in (self.page, self.mail) if link)
 
 
+def _before_sending(connection: Connection, target: str, effect: str) -> tuple[Standing, Effect | None]:
+    """One trip to the ledger for both: each costs more than handing the mail over."""
+    return standing(connection, target), find(connection, "mail", effect)
+
+
 def _personal(recipient: Recipient | None) -> dict[str, str]:
     if recipient is None:
         return {}
@@ -330,22 +366,13 @@ def _label(text: str) -> str:
     return "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in text)[:50]
 
 
-def _configured(name: str, value: str) -> Mailbox:
-    """`Name <address>` or an address out of schedule.yaml."""
-    display, _, rest = value.rpartition("<")
-    address = rest.removesuffix(">").strip() if rest.endswith(">") else value.strip()
-    try:
-        return mailbox(address, display.strip().strip('"') if rest.endswith(">") else "")
-    except Permanent as error:
-        raise ConfigError(f'mail: {name}: {value!r}: {error} Write "The Site <news@example.org>".') from error
-
-
 def _transport(url: str, root: Path, clock: Clock) -> Transport:
     scheme, _, rest = url.partition(":")
     if scheme == "outbox" and rest:
         return Outbox(root / rest, f"outbox {rest}")
     if scheme.startswith("smtp"):
-        from overnight.mail.smtp import Relay, Smtp  # noqa: PLC0415  aiosmtplib is not needed for an outbox
+        from overnight.mail.relay import Relay  # noqa: PLC0415
+        from overnight.mail.smtp import Smtp  # noqa: PLC0415  aiosmtplib is not needed for an outbox
 
         return Smtp(Relay.parse(url), clock)
     raise ConfigError("mail: transport: write outbox:FOLDER or smtp://user:password@host:port")

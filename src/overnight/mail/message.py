@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 from email_validator import EmailNotValidError, validate_email
 
-from overnight.errors import Permanent
+from overnight.errors import ConfigError, Permanent
 from overnight.outcome import Scope
 
 SHARED = frozenset({
@@ -120,6 +120,16 @@ def mailbox(address: str, name: str = "") -> Mailbox:
     except EmailNotValidError as error:
         raise Permanent(f"the address is not valid: {error} Nothing was sent.", code="address") from error
     return Mailbox(_plain("name", name), checked.ascii_email or f"{checked.local_part}@{checked.ascii_domain}")
+
+
+def configured(name: str, value: str) -> Mailbox:
+    """Read `Name <address>` or an address out of schedule.yaml. Raises ConfigError."""
+    display, _, rest = value.rpartition("<")
+    address = rest.removesuffix(">").strip() if rest.endswith(">") else value.strip()
+    try:
+        return mailbox(address, display.strip().strip('"') if rest.endswith(">") else "")
+    except Permanent as error:
+        raise ConfigError(f'mail: {name}: {value!r}: {error} Write "The Site <news@example.org>".') from error
 
 
 def mailto(address: str, subject: str) -> str:

@@ -21,7 +21,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from overnight.clock import token
-from overnight.errors import Permanent, Stop
+from overnight.errors import Stop
+from overnight.mail.replies import Bounced
 from overnight.mail.transport import Intent, Letter
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._@+-]+")
@@ -58,10 +59,11 @@ class Outbox:
     async def send(self, letter: Letter, intent: Intent) -> None:
         """Write the message; one that is already there is delivered and fine.
 
-        Raises Permanent (`smtp_550`) for an address in `.bounces`, Stop (`outbox`) when the folder cannot be written.
+        Raises Bounced (`smtp_550`) for an address in `.bounces`, Stop (`outbox`) when the folder cannot be written.
         """
         if letter.recipient.casefold() in self._refused():
-            raise Permanent("550 5.1.1 the outbox bounces this address: it stands in .bounces", code="smtp_550")
+            said = "550 5.1.1 the outbox bounces this address: it stands in .bounces"
+            raise Bounced(said, code="smtp_550", verdict="hard", status="5.1.1")
         await intent()
         await asyncio.to_thread(self._deliver, letter)
 

@@ -143,12 +143,16 @@ class ModelPrice(Strict):
 
 
 class Limit(Strict):
-    """What one dependency allows; a rate that is not given is not limited."""
+    """What one dependency allows; a rate that is not given is not limited.
+
+    `per_domain` is of mail only: what each recipient domain gets, in each process.
+    """
 
     requests: RateValue | None = None
     input_tokens: RateValue | None = None
     output_tokens: RateValue | None = None
     messages: RateValue | None = None
+    per_domain: RateValue | None = None
 
 
 class RoleBudget(Strict):
@@ -284,6 +288,9 @@ def _without_effect(schedule: Schedule) -> Iterator[str]:
         yield "alerts.missed: has no effect yet; an occurrence is reported as missed once it is older than max_age"
     if "github" in schedule.limits:
         yield "limits.github: has no effect yet; nothing of the engine calls GitHub"
+    for name, limit in schedule.limits.items():
+        if limit.per_domain and name != "smtp":
+            yield f"limits.{name}.per_domain: has no effect; only smtp has recipient domains"
     for name, job in schedule.jobs.items():
         if job.heartbeat:
             yield f"jobs.{name}.heartbeat: has no effect yet; no address is called"
