@@ -319,7 +319,7 @@ class Dispatcher:
 
     async def _child(self, job: str, slot: str, arguments: Sequence[str]) -> None:
         config = str(self.work.file)
-        command = (sys.executable, "-m", "overnight", "--config", config, "run", job, "--yes", *arguments)
+        command = (sys.executable, "-m", "overnight", "--config", config, "run", job, *arguments)
         # A session of its own: Ctrl-C in the terminal reaches us alone, and we pass it on in order. What the run says
         # goes to stderr: stdout is for our own answer.
         process = await asyncio.create_subprocess_exec(

@@ -19,24 +19,37 @@ import mmap
 import re
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from email import policy
 from email.parser import BytesParser
-from glob import escape as literal
+from glob import escape as as_written
 from html import escape
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from sqlalchemy import Connection, Row, String, Table, Text, create_engine, or_, select, update
+from sqlalchemy import (
+    Connection,
+    Row,
+    String,
+    Table,
+    Text,
+    create_engine,
+    delete,
+    inspect,
+    literal,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.exc import SQLAlchemyError
 
 from overnight.ledger import Ledger
 from overnight.ledger.forgotten import tombstone
 from overnight.ledger.items import moved_by_hand
-from overnight.ledger.tables import call, item, metadata, slot
+from overnight.ledger.tables import call, item, metadata, signup, slot
 from overnight.ledger.tables import subscriber as table
 from overnight.mail.outbox import write_index
 from overnight.outcome import State
@@ -53,7 +66,7 @@ _BEFORE = rf"(?:(?<![A-Za-z0-9._%+-])|{_ESCAPED})"
 _AFTER = r"(?![A-Za-z0-9-]|\.[A-Za-z0-9])"
 _MAIL = "[0-9a-f]" * 32 + "@*"  # a mail's file is named by its Message-ID
 _LAYOUTS: dict[str, tuple[str, ...]] = {
-    "outbox": (f"*/*/{_MAIL}.eml", f"*/*/{_MAIL}.html", "*/*/.*.tmp", "*/*/index.html", ".bounces"),
+    "outbox": (f"*/*/{_MAIL}.eml", f"*/*/{_MAIL}.html", f"*/*/{_MAIL}.txt", "*/*/.*.tmp", "*/*/index.html", ".bounces"),
     "reports": ("report=*/date=*/*", "latest/*.csv", "latest/.new-*"),
     "spool": ("*[0-9]/report=*/date=*/*", "*[0-9]/latest/*.csv", "*[0-9]/latest/.new-*"),
     "log": ("overnight.jsonl*",),
@@ -86,7 +99,11 @@ def find_person(ledger: Ledger, who: str) -> Person | None:
 
     def find(connection: Connection) -> Row[Any] | None:
         names = [*typed, *(tombstone(connection, address) for address in typed)]
-        return connection.execute(select(table).where(or_(table.c.id == who, table.c.normalized.in_(names)))).first()
+        known = connection.execute(select(table).where(or_(table.c.id == who, table.c.normalized.in_(names)))).first()
+        if known is not None:
+            return known
+        nameless = select(signup, literal("").label("name"), literal("").label("status"))
+        return connection.execute(nameless.where(or_(signup.c.id == who, signup.c.normalized.in_(typed)))).first()
 
     row = ledger.writing(find)
     if row is None:
@@ -150,7 +167,8 @@ def _erase_mail(path: Path, pattern: "re.Pattern[bytes]", person: Person, done: 
     data = path.read_bytes()
     if _recipients(data) & {address.casefold() for address in person.addresses}:
         path.unlink()
-        path.with_suffix(".html").unlink(missing_ok=True)
+        for suffix in (".html", ".txt"):
+            path.with_suffix(suffix).unlink(missing_ok=True)
         done.files[str(path)] = "deleted"
         indexes.add(path.parent)
     elif n := _overwrite_lines(path, data, pattern):
@@ -236,9 +254,14 @@ def _erase_rows(connection: Connection, person: Person) -> Counter[str]:
     rows["item"] += _scrub_items(connection, person)
     answers = (call.c.key == person.id, call.c.response.is_not(None))
     rows["call"] += connection.execute(update(call).where(*answers).values(response=None)).rowcount
+    there = inspect(connection)  # a copy may be of an older schema
+    if there.has_table(signup.name):
+        mine = or_(signup.c.id == person.id, signup.c.normalized.in_(person.addresses))
+        rows["signup"] += connection.execute(delete(signup).where(mine)).rowcount
     for each in metadata.tables.values():
-        if each is not table:
-            rows[each.name] += _replace_texts(connection, each, person)
+        if each is not table and there.has_table(each.name):
+            columns = {column["name"] for column in there.get_columns(each.name)}
+            rows[each.name] += _replace_texts(connection, each, columns, person)
     return +rows
 
 
@@ -293,13 +316,13 @@ def _holds(text: str, person: Person) -> bool:
     return re.search(_pattern(person), text, re.IGNORECASE) is not None
 
 
-def _replace_texts(connection: Connection, of: Table, person: Person) -> int:
+def _replace_texts(connection: Connection, of: Table, columns: Collection[str], person: Person) -> int:
     """Put the id in the place of the address, wherever a text of this table has it."""
     pattern = re.compile(_pattern(person), re.IGNORECASE)
     keys = list(of.primary_key)
     total = 0
     for column in of.columns:
-        if not isinstance(column.type, (String, Text)):
+        if column.name not in columns or not isinstance(column.type, (String, Text)):
             continue
         holding = or_(*(column.icontains(form, autoescape=True) for form in _spelled(person)))
         for row in connection.execute(select(*keys, column.label("text")).where(holding)).all():
@@ -317,7 +340,7 @@ def files_of(root: Path, ledger: Path, *, outbox: str, reports: str, spool: str)
     The ledger itself is not among them. Of folders that have been in use before and are no more, only those under var/.
     """
     var = root / "var"
-    yield from ledger.parent.glob(f"{literal(ledger.name)}.*")
+    yield from ledger.parent.glob(f"{as_written(ledger.name)}.*")
     places = [("log", var / "log"), ("outbox", var / "rehearsal"), ("backups", ledger.parent / "backups")]
     places += [(kind, var / kind) for kind in ("outbox", "reports", "spool", "backups")]
     for kind, name in (("outbox", outbox), ("reports", reports), ("spool", spool)):

@@ -53,6 +53,10 @@ class Job(Generic[I, R]):
         """Do the work of one item."""
         return await self.work(item, run)
 
+    def takes(self, kind: type) -> bool:
+        """Whether its items are of this very type."""
+        return self._hints().get("item") is kind
+
     def codec(self) -> TypeAdapter[I]:
         """How an item travels through JSON: by the type of the function's first parameter."""
         return TypeAdapter(self._hints().get("item", Any))

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from overnight import logs
 from overnight.agent import Agent
 from overnight.alerts import Alerter
+from overnight.archive import Archive
 from overnight.budget import Budgets, Caps, JobCaps, RoleCaps
 from overnight.catalogue import ending, prices_of
 from overnight.clock import Clock, token
@@ -18,10 +19,11 @@ from overnight.dependency import Dependencies
 from overnight.effects import Effects
 from overnight.errors import ConfigError, Permanent
 from overnight.ledger import Ledger
-from overnight.mail import Mailer, MailSettings, Pace, Turn, no_turn
+from overnight.mail import MARK, Diverted, Mailer, MailSettings, Pace, Turn, no_turn
 from overnight.model import Model, ModelReply, ModelRequest
 from overnight.redact import Redactor
 from overnight.roles import Role, Roles
+from overnight.run import Post
 from overnight.schedule import JobSettings, Rate, Schedule
 
 OnUnknown = Literal["park", "resend", "reconcile"]
@@ -34,6 +36,7 @@ class Ports:
     """What a run reaches the outside with."""
 
     mailer: Mailer
+    post: Post
     agent: Agent
     alerter: Alerter
     dependencies: Dependencies
@@ -85,11 +88,17 @@ def open_ports(
     clock: Clock,
     *,
     rehearsal: bool = False,
+    to: tuple[str, ...] = (),
 ) -> Ports:
-    """The ports of a run of one job. A rehearsal mails into a folder of its own and asks no model."""
+    """The ports of a run of one job. A rehearsal asks no model, and mails `to` who rehearses, or else into a folder."""
     # What a rehearsal meets counts for nobody else, and no limit is spent on it.
     dependencies = Dependencies({}, clock) if rehearsal else Dependencies(_rates(schedule), clock, ledger)
-    post = _mailer(root, schedule, ledger, clock, dependencies, on_unknown=settings.on_unknown, rehearsal=rehearsal)
+    transport = REHEARSAL_OUTBOX if rehearsal and not to else schedule.mail.transport
+    mailer = _mailer(
+        root, schedule, ledger, clock, dependencies,
+        on_unknown=settings.on_unknown, transport=transport, archive=_archive(root, schedule, rehearsal=rehearsal),
+    )  # fmt: skip
+    mailer = mailer.unasked(MARK) if to else mailer
     agent = Agent(
         ledger=ledger,
         model=Absent() if rehearsal else Model.open(schedule.environ, clock=clock),
@@ -101,7 +110,8 @@ def open_ports(
     )
     if not rehearsal:
         tell_ending(schedule, clock)
-    return Ports(post, agent, _alerter(schedule, ledger, clock, post), dependencies)
+    post = Diverted(mailer, to) if to else mailer
+    return Ports(mailer, post, agent, _alerter(schedule, ledger, clock, mailer), dependencies)
 
 
 @asynccontextmanager
@@ -117,11 +127,17 @@ async def open_dependencies(schedule: Schedule, ledger: Ledger, clock: Clock) ->
 @asynccontextmanager
 async def operator_alerts(root: Path, schedule: Schedule, ledger: Ledger, clock: Clock) -> AsyncIterator[Alerter]:
     """Tell the operators something that belongs to no run."""
-    post = _mailer(root, schedule, ledger, clock, Dependencies({}, clock))
+    post = mailer_of(root, schedule, ledger, clock)
     try:
         yield _alerter(schedule, ledger, clock, post)
     finally:
         await post.close()
+
+
+def mailer_of(root: Path, schedule: Schedule, ledger: Ledger, clock: Clock) -> Mailer:
+    """Who sends mail that belongs to no run; `close` it. Connects to nothing yet."""
+    archive, transport = _archive(root, schedule), schedule.mail.transport
+    return _mailer(root, schedule, ledger, clock, Dependencies({}, clock), transport=transport, archive=archive)
 
 
 class Absent:
@@ -146,10 +162,10 @@ def _mailer(
     dependencies: Dependencies,
     *,
     on_unknown: OnUnknown = "park",
-    rehearsal: bool = False,
+    transport: str,
+    archive: Archive,
 ) -> Mailer:
     sender = schedule.mail.sender
-    transport = REHEARSAL_OUTBOX if rehearsal else schedule.mail.transport
     return Mailer.open(
         MailSettings(
             transport=transport,
@@ -166,7 +182,13 @@ def _mailer(
         clock=clock,
         zone=schedule.timezone,
         turn=_turn(transport, _per_domain(schedule), dependencies),
-    )
+        keep=archive.keep,
+    ).asked()
+
+
+def _archive(root: Path, schedule: Schedule, *, rehearsal: bool = False) -> Archive:
+    url = schedule.mail.archive_url
+    return Archive.shown(url) if rehearsal else Archive.spooled(root / schedule.reports.spool, url)
 
 
 def _turn(transport: str, per_domain: Rate | None, dependencies: Dependencies) -> Turn:
@@ -190,7 +212,7 @@ def _alerter(schedule: Schedule, ledger: Ledger, clock: Clock, post: Mailer) -> 
     return Alerter(
         ledger=ledger,
         clock=clock,
-        post=post,
+        post=post.unasked(),  # the operators named their own addresses
         redactor=Redactor(schedule.secrets),
         repeat=schedule.alerts.repeat,
         emails=tuple(dict.fromkeys(address for channel in channels for address in channel.email)),

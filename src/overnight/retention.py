@@ -32,12 +32,14 @@ from overnight.ledger.tables import (
     occurrence,
     once,
     run,
+    signup,
     slot,
 )
 
 CHUNK = 500  # rows a transaction
 DAILY = timedelta(days=1)
 REMOVED = timedelta(days=90)  # at least, for a job that schedule.yaml has no more: else the longest of the others
+SIGNUPS = timedelta(days=7)  # longer than the link in their mail holds
 PAUSE = 0.02  # seconds between transactions: others come first
 SETTLED = ("done", "failed", "undone")  # states of an effect that will not change any more
 _MARK = "retention"  # the row of `meta` that says when it was last begun
@@ -56,6 +58,7 @@ class Deleted:
     details: int = 0
     counters: int = 0
     alerts: int = 0
+    signups: int = 0
 
     def __add__(self, other: "Deleted") -> "Deleted":
         return Deleted(*(getattr(self, each.name) + getattr(other, each.name) for each in fields(self)))
@@ -83,6 +86,7 @@ async def retire(ledger: Ledger, terms: Mapping[str, timedelta]) -> Deleted:
         total += await _repeated(ledger, lambda connection, one=one: _retire_some(connection, one, terms, now))  # type: ignore[misc]
     longest = now - max([REMOVED, *terms.values()])
     total += await _repeated(ledger, lambda connection: _drop_counters(connection, longest))
+    total += Deleted(signups=await ledger.write(lambda connection: _drop_signups(connection, now)))
     return total + await ledger.write(lambda connection: _drop_alerts(connection, longest))
 
 
@@ -200,6 +204,11 @@ def _is_old(counter: str, day: str, retired: set[Slot]) -> bool:
 def _drop_alerts(connection: Connection, before: datetime) -> Deleted:
     over = (alert.c.state == "resolved", alert.c.last_at < before)
     return Deleted(alerts=connection.execute(delete(alert).where(*over)).rowcount)
+
+
+def _drop_signups(connection: Connection, now: datetime) -> int:
+    """Addresses of sign-ups that are over: most of those that nobody confirmed belong to somebody else."""
+    return connection.execute(delete(signup).where(signup.c.asked_at < now - SIGNUPS)).rowcount
 
 
 def retired_days(connection: Connection, days: Sequence[str]) -> set[str]:

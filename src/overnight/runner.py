@@ -28,6 +28,7 @@ from overnight.outcome import Outcome, RunStatus, Scope, original, run_status
 from overnight.ports import Ports, open_ports
 from overnight.publishing import publish
 from overnight.redact import Redactor
+from overnight.rehearsal import borrow, cast
 from overnight.run import Run
 from overnight.schedule import JobSettings, Schedule
 
@@ -57,7 +58,8 @@ class Request:
     """Which run is wanted.
 
     `slot` None means the slot of now. `run_id` is that of a run which a scheduler has opened already. `confirm` is
-    asked before the first mail to real people and raises Refused.
+    asked before the first mail to real people and raises Refused. A rehearsal goes `to` these addresses, or else into a
+    folder.
     """
 
     job: str
@@ -67,6 +69,7 @@ class Request:
     run_id: str = ""
     retry_of: str | None = None
     rehearsal: bool = False
+    to: tuple[str, ...] = ()
     confirm: Callable[[str], None] = lambda _place: None
     on_total: Callable[[int], None] = lambda _total: None
     on_outcome: Callable[[Outcome], None] = lambda _outcome: None
@@ -99,7 +102,7 @@ async def run_slot(work: Workplace, request: Request) -> Result:
     """
     settings = settings_of(work.schedule, request.job)
     project.attach(work.root)
-    job = project.load_job(request.job, settings.target)
+    job = cast(project.load_job(request.job, settings.target), request.to)
     job.codec()
     slot = _slot(settings, request, work.clock.now())
     request = dataclasses.replace(request, rehearsal=REHEARSAL in slot)  # also when it is only retried
@@ -109,12 +112,14 @@ async def run_slot(work: Workplace, request: Request) -> Result:
     with slot_lock(work.root, request.job, slot, hung):
         opening = _opening(work, settings, job, request, slot)
         now = work.clock.now()
-        ports = open_ports(work.root, work.schedule, settings, work.ledger, work.clock, rehearsal=request.rehearsal)
+        to, rehearsal = request.to, request.rehearsal
+        ports = open_ports(work.root, work.schedule, settings, work.ledger, work.clock, rehearsal=rehearsal, to=to)
         try:
             if ports.mailer.real:
                 request.confirm(ports.mailer.place)
             scope = await work.ledger.write(lambda connection: open_run(connection, opening, now, locked=True))
             await work.ledger.write(lambda connection: reap(connection, now))
+            await borrow(work.ledger, scope, to, now)
             with ports.dependencies.in_use():
                 return await _Attempt(work, request, settings, job, scope, ports).go()
         except LedgerFault as fault:
@@ -231,7 +236,7 @@ class _Attempt:
             clock=self.work.clock,
             ledger=ledger,
             asks=self.ports.agent,
-            post=self.ports.mailer,
+            post=self.ports.post,
             log=log,
             previous=await ledger.read(previous_slot, scope.job, slot["scheduled_for"]),
             public_url=self.work.schedule.public_url,

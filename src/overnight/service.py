@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 
 from overnight import logs
+from overnight.confirmations import confirming
 from overnight.dispatcher import LOOK_EVERY, Dispatcher
 from overnight.errors import Refused
 from overnight.ledger.runs import LEASE
@@ -28,9 +29,12 @@ async def tick(work: Workplace) -> list[int]:
 
 
 def require_loopback(host: str) -> None:
-    """Refuse every other address: the page has no login yet. Raises Refused."""
+    """Refuse every other address: the pages have no login yet, and a proxy lets the public ones out. Raises Refused."""
     if host not in ("127.0.0.1", "localhost", "::1"):
-        raise Refused(f"--host {host}: the page has no login yet, so it binds to this machine only")
+        raise Refused(
+            f"--host {host}: the page has no login yet, so it binds to this machine only; for the links in mails put "
+            "a proxy in front, as in docs/subscribers.md"
+        )
 
 
 async def serve(work: Workplace, host: str, port: int) -> None:
@@ -39,14 +43,15 @@ async def serve(work: Workplace, host: str, port: int) -> None:
     from overnight.web import serving  # noqa: PLC0415
 
     require_loopback(host)
-    wake = asyncio.Event()
+    wake, signed_up = asyncio.Event(), asyncio.Event()
     dispatcher = Dispatcher(work, on_end=wake.set)  # somebody may have waited for it
     _listen(dispatcher, 0, wake.set)
     alarm, watch = AlarmClock(wake.set), Watch(work.file, work.clock)
     keep(work.file)
     alarm.set(_triggers(work.schedule))
     alarm.start()
-    async with serving(work, dispatcher, lambda: watch.problem, host, port) as url:
+    async with serving(lambda: dispatcher.work, dispatcher, lambda: watch.problem, host, port, signed_up.set) as url:
+        confirmations = asyncio.create_task(confirming(lambda: dispatcher.work, signed_up))
         logs.get().info("serving", url=url, jobs=len(work.schedule.jobs))
         while not dispatcher.draining:
             wake.clear()  # before looking: whoever rings meanwhile is heard afterwards
@@ -57,6 +62,7 @@ async def serve(work: Workplace, host: str, port: int) -> None:
             await guarded(dispatcher.work, dispatcher.look)
             await _either(wake, SETTLE if watch.unsettled else LOOK_EVERY)
         alarm.stop()
+        confirmations.cancel()  # what stands in the ledger is for the next start
         await asyncio.wait([asyncio.create_task(dispatcher.settle())], timeout=_patience(work))
         if dispatcher.children:
             logs.get().warning("runs that have not ended within `drain` are left alone", runs=len(dispatcher.children))

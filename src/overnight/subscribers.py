@@ -31,6 +31,7 @@ Change = Literal["added", "updated", "unchanged", "inactive"]
 
 PAGE = 500  # rows a read or a transaction
 NAME_MAX = 255
+LEFT = "; asked to leave"  # the end of the reason of one who was suppressed before
 _COLUMNS = ("email", "name", "topics")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _TOPIC_GAP = re.compile(r"[\s|;,]+")
@@ -54,6 +55,7 @@ class Listed:
     subscriber: Subscriber
     status: Status
     reason: str | None
+    changed_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +105,10 @@ def active_subscribers(run: HasLedger) -> Iterator[Subscriber]:
         after = page[-1].subscriber.id
 
 
-def everyone(ledger: Ledger) -> Iterator[Listed]:
-    """Stream all subscribers, whatever their status, ordered by id."""
+def everyone(ledger: Ledger, status: Status | None = None) -> Iterator[Listed]:
+    """Stream all subscribers, or those of a status, ordered by id."""
     after = ""
-    while page := ledger.reading(_page, after, None):
+    while page := ledger.reading(_page, after, status):
         yield from page
         after = page[-1].subscriber.id
 
@@ -123,21 +125,32 @@ def add(ledger: Ledger, clock: Clock, email: str, *, name: str = "", topics: Ite
     return ledger.writing(lambda connection: _put(connection, entry, clock.now()))
 
 
+def find(ledger: Ledger, who: str) -> Listed | None:
+    """Somebody by id or address."""
+    normalized = forms(who)[-1:]
+    mine = (or_(table.c.id == who, table.c.normalized.in_(normalized)), table.c.status != "forgotten")
+    row = ledger.reading(lambda connection: connection.execute(select(table).where(*mine)).first())
+    return None if row is None else _listed(row)
+
+
 def unsubscribe(ledger: Ledger, clock: Clock, who: str) -> bool:
     """Unsubscribe by id or address; False when nobody is known by that. Doing it twice is fine."""
-    with_id = table.c.id == who
-    try:
-        matches = or_(with_id, table.c.normalized == _normalized(_address(who)))
-    except _BadCell:
-        matches = with_id
-    values = {"status": "unsubscribed", "reason": "asked", "changed_at": clock.now()}
+    known = find(ledger, who)
+    if known is None:
+        return False
+    ledger.writing(lambda connection: leave(connection, known.subscriber.id, "asked", clock.now()))
+    return True
 
-    def write(connection: Connection) -> bool:
-        known = connection.execute(select(table.c.id).where(matches)).scalar_one_or_none()
-        connection.execute(update(table).where(matches, table.c.status == "active").values(**values))
-        return known is not None
 
-    return ledger.writing(write)
+def leave(connection: Connection, id_: str, reason: str, now: datetime) -> None:
+    """Unsubscribe one who has not left yet. A suppressed one stays so, and is not brought back to mail any more."""
+    mine = select(table.c.status, table.c.reason).where(table.c.id == id_)
+    row = connection.execute(mine).one_or_none()
+    if row is None or row.status not in ("active", "suppressed") or (row.reason or "").endswith(LEFT):
+        return
+    suppressed = {"reason": f"{row.reason or ''}{LEFT}"}
+    values = suppressed if row.status == "suppressed" else {"status": "unsubscribed", "reason": reason}
+    connection.execute(update(table).where(table.c.id == id_).values(**values, changed_at=now))
 
 
 def forms(address: str) -> tuple[str, ...]:
@@ -195,7 +208,7 @@ def _page(connection: Connection, after: str, status: Status | None) -> list[Lis
 
 def _listed(row: Row[Any]) -> Listed:
     who = Subscriber(row.id, row.email, row.name, tuple(json.loads(row.topics)))
-    return Listed(who, row.status, row.reason)
+    return Listed(who, row.status, row.reason, row.changed_at)
 
 
 def _put_all(connection: Connection, entries: list[_Entry], now: datetime) -> list[Change]:
@@ -224,7 +237,7 @@ def _put(connection: Connection, entry: _Entry, now: datetime) -> Change:
 
 def _new_row(entry: _Entry, now: datetime) -> dict[str, Any]:
     return {
-        "id": _new_id(),
+        "id": new_id("s_"),
         "email": entry.email,
         "normalized": entry.normalized,
         "name": entry.name or "",
@@ -235,8 +248,9 @@ def _new_row(entry: _Entry, now: datetime) -> dict[str, Any]:
     }
 
 
-def _new_id() -> str:
-    return "s_" + base64.b32encode(bytes.fromhex(token(10))).decode().lower()
+def new_id(kind: str) -> str:
+    """An id that says nothing about the person; `kind` is its beginning."""
+    return kind + base64.b32encode(bytes.fromhex(token(10))).decode().lower()
 
 
 def _rows(path: Path, result: ImportResult) -> Iterator[_Entry]:

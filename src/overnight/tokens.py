@@ -7,6 +7,7 @@ The signature covers the purpose, so that a token for one thing is worth nothing
 import hashlib
 import ipaddress
 from datetime import timedelta
+from functools import lru_cache
 from hmac import compare_digest
 from typing import Literal
 from urllib.parse import urlsplit
@@ -82,6 +83,7 @@ class Tokens:
         return signer
 
 
+@lru_cache(maxsize=16)  # asked for each mail
 def reachable(public_url: str) -> bool:
     """Whether mailbox providers could call `public_url`: https, at a name or an address of the open internet."""
     try:

@@ -6,7 +6,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -20,6 +20,7 @@ from overnight.ledger import Ledger
 from overnight.ledger.flow import Circuit, LedgerRows
 from overnight.ledger.tables import lease
 from overnight.runner import Workplace
+from overnight.schedule import Schedule, loads
 from overnight.web import serving
 from tests.slots import NOW, ManualClock, begin, open_ledger
 
@@ -142,7 +143,7 @@ def asked(url: str) -> tuple[int, dict[str, Any]]:
 
 async def test_a_locked_ledger_is_an_answer_and_no_reason_to_hang(ledger: Ledger, tmp_path: Path) -> None:
     work = cast("Workplace", _Work(tmp_path, ledger, ledger.clock))
-    async with serving(work, Heart(), lambda: None, "127.0.0.1", 0) as url:
+    async with serving(lambda: work, Heart(), lambda: None, "127.0.0.1", 0) as url:
         assert (await asyncio.to_thread(asked, url))[0] == 200
         other = open_ledger(tmp_path, ManualClock())
         with other.engine.connect() as connection:
@@ -163,19 +164,20 @@ class _Work:
     root: Path
     ledger: Ledger
     clock: Any
+    schedule: Schedule = field(default_factory=lambda: loads("version: 1\njobs: { good: { every: 1h } }\n", {}))
 
 
 async def test_a_port_that_is_taken_does_not_keep_jobs_from_running(ledger: Ledger, tmp_path: Path) -> None:
     work = cast("Workplace", _Work(tmp_path, ledger, ledger.clock))
-    async with serving(work, Heart(), lambda: None, "127.0.0.1", 0) as url:
+    async with serving(lambda: work, Heart(), lambda: None, "127.0.0.1", 0) as url:
         port = int(url.rpartition(":")[2])
-        async with serving(work, Heart(), lambda: None, "127.0.0.1", port) as second:
+        async with serving(lambda: work, Heart(), lambda: None, "127.0.0.1", port) as second:
             assert second == ""
 
 
 async def test_there_is_nothing_else(ledger: Ledger, tmp_path: Path) -> None:
     work = cast("Workplace", _Work(tmp_path, ledger, ledger.clock))
-    async with serving(work, Heart(), lambda: None, "127.0.0.1", 0) as url:
+    async with serving(lambda: work, Heart(), lambda: None, "127.0.0.1", 0) as url:
         code = await asyncio.to_thread(_code, f"{url}/")
     assert code == 404
 

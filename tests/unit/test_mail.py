@@ -274,9 +274,9 @@ async def test_each_mail_that_goes_out_waits_its_turn(office: Office) -> None:
     assert asked == [0, 1]
 
 
-async def test_a_preview_sends_and_notes_nothing(office: Office) -> None:
+async def test_a_letter_that_is_only_looked_at_is_neither_sent_nor_noted(office: Office) -> None:
     mailer = office.mailer(transport=Faulty(before=AssertionError("was connected")))
-    assert b"Subject: x of 2026-11-22" in mailer.preview(SCOPE, JANE, "daily", {"title": "x"})
+    assert b"Subject: x of 2026-11-22" in mailer.letter(SCOPE, JANE, "daily", {"title": "x"}).data
     assert office.states() == []
 
 

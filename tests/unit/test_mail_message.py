@@ -1,10 +1,12 @@
 """Messages: nobody injects a header, and the same input gives the same bytes."""
 
+import re
 from datetime import UTC, datetime
 from email import message_from_bytes
 from email.policy import default
 
 import pytest
+from email_validator import EmailNotValidError, validate_email
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -85,6 +87,23 @@ def test_what_is_not_one_plain_address_is_refused(address: str) -> None:
     assert refused.value.code == "address"
 
 
+_LOCALS = st.text("abcXYZ019_+.-", min_size=1, max_size=70)
+_DOMAINS = st.lists(st.text("abcz019-A", min_size=1, max_size=66), min_size=0, max_size=3)
+_TOPS = st.sampled_from(["com", "org", "test", "local", "invalid", "localhost", "onion", "arpa", "c", "1", "x1", "COM"])
+
+
+@given(local=_LOCALS, domain=_DOMAINS, top=_TOPS)
+def test_an_ordinary_address_is_taken_as_the_validator_would(local: str, domain: list[str], top: str) -> None:
+    address = f"{local}@{'.'.join([*domain, top])}"
+    try:
+        checked = validate_email(address, check_deliverability=False, globally_deliverable=False).ascii_email
+    except EmailNotValidError:
+        with pytest.raises(Permanent):
+            mailbox(address)
+    else:
+        assert mailbox(address).address == checked
+
+
 def test_an_international_domain_becomes_punycode() -> None:
     assert mailbox("u@exämple.com").address == "u@xn--exmple-cua.com"
 
@@ -158,6 +177,17 @@ def test_long_lines_and_many_lines_are_encoded_and_come_back() -> None:
     data = message(text=text, html=None)
     assert max(len(line) for line in data.split(b"\r\n")) <= 100
     assert message_from_bytes(data, policy=default).get_content().replace("\r\n", "\n") == text
+
+
+@pytest.mark.parametrize(
+    "body", ["a\n.\nMAIL FROM:<v@x.com>\n", "a\r.\rRCPT TO:<v@x.com>\r", "a\r\n.\r\nQUIT", ".", ".."]
+)
+def test_no_line_of_a_body_can_end_the_message(body: str) -> None:
+    data = message(text=body, html=f"<pre>{body}</pre>")
+    assert b"\r\n.\r\n" not in data
+    assert not re.search(rb"\r(?!\n)|(?<!\r)\n", data)
+    parts = [part.get_content() for part in message_from_bytes(data, policy=default).iter_parts()]
+    assert parts[0].split() == body.split()
 
 
 def test_the_same_input_gives_the_same_bytes() -> None:

@@ -1,8 +1,7 @@
-"""`run`, `retry`, `resume` and `preview`."""
+"""`run`, `retry` and `resume`."""
 
 import asyncio
-import sys
-from collections.abc import Callable
+import dataclasses
 from datetime import timedelta
 from typing import Any
 
@@ -11,6 +10,7 @@ import click
 from overnight.backup import RESTORED
 from overnight.batch import Picked
 from overnight.budget import dollars
+from overnight.cli.consent import ask_for_test, ask_once
 from overnight.cli.context import Cli, echo, pass_cli
 from overnight.cli.found import found_run
 from overnight.cli.progress import Progress, told
@@ -18,8 +18,6 @@ from overnight.clock import iso
 from overnight.errors import ConfigError, Refused
 from overnight.ledger.items import items_of
 from overnight.ledger.runs import find_slot, item_of, paused
-from overnight.ledger.statements import put
-from overnight.ledger.tables import meta
 from overnight.occurrences import occurrence_of
 from overnight.outcome import EDITION, original
 from overnight.runner import REHEARSAL, Request, Result, run_slot, settings_of
@@ -57,7 +55,7 @@ def run(
     kind, run_id = "dry" if dry_run else kinds[sweep], ""
     cli.follows = occurrence is not None or sweep is not None
     if slot is not None and sweep is None:
-        _refuse_slip(cli, job, slot, ahead=dry_run)
+        refuse_slip(cli, job, slot, ahead=dry_run)
     if occurrence is not None:
         row = cli.ledger.reading(occurrence_of, occurrence)
         if row is None:
@@ -90,32 +88,7 @@ def resume(cli: Cli, run_id: str, *, yes: bool) -> int:
     return _again(cli, run_id, "resume", Picked(), yes=yes)
 
 
-@click.command()
-@click.argument("job")
-@click.option("--slot", "--date", "slot", metavar="SLOT", help="Which edition: 2026-11-22, or an instant.")
-@click.option("--open", "open_", is_flag=True, help="Open the outbox page in a browser.")
-@pass_cli
-def preview(cli: Cli, job: str, slot: str | None, *, open_: bool) -> int:
-    """Render what JOB would mail to the first two recipients, into var/rehearsal; sends nothing."""
-    result = _ran(cli, Request(job, slot, kind="dry", picked=Picked(limit=2), rehearsal=True), yes=True)
-    page = cli.root / "var" / "rehearsal" / "index.html"
-    if not result.mails:
-        cli.say(f"nothing to show: {_why_nothing(cli, result)}")
-    elif page.exists():
-        cli.say(f"Look at {page}")
-        if open_:
-            click.launch(str(page))
-    return EXIT[result.status]
-
-
-def _why_nothing(cli: Cli, result: Result) -> str:
-    if result.status != "ok":
-        return f"the rehearsal ended as {result.status}"
-    reasons = {row["reason"] for row in cli.ledger.reading(items_of, result.job, result.slot, ("skipped",))}
-    return "; ".join(f"{reason} for that day" for reason in sorted(reasons)) or "there is nobody to mail, or no mail"
-
-
-def _refuse_slip(cli: Cli, job: str, slot: str, *, ahead: bool) -> None:
+def refuse_slip(cli: Cli, job: str, slot: str, *, ahead: bool) -> None:
     """Refuse a slot that looks mistyped: it would be run, and mailed, like any other. Raises ConfigError."""
     if REHEARSAL in slot:
         raise ConfigError(f"{job}: --slot {slot} is a rehearsal's: say --dry-run, or retry it by the id of its run")
@@ -152,10 +125,10 @@ def _again(cli: Cli, name: str, kind: str, picked: Picked, *, yes: bool) -> int:
 
 def run_and_tell(cli: Cli, request: Request, *, yes: bool, old: str = "") -> int:
     """Run it and tell, and ask first when people would get `old` mail; returns the exit code."""
-    return EXIT[_ran(cli, request, yes=yes, old=old).status]
+    return EXIT[ran(cli, request, yes=yes, old=old).status]
 
 
-def _ran(cli: Cli, request: Request, *, yes: bool, old: str = "") -> Result:
+def ran(cli: Cli, request: Request, *, yes: bool, old: str = "") -> Result:
     """Run it and tell; `old` says why its mail may be stale.
 
     Raises ConfigError when a key of `--only` is none of the slot's items.
@@ -163,13 +136,11 @@ def _ran(cli: Cli, request: Request, *, yes: bool, old: str = "") -> Result:
     pause = cli.ledger.reading(paused, request.job) or ""
     old = f"{request.job} is paused: {pause}" if pause.startswith(RESTORED) else old
     progress = Progress(quiet=cli.quiet)
-    wired = Request(
-        **{name: getattr(request, name) for name in request.__slots__}
-        | {
-            "confirm": _confirmation(cli, old, yes=yes),
-            "on_total": progress.total,
-            "on_outcome": progress.outcome,
-        }
+    wired = dataclasses.replace(
+        request,
+        confirm=lambda place: _asked(cli, request, place, old, yes=yes),
+        on_total=progress.total,
+        on_outcome=progress.outcome,
     )
     progress.start(f"{request.job} {request.slot or ''}")  # before the logs, which are then printed above the bar
     try:
@@ -186,34 +157,12 @@ def _ran(cli: Cli, request: Request, *, yes: bool, old: str = "") -> Result:
     return result
 
 
-def _confirmation(cli: Cli, old: str, *, yes: bool) -> Callable[[str], None]:
-    """Ask once per relay before people get mail, and each time before they get `old` mail."""
-
-    def confirm(place: str) -> None:
-        name = f"confirmed:{place}"[:64]
-        known = cli.ledger.reading(_confirmed, name)
-        if old and not yes:
-            _ask(f"{old}; this would mail it to people now, through {place}", place)
-        elif not known and not yes:
-            _ask(f"this would mail people through {place} for the first time", place)
-        if not known:
-            cli.ledger.writing(lambda connection: put(connection, meta, {"name": name, "value": "yes"}))
-
-    return confirm
-
-
-def _ask(what: str, place: str) -> None:
-    """Ask a person whether that is meant. Raises Refused when it is not, or nobody is there to say so."""
-    if not sys.stdin.isatty():
-        raise Refused(f"{what}; say --yes if that is meant")
-    if not click.confirm(f"{what}. Go on?", err=True):
-        raise Refused(f"not confirmed: nothing was sent through {place}")
-
-
-def _confirmed(connection: Any, name: str) -> bool:
-    from sqlalchemy import select  # noqa: PLC0415
-
-    return connection.execute(select(meta.c.value).where(meta.c.name == name)).scalar_one_or_none() is not None
+def _asked(cli: Cli, request: Request, place: str, old: str, *, yes: bool) -> None:
+    """Ask before people get mail. A scheduler's run asks nobody: its first mail is refused until somebody confirmed."""
+    if request.to:
+        ask_for_test(cli, place, request.to, yes=yes)
+    elif not cli.follows:
+        ask_once(cli, place, old, yes=yes)
 
 
 def _document(cli: Cli, result: Result) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import click
 
+from overnight.cli.consent import ask_if_possible
 from overnight.cli.context import Cli, pass_cli
 from overnight.service import require_loopback
 from overnight.service import serve as serve_forever
@@ -16,8 +17,9 @@ WORST_FIRST = (1, 130, 4, 3, 0)
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", default=8650, show_default=True, type=click.IntRange(0, 65535))
+@click.option("--yes", is_flag=True, help="Mail people through a relay that nobody has confirmed yet.")
 @pass_cli
-def serve(cli: Cli, host: str, port: int) -> None:
+def serve(cli: Cli, host: str, port: int, *, yes: bool) -> None:
     """Run what is due, each run in a process of its own, until SIGTERM; `/api/health` tells how it is."""
     from overnight.catalogue import unpriced  # noqa: PLC0415
     from overnight.ports import tell_ending  # noqa: PLC0415
@@ -26,15 +28,18 @@ def serve(cli: Cli, host: str, port: int) -> None:
     require_loopback(host)  # before anything is said
     refuse(cli.path, unpriced(cli.schedule, cli.clock.now()), cli.schedule.secrets)
     work = cli.workplace
+    ask_if_possible(cli, yes=yes)
     tell_ending(cli.schedule, cli.clock)
     cli.say(f"serving {len(cli.schedule.jobs)} jobs of {cli.path}; stop with Ctrl-C")  # the log tells the address
     asyncio.run(serve_forever(work, host, port))
 
 
 @click.command()
+@click.option("--yes", is_flag=True, help="Mail people through a relay that nobody has confirmed yet.")
 @pass_cli
-def tick(cli: Cli) -> int:
+def tick(cli: Cli, *, yes: bool) -> int:
     """Run what is due, what was left and what is spooled, once; for cron or a systemd timer."""
+    ask_if_possible(cli, yes=yes)
     codes = asyncio.run(look_once(cli.workplace))
     cli.emit({"runs": len(codes), "exit_codes": codes}, f"{len(codes)} runs" if codes else "nothing was due")
     return worst(codes)

@@ -9,17 +9,21 @@ from typing import Any
 import click
 
 from overnight.cli.context import Cli, pass_cli
+from overnight.clock import iso
 from overnight.errors import ConfigError, Refused
 from overnight.subscribers import (
     Change,
     ImportResult,
     Listed,
+    Status,
     add,
     everyone,
     export_csv,
+    find,
     import_csv,
     unsubscribe,
 )
+from overnight.subscriptions import reactivate, suppress_by_hand
 
 PARTIAL = 3  # exit code: some rows were not imported
 SHOWN = 50  # subscribers that `list` prints for people; --json and export have all
@@ -62,18 +66,52 @@ def add_(cli: Cli, email: str, name: str, topics: tuple[str, ...]) -> None:
 
 
 @subscribers.command("list")
+@click.option("--status", type=click.Choice(["active", "unsubscribed", "suppressed"]), help="Only these.")
 @pass_cli
-def list_(cli: Cli) -> None:
-    """List subscribers and their status."""
+def list_(cli: Cli, status: Status | None) -> None:
+    """List subscribers and their status: since when, and why."""
+    rows = everyone(cli.ledger, status)
     if cli.json:
-        cli.emit([_document(listed) for listed in everyone(cli.ledger)], "")
+        cli.emit([_document(listed) for listed in rows], "")
         return
-    rows = everyone(cli.ledger)
     lines = [_text(listed) for listed in islice(rows, SHOWN)]
     more = sum(1 for _ in rows)
     if more:
         lines.append(f"… and {more} more: overnight subscribers export")
-    cli.emit([], "\n".join(lines) or "no subscribers yet: overnight subscribers import FILE.csv")
+    nobody = f"nobody is {status}" if status else "no subscribers yet: overnight subscribers import FILE.csv"
+    cli.emit([], "\n".join(lines) or nobody)
+
+
+@subscribers.command("show")
+@click.argument("who", metavar="EMAIL|ID")
+@pass_cli
+def show(cli: Cli, who: str) -> None:
+    """Show one subscriber, by address or id."""
+    listed = _found(cli, who)
+    cli.emit(_document(listed), _text(listed))
+
+
+@subscribers.command("suppress")
+@click.argument("who", metavar="EMAIL|ID")
+@click.option("--reason", default="by hand", show_default=True, help="Why; it is shown with the subscriber.")
+@pass_cli
+def suppress(cli: Cli, who: str, reason: str) -> None:
+    """Send one subscriber nothing more, as after a bounce, until that is undone by `reactivate`."""
+    known = _found(cli, who).subscriber.id
+    cli.ledger.writing(lambda connection: suppress_by_hand(connection, known, reason, cli.clock.now()))
+    listed = _found(cli, who)
+    cli.emit(_document(listed), _text(listed))
+
+
+@subscribers.command("reactivate")
+@click.argument("who", metavar="EMAIL|ID")
+@pass_cli
+def reactivate_(cli: Cli, who: str) -> None:
+    """Send mail again to one who was suppressed; who has unsubscribed has to sign up again."""
+    known = _found(cli, who).subscriber.id
+    cli.ledger.writing(lambda connection: reactivate(connection, known, cli.clock.now()))
+    listed = _found(cli, who)
+    cli.emit(_document(listed), _text(listed))
 
 
 @subscribers.command("export")
@@ -97,8 +135,7 @@ def export(cli: Cli, file: Path | None) -> None:
 @pass_cli
 def unsubscribe_(cli: Cli, who: str) -> None:
     """Unsubscribe one person, by address or id."""
-    if not unsubscribe(cli.ledger, cli.clock, who):
-        raise ConfigError(f"{who}: nobody is known by this address or id; see overnight subscribers list")
+    unsubscribe(cli.ledger, cli.clock, _found(cli, who).subscriber.id)
     cli.emit({"who": who, "status": "unsubscribed"}, f"{who} unsubscribed")
 
 
@@ -131,6 +168,14 @@ def forget_(cli: Cli, who: str, *, yes: bool) -> int:
     return PARTIAL if done.left else 0
 
 
+def _found(cli: Cli, who: str) -> Listed:
+    """Somebody by address or id. Raises ConfigError."""
+    listed = find(cli.ledger, who)
+    if listed is None:
+        raise ConfigError(f"{who}: nobody is known by this address or id; see overnight subscribers list")
+    return listed
+
+
 def _confirm(id_: str, *, yes: bool) -> None:
     if yes:
         return
@@ -151,11 +196,13 @@ def _import_text(name: str, result: ImportResult) -> str:
 
 
 def _document(listed: Listed) -> dict[str, Any]:
-    return {**asdict(listed.subscriber), "status": listed.status, "reason": listed.reason}
+    changed = iso(listed.changed_at)
+    return {**asdict(listed.subscriber), "status": listed.status, "reason": listed.reason, "changed_at": changed}
 
 
 def _text(listed: Listed) -> str:
     who = listed.subscriber
-    status = "" if listed.status == "active" else f"  [{listed.status}]"
+    why = f": {listed.reason}" if listed.reason else ""
+    status = "" if listed.status == "active" else f"  [{listed.status} {iso(listed.changed_at)[:10]}{why}]"
     topics = f"  {' '.join(who.topics)}" if who.topics else ""
     return f"{who.id}  {who.email}  {who.name}{topics}{status}"

@@ -271,6 +271,14 @@ def keep_once(
     )
 
 
+def borrow_onces(connection: Connection, scope: Scope, now: datetime) -> None:
+    """Give a rehearsal the `once` values of the slot it rehearses: it shows what was paid for, and pays for nothing."""
+    real = (once.c.job == scope.job, once.c.slot == scope.slot.partition("~")[0])
+    own = {"slot": scope.slot, "run_id": scope.run_id, "at": now}
+    rows = connection.execute(select(once).where(*real)).mappings().all()
+    insert_new(connection, once, [{**row, **own} for row in rows])
+
+
 def seen_by_others(connection: Connection, job: str, name: str, source: str) -> set[str]:
     """Keys of a source that other slots of the job have used; rehearsals and editions of a slot count as that slot."""
     base = original(name)

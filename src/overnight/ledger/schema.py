@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, insert, inspect, select, update
 from overnight import logs
 from overnight.errors import ConfigError, Refused
 from overnight.ledger.copies import copy_open, unused
-from overnight.ledger.tables import SCHEMA_VERSION, delivery, incoming, meta, metadata
+from overnight.ledger.tables import SCHEMA_VERSION, delivery, incoming, meta, metadata, signup
 
 Migration = Callable[[Connection], None]
 
@@ -84,7 +84,13 @@ def _second(connection: Connection) -> None:
 
 def _third(connection: Connection) -> None:
     """What mailing, reports and tasks keep beside their rows."""
+    _sign_ups(connection)
     _third_bounces(connection)
+
+
+def _sign_ups(connection: Connection) -> None:
+    """Who wants to become a subscriber."""
+    signup.create(connection, checkfirst=True)
 
 
 def _third_bounces(connection: Connection) -> None:

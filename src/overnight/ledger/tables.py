@@ -261,10 +261,24 @@ subscriber = Table(
     Column("normalized", String(320), nullable=False, unique=True),
     Column("name", String(255), nullable=False),
     Column("topics", Text, nullable=False),  # JSON list
-    Column("status", String(16), nullable=False),  # active, unsubscribed, suppressed
+    Column("status", String(16), nullable=False),  # active, unsubscribed, suppressed, forgotten
     Column("reason", Text),
     Column("created_at", Instant, nullable=False),
     Column("changed_at", Instant, nullable=False),
+)
+
+# Somebody who has asked to get the mail and has not confirmed it yet, or not long ago. No subscriber: an address that
+# anybody may have typed in.
+signup = Table(
+    "signup",
+    metadata,
+    Column("id", String(40), primary_key=True),
+    Column("email", String(320), nullable=False),
+    Column("normalized", String(320), nullable=False, unique=True),
+    Column("asked_at", Instant, nullable=False),
+    Column("mailed_at", Instant),  # when the link went out last; None: it is to be sent
+    _count("mails"),
+    Column("confirmed_at", Instant),
 )
 
 # What became of the latest mails to subscribers who have bounced; the others have no rows here.

@@ -4,8 +4,12 @@ from overnight.mail.fuse import allow_real, forbid_real
 from overnight.mail.mailer import Mailer, MailSettings, Recipient, Turn, no_turn
 from overnight.mail.message import message_id
 from overnight.mail.pace import Pace
+from overnight.mail.rehearsal import MARK, STAND_IN, Diverted
 
 __all__ = [
+    "MARK",
+    "STAND_IN",
+    "Diverted",
     "MailSettings",
     "Mailer",
     "Pace",

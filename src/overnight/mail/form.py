@@ -47,9 +47,9 @@ class Form:
 
     def fill(self, envelope: Envelope, values: Mapping[str, str]) -> bytes:
         """The message as it goes over the wire: CRLF, lines of at most 100. Raises Permanent (`header`)."""
-        head = [personal_headers(envelope), self._head]
+        head = [self._head, personal_headers(envelope)]
         if not self.draft.subject.fixed:
-            head.append(subject_header(self.draft.subject.fill(values)))
+            head.append(subject_header(self.heading.mark + self.draft.subject.fill(values)))
         body = [piece if isinstance(piece, bytes) else _quoted(piece.fill(values)) for piece in self._body]
         data = b"".join([*head, *body])
         if not self._verified:  # the personal headers are checked each time, by their grammar

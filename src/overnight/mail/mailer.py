@@ -20,6 +20,7 @@ from overnight.effects import Effect, Effects, effect_id, find
 from overnight.errors import ConfigError, OvernightError, Permanent, Skip, Stop, Unknown
 from overnight.ledger import Ledger
 from overnight.ledger.deliveries import Standing, bounced, delivered, pardon, standing
+from overnight.mail.consent import Asked, Consent, Free
 from overnight.mail.message import Envelope, Heading, Mailbox, configured, mailbox, mailto, message_id
 from overnight.mail.outbox import Outbox
 from overnight.mail.press import Keep, Order, Press
@@ -28,7 +29,7 @@ from overnight.mail.streak import Streak
 from overnight.mail.templates import Templates
 from overnight.mail.transport import Letter, Transport
 from overnight.mail.verp import leaving_subject, return_path
-from overnight.outcome import Scope
+from overnight.outcome import Scope, original
 from overnight.tokens import Tokens
 
 Turn = Callable[[str], AbstractAsyncContextManager[object]]
@@ -93,6 +94,8 @@ class Mailer:
     sender: Mailbox
     unsubscribe_to: Mailbox
     bounces_to: Mailbox | None
+    consent: Consent = field(default_factory=Free)
+    mark: str = ""
     streak: Streak = field(default_factory=Streak)
 
     @classmethod
@@ -130,6 +133,14 @@ class Mailer:
             bounces_to=configured("bounces_to", settings.bounces_to) if settings.bounces_to else None,
         )
 
+    def asked(self) -> Self:
+        """The same, with a transport that is real and that nobody has confirmed yet refusing to send."""
+        return replace(self, consent=Asked(self.ledger, self.place)) if self.real else self
+
+    def unasked(self, mark: str = "") -> Self:
+        """The same for mail that needs no consent of its own; `mark` begins each subject."""
+        return replace(self, consent=Free(), mark=mark)
+
     @property
     def real(self) -> bool:
         """Whether people may get this mail."""
@@ -149,6 +160,7 @@ class Mailer:
         and recipient sends nothing and returns the same id. Raises Permanent (`address`, `header`, `smtp_5xx`),
         Deferred, Unknown, Stop (template, login, policy), or Skip when the subscriber has left since.
         """
+        await self.consent.check(f"overnight resume {scope.job}")
         addressee, known = await self._addressee(scope, to, template)
         letter = self._letter(scope, addressee, template, context, archive=archive)
         if known is not None and await self._settled(known, letter):
@@ -166,13 +178,15 @@ class Mailer:
         async def no_intent() -> None:
             """There is nowhere to note it."""
 
-        letter = self._letter(scope, self._address(to), template, context)
+        letter = self.letter(scope, to, template, context)
         await self.transport.send(letter, no_intent)
         return letter.message_id
 
-    def preview(self, scope: Scope, to: Recipient | str, template: str, context: Mapping[str, Any]) -> bytes:
-        """Build the message as it would go out, without sending or noting anything."""
-        return self._letter(scope, self._address(to), template, context).data
+    def letter(
+        self, scope: Scope, to: Recipient | str, template: str, context: Mapping[str, Any], *, archive: bool = False
+    ) -> Letter:
+        """Build the message as it would go out, without sending or noting anything. Raises what `send` raises."""
+        return self._letter(scope, self._address(to), template, context, archive=archive)
 
     async def close(self) -> None:
         """Let go of connections, or write the outbox index."""
@@ -205,7 +219,7 @@ class Mailer:
             context={
                 **context,
                 "public_url": self.settings.public_url,
-                "slot": scope.slot,
+                "slot": original(scope.slot),  # a correction or a rehearsal is of the same day
                 "site": self.sender.name or self.sender.domain,
             },
             personal=_personal(addressee.recipient) | {"unsubscribe_url": links.best, "unsubscribe_mailto": links.mail},
@@ -226,10 +240,10 @@ class Mailer:
 
     def _heading(self, scope: Scope, template: str, links: "_Links") -> Heading:
         if not links.all:
-            return Heading(self.sender)
+            return Heading(self.sender, mark=self.mark)
         job, domain = _label(scope.job), self.sender.domain
         feedback = f"{_label(scope.slot)}:{_label(template)}:{job}:{_label(domain)[-15:].strip('-')}"
-        return Heading(self.sender, f"<{job}.{domain}>", feedback, one_click=bool(links.page))
+        return Heading(self.sender, f"<{job}.{domain}>", feedback, one_click=bool(links.page), mark=self.mark)
 
     def _links(self, id_: str) -> "_Links":
         page = self.tokens.unsubscribe_url(self.settings.public_url, id_)

@@ -77,8 +77,7 @@ class Outbox:
             await asyncio.to_thread(self._index)
 
     def _path(self, letter: Letter) -> Path:
-        job, slot = letter.folder
-        return self.folder / safe_name(job) / safe_name(slot) / f"{safe_name(letter.message_id.strip('<>'))}.eml"
+        return folder_of(self.folder, *letter.folder) / f"{safe_name(letter.message_id.strip('<>'))}.eml"
 
     def _deliver(self, letter: Letter) -> None:
         path = self._path(letter)
@@ -113,6 +112,19 @@ def write_index(outbox: Path, slots: Iterable[Path]) -> None:
     for folder in sorted(slots):
         _replace(folder / "index.html", _slot_page(folder).encode())
     _replace(outbox / "index.html", _top_page(outbox).encode())
+
+
+def folder_of(outbox: Path, job: str, slot: str) -> Path:
+    """Where the messages of a slot are."""
+    return outbox / safe_name(job) / safe_name(slot)
+
+
+def write_text(message: Path) -> Path:
+    """Write the plain part of a message beside it, to look at; returns the file."""
+    part = BytesParser(policy=policy.default).parsebytes(message.read_bytes()).get_body(("plain",))
+    file = message.with_suffix(".txt")
+    _replace(file, b"" if part is None else str(part.get_content()).replace("\r\n", "\n").encode())
+    return file
 
 
 def safe_name(name: str) -> str:

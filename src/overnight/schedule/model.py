@@ -103,13 +103,15 @@ Models = Annotated[Words, Field(min_length=1)]
 class Mail(Strict):
     """How mail leaves: `outbox:FOLDER`, `smtp://…` or `smtps://…`.
 
-    Bounces come back to `bounces_to`, with the subscriber named in it; without it, to the sender.
+    Bounces come back to `bounces_to`, with the subscriber named in it; without it, to the sender. `archive_url` is
+    where the world reads the folder `archive` of the reports; mails link to it.
     """
 
     transport: Annotated[str, AfterValidator(_transport)] = "outbox:var/outbox"
     sender: Address = Field(default="overnight <overnight@localhost.localdomain>", alias="from")
     unsubscribe_to: Address | None = None
     bounces_to: Address | None = None
+    archive_url: WebAddress = ""
 
 
 class Reports(Strict):

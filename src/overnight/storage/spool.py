@@ -46,6 +46,26 @@ class _Progress:
     stop: bool = False
 
 
+def add_to(folder: Path, files: Sequence[tuple[str, bytes]]) -> Path:
+    """Keep a publication of `(key, content)` in a spool, durably, whoever will upload it; returns its place.
+
+    Raises Permanent for a key no store would take, OSError when this disk cannot.
+    """
+    keys = [checked(key) for key, _ in files]
+    folder.mkdir(parents=True, exist_ok=True)
+    with _locked(folder / ".adding", wait=True):
+        place = folder / f"{max((int(path.name) for path in waiting(folder)), default=0) + 1:08d}"
+        unfinished = folder / f".new-{place.name}"
+        shutil.rmtree(unfinished, ignore_errors=True)  # of a process that was killed in here
+        for key, content in files:
+            write_durably(unfinished / key, content)
+        order = [[key, digest(content)] for key, (_, content) in zip(keys, files, strict=True)]
+        write_durably(unfinished / ORDER, json.dumps(order).encode())
+        unfinished.rename(place)
+        sync_folder(folder)
+    return place
+
+
 @dataclass(frozen=True, slots=True)
 class Spool:
     """Publications on their way to `store`, kept in `folder` until they are there."""
@@ -54,23 +74,8 @@ class Spool:
     store: Store
 
     def add(self, files: Sequence[tuple[str, bytes]]) -> Path:
-        """Keep a publication of `(key, content)`, durably; they will be uploaded in this order.
-
-        Raises Permanent for a key no store would take, OSError when this disk cannot.
-        """
-        keys = [checked(key) for key, _ in files]
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with _locked(self.folder / ".adding", wait=True):
-            place = self.folder / f"{self._last() + 1:08d}"
-            unfinished = self.folder / f".new-{place.name}"
-            shutil.rmtree(unfinished, ignore_errors=True)  # of a process that was killed in here
-            for key, content in files:
-                write_durably(unfinished / key, content)
-            order = [[key, digest(content)] for key, (_, content) in zip(keys, files, strict=True)]
-            write_durably(unfinished / ORDER, json.dumps(order).encode())
-            unfinished.rename(place)
-            sync_folder(self.folder)
-        return place
+        """Keep a publication of `(key, content)`, durably; they will be uploaded in this order. Raises as `add_to`."""
+        return add_to(self.folder, files)
 
     def waiting(self) -> list[Path]:
         """The publications not yet uploaded, oldest first."""
@@ -95,10 +100,6 @@ class Spool:
         else:
             progress.error = progress.error or f"{self.store.describe()} took longer than {deadline:g} s"
         return Drained(progress.uploaded, len(self.waiting()), progress.error, progress.refused)
-
-    def _last(self) -> int:
-        waiting = self.waiting()
-        return int(waiting[-1].name) if waiting else 0
 
     async def _upload_all(self, progress: _Progress) -> None:
         with _locked(self.folder / ".draining", wait=False) as ours:

@@ -1,0 +1,130 @@
+"""The mails to who has signed up: one each, whatever happens to the process, the relay and the templates."""
+
+import re
+import shutil
+from collections.abc import Iterator
+from email import message_from_bytes
+from email.message import EmailMessage
+from email.policy import default
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from overnight.confirmations import send_waiting
+from overnight.ledger.tables import alert, effect, signup
+from overnight.mail.consent import is_confirmed, keep
+from overnight.redact import Redactor
+from overnight.runner import Workplace
+from overnight.schedule import loads
+from overnight.subscriptions import sign_up
+from overnight.tokens import Tokens
+from tests.slots import ManualClock, open_ledger, rows
+
+TEMPLATES = Path(__file__).parents[2] / "templates"
+SECRET = "the-secret-of-these-tests"
+SCHEDULE = (
+    'version: 1\npublic_url: https://news.example.org/letters\nmail: {{ from: "The Site <news@example.org>", '
+    "transport: {} }}\nchannels: {{ ops: {{ email: [ops@example.org] }} }}\nalerts: {{ to: [ops] }}\n"
+    "jobs: {{ good: {{ every: 1h }} }}\n"
+)
+
+
+class Office:
+    """A project in which somebody has signed up."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.clock = ManualClock()
+        self.ledger = open_ledger(root, self.clock)
+        shutil.copytree(TEMPLATES, root / "templates")
+        self.ask("new@example.org")
+
+    def ask(self, email: str) -> None:
+        self.ledger.writing(lambda connection: sign_up(connection, email, email, self.clock.now()))
+
+    def work(self, transport: str = "outbox:out") -> Workplace:
+        schedule = loads(SCHEDULE.format(transport), {"OVERNIGHT_SECRET": SECRET})
+        return Workplace(self.root, schedule, self.ledger, self.clock, Redactor(frozenset()))
+
+    def mails(self, to: str = "new@example.org") -> list[EmailMessage]:
+        paths = sorted((self.root / "out").rglob("*.eml"))
+        read = [cast("EmailMessage", message_from_bytes(path.read_bytes(), policy=default)) for path in paths]
+        return [mail for mail in read if mail["To"] == to]
+
+
+@pytest.fixture
+def office(tmp_path: Path) -> Iterator[Office]:
+    office = Office(tmp_path)
+    yield office
+    office.ledger.close()
+
+
+async def test_one_mail_goes_out_with_a_link_that_is_good_for_this_sign_up(office: Office) -> None:
+    for _ in range(2):
+        await send_waiting(office.work())
+    [mail] = office.mails()
+    assert mail["Subject"] == "Confirm your subscription to The Site"
+    for kind in ("plain", "html"):
+        body = mail.get_body((kind,))
+        assert body is not None
+        [link] = set(re.findall(r"https://news\.example\.org/letters/confirm/([\w.-]+)", str(body.get_content())))
+        tokens = Tokens(SECRET.encode(), office.clock)
+        assert tokens.read("confirm", link) == rows(office.ledger, signup)[0]["id"]
+    assert "List-Unsubscribe" not in mail, "who has not subscribed cannot leave"
+
+
+async def test_after_a_crash_between_the_mail_and_its_note_there_is_one_mail(office: Office) -> None:
+    await send_waiting(office.work())
+    change = signup.update().values(mailed_at=None, mails=0)
+    office.ledger.writing(lambda connection: connection.execute(change))
+    await send_waiting(office.work())
+    assert len(office.mails()) == 1
+    assert rows(office.ledger, signup)[0]["mailed_at"] == office.clock.now()
+
+
+async def test_a_relay_that_nobody_confirmed_gets_no_sign_up_and_one_alert_says_what_to_type(office: Office) -> None:
+    work = office.work("smtp://127.0.0.1:1")
+    for _ in range(2):
+        await send_waiting(work)
+    [raised] = rows(office.ledger, alert)
+    assert raised["times"] == 2
+    assert "overnight serve --yes" in raised["message"]
+    assert rows(office.ledger, effect, key=rows(office.ledger, signup)[0]["id"]) == []
+    assert rows(office.ledger, signup)[0]["mailed_at"] is None
+    await send_waiting(office.work())
+    assert len(office.mails()) == 1
+    assert rows(office.ledger, alert)[0]["state"] == "resolved"
+
+
+async def test_a_relay_that_is_away_keeps_the_sign_up_waiting(office: Office) -> None:
+    office.ledger.writing(lambda connection: keep(connection, "smtp 127.0.0.1:1", office.clock.now()))
+    await send_waiting(office.work("smtp://127.0.0.1:1"))
+    assert rows(office.ledger, signup)[0]["mailed_at"] is None
+    assert rows(office.ledger, alert) == []
+    await send_waiting(office.work())
+    assert len(office.mails()) == 1
+
+
+async def test_a_broken_template_is_told_and_an_address_that_is_refused_holds_up_nobody(office: Office) -> None:
+    template = office.root / "templates" / "confirm.txt.j2"
+    good = template.read_text()
+    template.write_text("{{ nobody_gave_this }}")
+    await send_waiting(office.work())
+    [raised] = rows(office.ledger, alert)
+    assert "templates/confirm.txt.j2:1" in raised["message"]
+    template.write_text(good)
+    office.clock.move(1)
+    office.ask("second@example.org")
+    (office.root / "out").mkdir(exist_ok=True)
+    (office.root / "out" / ".bounces").write_text("new@example.org\n")
+    await send_waiting(office.work())
+    assert [len(office.mails(to)) for to in ("new@example.org", "second@example.org")] == [0, 1]
+    assert all(row["mailed_at"] for row in rows(office.ledger, signup))
+
+
+def test_a_confirmation_is_for_one_relay_however_long_its_name_is(office: Office) -> None:
+    long, other = (f"smtp {'relay.' * 20}{name}.example.org:587" for name in ("a", "b"))
+    office.ledger.writing(lambda connection: keep(connection, long, office.clock.now()))
+    assert office.ledger.reading(is_confirmed, long)
+    assert not office.ledger.reading(is_confirmed, other)
