@@ -186,6 +186,12 @@ def calls(rounds: int = 5) -> list[Row]:
     return rows
 
 
+def letters(rounds: int = 5) -> list[Row]:
+    found = figures("letters.py", 4_000, rounds)
+    shown = (f"{found['ours_us']:.0f} us", f"{found['plain_us']:,.0f} us", f"{found['ratio']:.0f}")
+    return [Row("a letter of 20 stories, built", *shown, found["ratio"], "≥ 20")]
+
+
 def start_up(rounds: int = 7) -> list[Row]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -231,6 +237,7 @@ def main() -> None:
         ("memory", lambda: memory(large)),
         ("log events", events),
         ("model calls", calls),
+        ("letters", letters),
     ):
         print(f"measuring {name} …", file=sys.stderr)
         rows += measured()

@@ -21,15 +21,18 @@ from dataclasses import dataclass, field
 from email import message_from_bytes
 from email.message import EmailMessage
 from email.policy import default
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.acceptance.serving import ROOT, Place
+from tests.mailcheck import check
 
 HERE = Path(__file__).parent
 COMMAND = Path(sys.executable).with_name("overnight")
+CHECKED = 200  # mails of each outbox whose form is looked at
 PATIENCE = 60.0  # seconds until a wait for another process is given up
 
 
@@ -276,6 +279,8 @@ def project(fresh: Path, tmp_path: Path) -> Iterator[Project]:
         if process.poll() is None:
             process.kill()
             process.wait()
+    for path in islice((root / "var").glob("outbox/*/*/*.eml"), CHECKED):
+        check(path.read_bytes())
 
 
 @pytest.fixture
