@@ -21,9 +21,10 @@ COMMANDS = {
     "backup": "care:backup",
     "budget": "budget:budget",
     "cancel": "settle:cancel",
+    "completion": "completion:completion",
     "costs": "report:costs",
     "demo": "start:demo",
-    "doctor": "start:doctor",
+    "doctor": "doctor:doctor",
     "fake-model": "start:fake_model",
     "init": "start:init",
     "next": "times:next_",
@@ -51,7 +52,7 @@ COMMANDS = {
 }
 
 SECTIONS = {
-    "Begin": ("demo", "init", "doctor", "validate", "schema"),
+    "Begin": ("demo", "init", "doctor", "validate", "schema", "completion"),
     "Run": (
         "run",
         "retry",
@@ -76,6 +77,7 @@ SHORT = {
     "backup": "Copy the ledger and the secret, while everything runs.",
     "budget": "What may still be spent today, and more of it.",
     "cancel": "Ask a run to end.",
+    "completion": "What bash, zsh and fish need to complete commands.",
     "costs": "What was spent, by job, model, role or day.",
     "demo": "Run the three jobs here and now: no account, no keys.",
     "doctor": "Check this machine and this project, with a remedy on each line.",

@@ -175,6 +175,13 @@ class Smtp:
                     after=RETRY_AFTER,
                 ) from error
 
+    async def check(self) -> None:
+        """Connect, agree on TLS and log in, as before a message. Raises what `send` raises for these."""
+        try:
+            self._give_back(await self._open())
+        except _LostBeforeData as error:
+            raise self._unreachable(str(error)) from error
+
     async def delivered(self, letter: Letter) -> bool:  # noqa: ARG002
         """Say no: a relay cannot be asked, `reconciles` is False."""
         return False
