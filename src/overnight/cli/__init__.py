@@ -22,9 +22,10 @@ COMMANDS = {
     "bounces": "bounces:bounces",
     "budget": "budget:budget",
     "cancel": "settle:cancel",
+    "completion": "completion:completion",
     "costs": "report:costs",
     "demo": "start:demo",
-    "doctor": "start:doctor",
+    "doctor": "doctor:doctor",
     "fake-model": "start:fake_model",
     "init": "start:init",
     "next": "times:next_",
@@ -52,7 +53,7 @@ COMMANDS = {
 }
 
 SECTIONS = {
-    "Begin": ("demo", "init", "doctor", "validate", "schema"),
+    "Begin": ("demo", "init", "doctor", "validate", "schema", "completion"),
     "Run": (
         "run",
         "retry",
@@ -78,6 +79,7 @@ SHORT = {
     "bounces": "Read returned mail: who cannot be reached is not mailed any more.",
     "budget": "What may still be spent today, and more of it.",
     "cancel": "Ask a run to end.",
+    "completion": "What bash, zsh and fish need to complete commands.",
     "costs": "What was spent, by job, model, role or day.",
     "demo": "Run the three jobs here and now: no account, no keys.",
     "doctor": "Check this machine and this project, with a remedy on each line.",
