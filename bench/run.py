@@ -5,6 +5,8 @@
 
 import argparse
 import json
+import os
+import socket
 import statistics
 import subprocess
 import sys
@@ -208,6 +210,44 @@ def letters(rounds: int = 5) -> list[Row]:
     return [Row("a letter of 20 stories, built", *shown, found["ratio"], "≥ 20")]
 
 
+def mailing(count: int = 1_500, rounds: int = 3) -> list[Row]:
+    """Beside `smtp-sink`, which takes everything; without Postfix's programs there is nothing to measure against."""
+    sink = next(
+        (path for path in map(Path, ("/usr/sbin/smtp-sink", "/usr/lib/postfix/sbin/smtp-sink")) if path.exists()), None
+    )
+    if sink is None:
+        print("no smtp-sink (Debian: postfix): the mailing is not measured", file=sys.stderr)
+        return []
+    with relay(sink) as port:
+        ran = [
+            tuple(figures("mailing.py", what, count, port) for what in ("ours", "plain", "source"))
+            for _ in range(rounds)
+        ]
+    ours, plain, source = (count / statistics.median(each[n]["seconds"] for each in ran) for n in range(3))
+    return [
+        Row(
+            f"mails of 20 kB to a relay ({count:,})", f"{ours:,.0f}/s", f"{plain:,.0f}/s", f"{ours / plain:.1f}",
+            ours / plain, "≥ 3",
+        ),
+        Row("the same, against smtp-source", f"{ours:,.0f}/s", f"{source:,.0f}/s", f"{ours / source:.2f}", 0.0, ""),
+    ]  # fmt: skip
+
+
+@contextmanager
+def relay(sink: Path) -> Iterator[int]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = int(free.getsockname()[1])
+    who = ["-u", "nobody"] if os.getuid() == 0 else []
+    process = subprocess.Popen([str(sink), *who, f"127.0.0.1:{port}", "200"])
+    try:
+        time.sleep(0.5)
+        yield port
+    finally:
+        process.terminate()
+        process.wait()
+
+
 def start_up(rounds: int = 7) -> list[Row]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -270,6 +310,7 @@ def main() -> None:
         ("log events", events),
         ("model calls", calls),
         ("letters", letters),
+        ("mailing", mailing),
         ("the desk", desk),
     ):
         print(f"measuring {name} …", file=sys.stderr)
