@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import func, select
+from sqlalchemy import Connection, func, select
 
 from overnight.agent import MISSING, Agent
 from overnight.budget import Budgets, Caps
@@ -30,7 +30,7 @@ from overnight.ledger.tables import call, item
 from overnight.metrics import figures
 from overnight.model import ModelReply, ModelRequest
 from overnight.outcome import Outcome, State
-from overnight.pricing import Usage
+from overnight.pricing import NANO, OwnPrice, Prices, Rates, Usage
 from overnight.recount import rebuild
 from overnight.report import Day, Report
 from overnight.retry import Retry
@@ -168,6 +168,33 @@ def test_all_books_agree_to_the_nano_dollar(words: list[str], nights: Sequence[t
         finally:
             books.owner.bill.close()
             books.ledger.close()
+
+
+def test_a_price_that_changes_at_noon_holds_for_what_comes_after(tmp_path: Path) -> None:
+    books = Books(tmp_path, iter([]))
+    dear = Rates(input=NANO, output=NANO, cache_read=NANO, cache_write=NANO, cache_write_1h=NANO)
+
+    async def day() -> list[int]:
+        await books.run("2026-10-24", fallback=False)
+        before = books.ledger.reading(_costs)
+        books.agent.prices = Prices({ROUTE[0]: OwnPrice(dear)})
+        await books.run("2026-10-25", fallback=False)
+        assert rebuild(books.ledger) == []
+        return before
+
+    try:
+        before = asyncio.run(day())
+        after = books.ledger.reading(_costs)
+        assert after[: len(before)] == before
+        assert min(after[len(before) :]) > 5 * max(before)
+        assert books.money(cost, "cost_usd") == sum(after)
+    finally:
+        books.owner.bill.close()
+        books.ledger.close()
+
+
+def _costs(connection: Connection) -> list[int]:
+    return [int(nano) for nano in connection.execute(select(call.c.cost_nano).order_by(call.c.started_at)).scalars()]
 
 
 async def agree(books: Books) -> None:
