@@ -33,6 +33,7 @@ from overnight.ledger.tables import (
     once,
     run,
     slot,
+    tool_call,
 )
 
 CHUNK = 500  # rows a transaction
@@ -47,7 +48,7 @@ Slot = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Deleted:
-    """How much went, in rows; `answers` are texts of calls, `details` those of effects."""
+    """How much went, in rows; `answers` are texts of calls, `details` those of effects and calls of tools."""
 
     slots: int = 0
     items: int = 0
@@ -169,6 +170,8 @@ def _retire(connection: Connection, job: str, name: str, now: datetime) -> Delet
     values = connection.execute(delete(once).where(once.c.job == job, once.c.slot == name)).rowcount
     told = (effect.c.job == job, effect.c.slot == name, effect.c.detail.is_not(None))
     details = connection.execute(update(effect).where(*told).values(detail=None)).rowcount
+    talked = delete(tool_call).where(tool_call.c.job == job, tool_call.c.slot == name)
+    details += connection.execute(talked).rowcount
     runs = select(run.c.id).where(run.c.job == job, run.c.slot == name)
     connection.execute(delete(histogram).where(histogram.c.run_id.in_(runs)))
     counters = connection.execute(delete(budget).where(budget.c.scope == run_counter(job, name))).rowcount

@@ -48,6 +48,7 @@ class Asks(Protocol):
         fallback: T,
         split: str | None,
         merge: Callable[[Sequence[T]], T] | None,
+        steps: Steps | None,
     ) -> Answer[T]:
         """Ask in a role; returns an Answer."""
         ...
@@ -156,9 +157,12 @@ class Run:
         or text is halved, each half asked, down to single entries where it has to be, and `merge([answer, …])` makes
         one value of the answers, in order (without it, `output` is a list and they are joined). Each part is paid for
         once, also after a crash.
+
+        A role with tools may use them within its limits; what they leave outside is an effect of this item: done once,
+        and undone when the item ends with Downstream.
         """
         return await self.asks.ask(
-            self.scope, role, data=data, output=output, fallback=fallback, split=split, merge=merge
+            self.scope, role, data=data, output=output, fallback=fallback, split=split, merge=merge, steps=self._steps
         )
 
     async def once(self, compute: Callable[["Run"], Awaitable[T]]) -> T:

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, insert, inspect, select, update
 from overnight import logs
 from overnight.errors import ConfigError, Refused
 from overnight.ledger.copies import copy_open, unused
-from overnight.ledger.tables import SCHEMA_VERSION, meta, metadata
+from overnight.ledger.tables import SCHEMA_VERSION, meta, metadata, tool_call
 
 Migration = Callable[[Connection], None]
 
@@ -82,8 +82,18 @@ def _second(connection: Connection) -> None:
     connection.exec_driver_sql("CREATE INDEX slot_by_time ON slot (job, scheduled_for)")
 
 
-def _third(_connection: Connection) -> None:
+def _third(connection: Connection) -> None:
     """What mailing, reports and tasks keep beside their rows."""
+    _agents(connection)
+
+
+def _agents(connection: Connection) -> None:
+    """Calls of tools, why a reply ended, and what became of a task."""
+    tool_call.create(connection, checkfirst=True)
+    _add_column(connection, "call", "stop_reason", "VARCHAR(32)")
+    for column, kind in (("documents", "TEXT"), ("attempts", "BIGINT DEFAULT '0' NOT NULL"), ("result", "TEXT")):
+        _add_column(connection, "task", column, kind)
+    _add_column(connection, "task", "error", "TEXT")
 
 
 def _add_column(connection: Connection, table: str, column: str, kind: str) -> None:

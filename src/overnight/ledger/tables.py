@@ -229,8 +229,29 @@ call = Table(
     Column("started_at", Instant, nullable=False),
     _count("duration_ms"),
     Column("response", Text),
+    Column("stop_reason", String(32)),  # of a reply; that of a `tool_use` is kept as its content blocks
     Index("call_by_question", "job", "slot", "key", "hash", "nth"),
     Index("call_by_day", "budget_day"),
+)
+
+# One call of a tool that a model has asked for, and what it was told; `id` is that of its turn and place in it.
+tool_call = Table(
+    "tool_call",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("job", String(128), nullable=False),
+    Column("slot", String(64), nullable=False),
+    Column("key", String(255), nullable=False),
+    Column("run_id", String(40), nullable=False),
+    Column("role", String(64), nullable=False),
+    Column("tool", String(128), nullable=False),
+    Column("arguments", Text),
+    Column("verdict", String(16), nullable=False),  # done, denied, failed
+    Column("error_code", String(64)),
+    Column("result", Text),
+    Column("at", Instant, nullable=False),
+    _count("duration_ms"),
+    Index("tool_call_by_item", "job", "slot", "key"),
 )
 
 # A side effect outside: intent before, result after. What stands at `intent` after a crash is unknown.
@@ -280,6 +301,10 @@ task = Table(
     Column("digest", String(64), nullable=False, unique=True),
     Column("created_at", Instant, nullable=False),
     Column("done_at", Instant),
+    Column("documents", Text),  # JSON list of paths
+    _count("attempts"),
+    Column("result", Text),
+    Column("error", Text),  # why the latest attempt failed
 )
 
 # settled + reserved never exceeds the cap in force, which is checked in the one statement that reserves: what

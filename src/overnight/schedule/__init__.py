@@ -14,12 +14,11 @@ from overnight.schedule.model import (
     Missed,
     ModelPrice,
     Reports,
-    RoleBudget,
-    RoleSettings,
     Schedule,
     SuccessRate,
 )
 from overnight.schedule.problem import Problem, ScheduleErrors
+from overnight.schedule.role import RoleBudget, RoleSettings
 from overnight.schedule.values import Rate
 from overnight.schedule.watch import Watch
 

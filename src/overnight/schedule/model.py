@@ -4,13 +4,14 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from decimal import Decimal
 from types import MappingProxyType
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr
+from pydantic import AfterValidator, Field, PrivateAttr
 
 from overnight.schedule.job import UTC_ZONE, Defaults, JobSettings, Strict, digest
 from overnight.schedule.problem import did_you_mean, one_of
+from overnight.schedule.role import RoleSettings, warnings_of
 from overnight.schedule.values import (
     NANO,
     WORDS_FORM,
@@ -28,8 +29,6 @@ from overnight.schedule.values import (
     Zone,
 )
 
-LONGEST_ANSWER = 21_333  # tokens
-
 
 def _scheme_of(value: str, known: tuple[str, ...], forms: str) -> str:
     """Refuse a URL whose scheme is not known; the value itself may hold a password and is not shown."""
@@ -41,15 +40,6 @@ def _scheme_of(value: str, known: tuple[str, ...], forms: str) -> str:
             f"must begin with {one_of([f'{one}:' for one in known])}, as in {forms}" + (hint and f"; {hint}")
         )
     return value
-
-
-def _in_one_piece(tokens: int) -> int:
-    """Refuse answers that the SDK expects to take over ten minutes, at 128,000 tokens an hour: it would stream them."""
-    if tokens > LONGEST_ANSWER:
-        raise ValueError(
-            f"an answer comes in one piece, of at most {LONGEST_ANSWER} tokens; for longer ones ask in parts, by split="
-        )
-    return tokens
 
 
 def _transport(value: str) -> str:
@@ -97,7 +87,6 @@ def _address(value: str) -> str:
 Address = Annotated[str, AfterValidator(_address)]
 Addresses = Annotated[list[Address], *WORDS_FORM]
 WebAddress = Annotated[str, AfterValidator(_web)]
-Models = Annotated[Words, Field(min_length=1)]
 
 
 class Mail(Strict):
@@ -143,25 +132,6 @@ class Limit(Strict):
     input_tokens: RateValue | None = None
     output_tokens: RateValue | None = None
     messages: RateValue | None = None
-
-
-class RoleBudget(Strict):
-    """What one item may cost in a role, and the role on a wall-clock day in all jobs together."""
-
-    per_task: Cap = None
-    per_day: Cap = None
-
-
-class RoleSettings(Strict):
-    """What an agent may be: models from cheap to dear, lengths, budget, tools with argument limits."""
-
-    model: Models
-    max_tokens: Annotated[Count, AfterValidator(_in_one_piece)] = 1024
-    max_turns: Count = 1
-    budget: RoleBudget = RoleBudget()
-    tools: dict[str, Annotated[dict[str, Any], BeforeValidator(lambda value: {} if value is None else value)]] = Field(
-        default_factory=dict
-    )
 
 
 class Channel(Strict):
@@ -214,7 +184,7 @@ class Schedule(Strict):
     """The whole file. Durations are timedelta, money integer nano-USD, percentages Decimal fractions.
 
     `environ` holds the variables the file was read with (`.env` below the process environment), `secrets` the values
-    among them that must never be printed, `warnings` what is accepted but has no effect yet.
+    among them that must never be printed, `warnings` what is accepted but deserves a look.
     """
 
     version: Literal[1]
@@ -255,7 +225,7 @@ class Schedule(Strict):
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What is set but has no effect yet, in sentences."""
+        """What is set but has no effect yet, or is a risk, in sentences."""
         return tuple(_without_effect(self))
 
     def job_hash(self, name: str) -> str:
@@ -270,22 +240,12 @@ class Schedule(Strict):
 
 def _without_effect(schedule: Schedule) -> Iterator[str]:
     """Say of each setting in the file that nothing reads yet what happens without it."""
-    yield from _roles_without_effect(schedule)
+    yield from warnings_of(schedule.roles)
     for rule in ("daily_cost", "p95_duration"):
         if rule in schedule.alerts.model_fields_set:
             yield f"alerts.{rule}: has no effect yet; the figure stands in the mail of metrics_digest"
     if "missed" in schedule.alerts.model_fields_set:
         yield "alerts.missed: has no effect yet; an occurrence is reported as missed once it is older than max_age"
-    if "github" in schedule.limits:
-        yield "limits.github: has no effect yet; nothing of the engine calls GitHub"
     for name, job in schedule.jobs.items():
         if job.heartbeat:
             yield f"jobs.{name}.heartbeat: has no effect yet; no address is called"
-
-
-def _roles_without_effect(schedule: Schedule) -> Iterator[str]:
-    for name, role in schedule.roles.items():
-        if role.tools:
-            yield f"roles.{name}.tools: tools are not offered to the model yet; the role works without them"
-        if role.max_turns > 1:
-            yield f"roles.{name}.max_turns: has no effect yet; each question has one turn, and one repair"
