@@ -1,7 +1,7 @@
 """GitHub's REST API, as far as the tools need it: a request, its answer, and every failure as one of our errors.
 
 One rate limit, one breaker and one retry for all processes, as for every other side; GitHub's secondary limits come as
-403 and are waited for like 429. A write whose reply was lost is Unknown: it is looked up, not repeated.
+403 and are waited for like 429. A POST whose reply was lost is Unknown: it is looked up, not repeated.
 """
 
 import json
@@ -21,7 +21,7 @@ SECONDS = 30.0
 VERSION = "2022-11-28"
 LARGEST = 5_000_000  # bytes of an answer
 PAGES = 10  # of 100 entries each
-READING = ("GET",)
+REPEATABLE = ("GET", "DELETE", "PATCH")  # the second time changes nothing more
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +49,8 @@ class GitHub:
     async def ask(self, method: str, path: str, body: Any = None, **query: str | int) -> Any:
         """Send a request and return its JSON, None for an empty answer.
 
-        Raises Permanent for a refusal (`http_404`, `http_422`), Stop for a wrong token, Deferred when GitHub cannot be
-        reached for now, and Unknown for a write of which nobody can tell.
+        Raises Permanent for a refusal (`http_404`, `http_422`), Stop for a wrong token, Transient when GitHub cannot be
+        reached for now, and Unknown for a POST of which nobody can tell.
         """
 
         async def once() -> Any:
@@ -119,7 +119,7 @@ def path_of(repo: str, *parts: object) -> str:
 
 
 def _lost(method: str, said: str, code: str) -> OvernightError:
-    return Transient(said, code=code) if method in READING else Unknown(f"{said}; it may have been done", code=code)
+    return Transient(said, code=code) if method in REPEATABLE else Unknown(f"{said}; it may have been done", code=code)
 
 
 def _limited(headers: Mapping[str, str], text: bytes) -> bool:
