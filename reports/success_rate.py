@@ -100,12 +100,11 @@ def _codes(day: Day) -> dict[tuple[str, str], str]:
     """The most frequent error code of each slot; of equals the first by name."""
     frame = day.query(
         """
-        SELECT item.job, item.slot, item.error_code
-        FROM item JOIN slot ON slot.job = item.job AND slot.slot = item.slot
-        WHERE slot.day = :day AND NOT slot.rehearsal AND item.error_code IS NOT NULL
-              AND item.state IN ('failed', 'retry', 'unknown')
-        GROUP BY item.job, item.slot, item.error_code
-        ORDER BY count(*), item.error_code DESC
+        SELECT trouble.job, trouble.slot, trouble.error_code
+        FROM trouble JOIN slot ON slot.job = trouble.job AND slot.slot = trouble.slot
+        WHERE slot.day = :day AND NOT slot.rehearsal AND trouble.n > 0 AND trouble.error_code != ''
+        GROUP BY trouble.job, trouble.slot, trouble.error_code
+        ORDER BY sum(trouble.n), trouble.error_code DESC
         """
     )
     return {(job, slot): code for job, slot, code in frame.itertuples(index=False)}

@@ -36,6 +36,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from overnight.ledger import Ledger
 from overnight.ledger.forgotten import tombstone
 from overnight.ledger.items import moved_by_hand
+from overnight.ledger.rollups import left
 from overnight.ledger.tables import call, item, metadata, slot
 from overnight.ledger.tables import subscriber as table
 from overnight.mail.outbox import write_index
@@ -251,6 +252,7 @@ def _skip_open(connection: Connection, person: Person) -> int:
         for job, name in slots:
             moved = {state: slot.c[state] - 1, "skipped": slot.c.skipped + 1}
             connection.execute(update(slot).where(slot.c.job == job, slot.c.slot == name).values(**moved))
+        left(connection, *mine)
         values = {"state": "skipped", "reason": moved_by_hand(REASON), "next_at": None, "expires_at": None}
         connection.execute(update(item).where(*mine).values(**values))
         total += len(slots)

@@ -5,7 +5,7 @@ in between leaves it standing, so that money which may have been spent is never 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from overnight import logs
 from overnight.budget import Also, Budgets, Reservation, dollars
@@ -78,7 +78,7 @@ class Exchanges:
                 await self.budgets.settle(reservation, 0, also=Also(forget, sent))
             else:
                 self._heard(exchange, request.model)
-                await self._book(question, sent, reservation, self._ended(exchange, sent))
+                await self._book(question, sent, reservation, self._ended(exchange, sent, question))
         return sent.id, reply
 
     def _heard(self, exchange: "_Exchange", model: str) -> None:
@@ -89,10 +89,12 @@ class Exchanges:
         if isinstance(error, Stop):  # ten thousand items need not each be told that the key is wrong
             self.api.refusals.tell(error, model if error.code in OF_ONE_MODEL else ALL)
 
-    def _ended(self, exchange: "_Exchange", sent: Sent) -> Ended:
+    def _ended(self, exchange: "_Exchange", sent: Sent, question: Question) -> Ended:
         seconds = self.clock.monotonic() - (exchange.started or 0.0)
         if exchange.reply is not None:
-            return _success(exchange.reply, self._cost(exchange.reply, sent.model), seconds)
+            ended = _success(exchange.reply, self._cost(exchange.reply, sent.model), seconds)
+            usage = replace(ended.usage, input_tokens=ended.usage.input_tokens + question.left_out)
+            return replace(ended, naive_nano=self.prices.naive(question.role.models, usage, at=self.clock.now()))
         return _failure(exchange.error, sent.worst, seconds)
 
     async def _reserve(self, question: Question, request: ModelRequest, digest: str) -> tuple[Sent, Reservation]:

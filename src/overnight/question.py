@@ -36,7 +36,7 @@ class Question:
 
     `before` holds, by hash, the answers that an earlier attempt has paid for and that are not valid. With tools in its
     `box` it is a talk, whose turns so far are in `talk`; `journaled`: an earlier attempt may have begun it. `fresh`:
-    something was asked now.
+    something was asked now; `left_out`: tokens of material that somebody without a choice of it would have sent, too.
     """
 
     scope: Scope
@@ -46,6 +46,7 @@ class Question:
     shape: Shape[Any]
     box: Box
     divisible: bool = False
+    left_out: int = 0
     spent: int = 0
     before: "dict[str, Said]" = field(default_factory=dict, init=False)
     talk: "list[Turn]" = field(default_factory=list, init=False)

@@ -19,6 +19,7 @@ from sqlalchemy import ColumnElement, Connection, delete, func, select, update
 from overnight.budget import run_counter
 from overnight.clock import iso
 from overnight.ledger import Ledger
+from overnight.ledger.rollups import trouble
 from overnight.ledger.statements import put
 from overnight.ledger.tables import (
     alert,
@@ -172,6 +173,8 @@ def _retire(connection: Connection, job: str, name: str, now: datetime) -> Delet
     details = connection.execute(update(effect).where(*told).values(detail=None)).rowcount
     talked = delete(tool_call).where(tool_call.c.job == job, tool_call.c.slot == name)
     details += connection.execute(talked).rowcount
+    samples = update(trouble).where(trouble.c.job == job, trouble.c.slot == name)
+    connection.execute(samples.values(sample_key=None, sample=None))
     runs = select(run.c.id).where(run.c.job == job, run.c.slot == name)
     connection.execute(delete(histogram).where(histogram.c.run_id.in_(runs)))
     counters = connection.execute(delete(budget).where(budget.c.scope == run_counter(job, name))).rowcount

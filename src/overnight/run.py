@@ -69,7 +69,8 @@ class Mail:
         """Send the mail `templates/<template>.*` to a subscriber or an address; returns its Message-ID.
 
         At most one mail per item, template and recipient is sent, also after a crash. Raises Skip for one who has
-        unsubscribed, Permanent for a refused address, Deferred for a server that asks to come back later.
+        unsubscribed, Permanent for a refused address, Deferred for a server that asks to come back later. `images`
+        in the context are PNGs by name, shown by `<img src="cid:NAME">`.
         """
         return await self.post.send(self.scope, to, template, context)
 

@@ -182,3 +182,20 @@ def test_a_message_id_is_stable_and_tells_nothing() -> None:
     }
     assert len(others | {id_}) == 5
     assert len(id_) == len("<@example.org>") + 32
+
+
+def test_a_picture_comes_with_the_mail_and_is_found_by_its_name() -> None:
+    picture = bytes(range(256)) * 40
+    content = Rendered("Costs", "text\n", '<img src="cid:costs">\n', {"costs": picture})
+    parsed = message_from_bytes(build(envelope(), content), policy=default)
+    kinds = [part.get_content_type() for part in parsed.walk()]
+    assert kinds == ["multipart/alternative", "text/plain", "multipart/related", "text/html", "image/png"]
+    image = list(parsed.walk())[-1]
+    assert (image["Content-ID"], image.get_content()) == ("<costs>", picture)
+    assert max(map(len, build(envelope(), content).split(b"\r\n"))) <= 78
+
+
+@pytest.mark.parametrize("name", ["a>\r\nBcc: x@y", "", "ü", "a b"])
+def test_no_picture_brings_a_header_with_it(name: str) -> None:
+    with pytest.raises(Permanent, match="no name of an image"):
+        build(envelope(), Rendered("Costs", "text\n", "<p>\n", {name: b"png"}))

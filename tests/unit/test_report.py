@@ -17,26 +17,35 @@ from hypothesis import strategies as st
 from pandas import DataFrame
 from sqlalchemy import delete, func, insert, select, update
 
+from overnight.cells import guard, table, unguard
 from overnight.errors import Transient
 from overnight.histogram import bucket_of
 from overnight.ledger import Ledger
+from overnight.ledger.rollups import fill, spend, trouble
 from overnight.ledger.runs import days_of
 from overnight.ledger.tables import budget, call, histogram, item, run, slot
-from overnight.report import Day, Report, guard, newest_day, publish, report, to_csv, unguard
+from overnight.report import Day, Report, newest_day, publish, report
 from overnight.storage import Folder, Spool
 from reports.cost import cost
 from reports.errors import errors
+from reports.items import items
 from reports.runs import runs
 from reports.success_rate import success_rate
 
 DAY = date(2026, 11, 22)
 AT = datetime(2026, 11, 22, 6, 0, tzinfo=UTC)
 PARIS = ZoneInfo("Europe/Paris")
-ALL = (cost, errors, runs, success_rate)
+ALL = (cost, errors, items, runs, success_rate)
 
 
 def read(content: bytes) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(content.decode(), newline="")))
+
+
+def count(ledger: Ledger) -> None:
+    """Make the sums of what was put into the ledger by hand."""
+    ledger.writing(lambda connection: [connection.execute(delete(each)) for each in (spend, trouble)])
+    ledger.writing(fill)
 
 
 def add_slot(ledger: Ledger, name: str = "2026-11-22", *, job: str = "daily_email", **values: Any) -> None:
@@ -58,6 +67,7 @@ def add_item(ledger: Ledger, key: str, state: str, **values: Any) -> None:
         "job": "daily_email", "slot": "2026-11-22", "key": key, "seq": 1, "state": state, "payload": "{}",
     } | values  # fmt: skip
     ledger.writing(lambda connection: connection.execute(insert(item).values(row)))
+    count(ledger)
 
 
 def add_calls(ledger: Ledger, rows: list[dict[str, Any]]) -> None:
@@ -65,8 +75,9 @@ def add_calls(ledger: Ledger, rows: list[dict[str, Any]]) -> None:
         "job": "daily_email", "slot": "2026-11-22", "key": "a", "hash": "h", "nth": 0, "run_id": "r_1",
         "role": "editor", "model": "m", "status": "ok", "budget_day": "2026-11-22", "started_at": AT,
     }  # fmt: skip
-    full = [common | {"id": f"c{n}"} | row for n, row in enumerate(rows)]
+    full = [common | {"id": f"c{n}", "run_id": f"r_{row.get('job', 1)}"} | row for n, row in enumerate(rows)]
     ledger.writing(lambda connection: connection.execute(insert(call), full))
+    count(ledger)
 
 
 @pytest.fixture
@@ -87,7 +98,7 @@ calls = st.lists(
             "key": st.sampled_from(["a", "b", "once:edition"]),
             "role": st.sampled_from(["editor", "analyst"]),
             "model": st.sampled_from(["small", "=large"]),
-            "job": st.sampled_from(["daily_email", "nightly_agents", "without_slot"]),
+            "job": st.sampled_from(["daily_email", "nightly_agents"]),
             "cost_nano": st.integers(min_value=0, max_value=10**15),
         }
     ),
@@ -101,7 +112,7 @@ calls = st.lists(
 def test_the_cost_report_adds_up_to_the_ledger_to_the_last_nano_dollar(
     rows: list[dict[str, Any]], ledger: Ledger, day: Day
 ) -> None:
-    ledger.writing(lambda connection: [connection.execute(delete(table)) for table in (call, slot)])
+    ledger.writing(lambda connection: [connection.execute(delete(each)) for each in (call, slot)])
     add_slot(ledger)
     add_slot(ledger, job="nightly_agents")
     add_calls(ledger, rows)
@@ -129,6 +140,7 @@ def test_the_budget_of_the_day_stands_beside_the_cost(ledger: Ledger, day: Day) 
     ledger.writing(
         lambda connection: connection.execute(insert(budget).values(scope="day:2026-11-22", cap_nano=10 * 10**9))
     )
+    add_slot(ledger)
     add_calls(ledger, [{"cost_nano": 10**9}])
     (row,) = read(cost.csv(day))
     assert (row["budget_usd"], row["budget_used_pct"]) == ("10.000000000", "10")
@@ -139,7 +151,7 @@ def test_a_rehearsal_is_in_no_report(ledger: Ledger, day: Day) -> None:
     add_run(ledger)
     add_item(ledger, "b", "failed", error_code="smtp_550")
     add_calls(ledger, [{"cost_nano": 5}])
-    assert [read(each.csv(day)) for each in ALL] == [[], [], [], []]
+    assert [read(each.csv(day)) for each in ALL] == [[], [], [], [], []]
 
 
 def test_a_report_of_an_empty_day_has_its_header(day: Day) -> None:
@@ -164,6 +176,7 @@ def test_an_item_that_succeeded_in_a_retry_is_counted_once_and_is_no_error(ledge
     add_run(ledger, "r_2", retry_of="r_1", kind="retry", ok=1, items=1, attempts=1)
     ledger.writing(lambda connection: connection.execute(update(slot).values(failed=0, ok=1)))
     ledger.writing(lambda connection: connection.execute(update(item).values(state="ok", error_code=None)))
+    count(ledger)
     (row,) = read(success_rate.csv(day))
     assert (row["items_total"], row["items_ok"], row["items_failed"], row["attempts"]) == ("1", "1", "0", "2")
     assert read(errors.csv(day)) == []
@@ -210,7 +223,7 @@ def test_no_text_is_a_formula_and_each_comes_back_unchanged(value: str) -> None:
 @settings(max_examples=300)
 @given(st.lists(st.text(alphabet=st.characters(exclude_categories=["Cs"]), min_size=1), min_size=1, max_size=5))
 def test_any_text_survives_the_file(values: list[str]) -> None:
-    content = to_csv(DataFrame({"n": range(len(values)), "t": values}, dtype=object), {"n": "count", "t": "text"})
+    content = table({"n": range(len(values)), "t": values}, {"n": "count", "t": "text"}).csv()
     back = [unguard(row["t"]) for row in sorted(read(content), key=lambda row: int(row["n"]))]
     assert back == values
 
@@ -218,7 +231,7 @@ def test_any_text_survives_the_file(values: list[str]) -> None:
 @settings(max_examples=200)
 @given(st.integers(min_value=-(10**18), max_value=10**18))
 def test_money_comes_back_exactly(nano: int) -> None:
-    (row,) = read(to_csv(DataFrame({"m": [nano], "t": ["x"]}, dtype=object), {"m": "money", "t": "text"}))
+    (row,) = read(table({"m": [nano], "t": ["x"]}, {"m": "money", "t": "text"}).csv())
     assert Decimal(row["m"]).scaleb(9) == nano
     assert "E" not in row["m"]
 
@@ -233,17 +246,21 @@ def test_money_comes_back_exactly(nano: int) -> None:
 )  # fmt: skip
 def test_a_value_of_another_kind_is_refused_by_the_name_of_its_column(kind: Any, value: Any) -> None:
     with pytest.raises(ValueError, match="column 'x'"):
-        to_csv(DataFrame({"x": [value]}, dtype=object), {"x": kind})
+        table({"x": [value]}, {"x": kind})
 
 
 def test_a_missing_column_is_named() -> None:
     with pytest.raises(ValueError, match="lacks the column 'b'"):
-        to_csv(DataFrame({"a": [1]}), {"a": "count", "b": "count"})
+        table({"a": [1]}, {"a": "count", "b": "count"})
 
 
 def test_rows_are_sorted_by_what_is_written() -> None:
-    one, other = DataFrame({"a": ["y", "x"], "b": [1, 2]}), DataFrame({"a": ["x", "y"], "b": [2, 1]})
-    assert to_csv(one, {"a": "text", "b": "count"}) == to_csv(other, {"a": "text", "b": "count"}) == b"a,b\nx,2\ny,1\n"
+    one, other = {"a": ["y", "x"], "b": [1, 2]}, {"a": ["x", "y"], "b": [2, 1]}
+    assert (
+        table(one, {"a": "text", "b": "count"}).csv()
+        == table(other, {"a": "text", "b": "count"}).csv()
+        == b"a,b\nx,2\ny,1\n"
+    )
 
 
 def test_declaring_a_report_leaves_its_function_callable(day: Day) -> None:
@@ -315,7 +332,7 @@ async def test_reports_made_while_the_store_is_down_arrive_unchanged_later(ledge
     add_slot(ledger)
     add_run(ledger)
     done = await publish(ALL, [DAY], ledger, PARIS, Spool(tmp_path / "spool", Down()))
-    assert (done.drained.left, done.drained.error) == (4, "no route to the bucket")
+    assert (done.drained.left, done.drained.error) == (5, "no route to the bucket")
     assert (await Spool(tmp_path / "spool", Folder(tmp_path / "out")).drain()).left == 0
     assert (tmp_path / "out/latest/runs.csv").read_bytes() == runs.csv(Day(DAY, ledger, PARIS))
 

@@ -15,13 +15,13 @@ import pytest
 import structlog
 
 from overnight import logs
+from overnight.cells import guard
 from overnight.errors import OvernightError
 from overnight.mail.message import mailbox
 from overnight.mail.templates import one_line, safe_url
 from overnight.outputs import check_links
 from overnight.prompts import fence, suspicious, unfence
 from overnight.redact import REDACTED, Redactor
-from overnight.report import guard
 from overnight.retry import retry_after
 from overnight.schedule import ScheduleErrors, loads
 from tests.slots import ManualClock

@@ -22,9 +22,11 @@ def serve(cli: Cli, host: str, port: int) -> None:
     from overnight.catalogue import unpriced  # noqa: PLC0415
     from overnight.ports import tell_ending  # noqa: PLC0415
     from overnight.schedule import refuse  # noqa: PLC0415
+    from overnight.storage.address import half_a_pair  # noqa: PLC0415
 
     require_loopback(host)  # before anything is said
-    refuse(cli.path, unpriced(cli.schedule, cli.clock.now()), cli.schedule.secrets)
+    findings = [*unpriced(cli.schedule, cli.clock.now()), *half_a_pair(cli.schedule.reports.to, cli.schedule.environ)]
+    refuse(cli.path, findings, cli.schedule.secrets)
     work = cli.workplace
     tell_ending(cli.schedule, cli.clock)
     cli.say(f"serving {len(cli.schedule.jobs)} jobs of {cli.path}; stop with Ctrl-C")  # the log tells the address

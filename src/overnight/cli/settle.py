@@ -9,6 +9,7 @@ from sqlalchemy import Connection, update
 from overnight.cli.context import Cli, pass_cli
 from overnight.cli.found import found_run, has_died
 from overnight.errors import ConfigError, Refused
+from overnight.ledger.rollups import entered, left
 from overnight.ledger.runs import KILLED, effects_of, item_of, latest_run, lease_of
 from overnight.ledger.tables import effect, item, lease, occurrence, run, slot
 from overnight.liveness import HOST, ask_to_end
@@ -68,7 +69,9 @@ def _move(connection: Connection, found: Any, answer: Answer, now: datetime) -> 
     later = {"next_at": now, "expires_at": now + TERM} if answer == "unsent" else {"next_at": None, "expires_at": None}
     cleared = {"reason": f"settled by hand: {answer}", "error_class": None, "error_code": None, "error": None}
     mine = (item.c.job == found["job"], item.c.slot == found["slot"], item.c.key == found["key"])
+    left(connection, *mine)
     connection.execute(update(item).where(*mine).values(state=becomes, **cleared, **later))
+    entered(connection, *mine)
     if found["state"] != becomes:
         moved = {found["state"]: slot.c[found["state"]] - 1, becomes: slot.c[becomes] + 1}
         of_slot = (slot.c.job == found["job"], slot.c.slot == found["slot"])

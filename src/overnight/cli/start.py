@@ -5,7 +5,7 @@ import os
 import shutil
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -144,13 +144,16 @@ def _mail(cli: Cli) -> str:
 
 def _reports(cli: Cli) -> str:
     from overnight.dependency import Dependencies  # noqa: PLC0415
-    from overnight.storage import open_store  # noqa: PLC0415
+    from overnight.storage import open_store, waiting  # noqa: PLC0415
 
     # Asked whatever the runs have met: who calls the doctor wants to know how it is now.
     store = open_store(cli.schedule.reports.to, cli.root, cli.schedule.environ, Dependencies({}, cli.clock))
-    if asyncio.run(_echo(store)) != b"ok\n":
+    echo, traits = asyncio.run(_echo(store))
+    if echo != b"ok\n":
         raise OSError(f"{store.describe()} did not give back what was written")
-    return f"{store.describe()} can be written and read"
+    waits = waiting(cli.root / cli.schedule.reports.spool)
+    left = [f"{len(waits)} publications wait in {cli.schedule.reports.spool}"] if waits else []
+    return ", ".join([f"{store.describe()} can be written and read", *traits, *left])
 
 
 def _breakers(cli: Cli) -> str:
@@ -163,9 +166,9 @@ def _breakers(cli: Cli) -> str:
     return told or "none is open"
 
 
-async def _echo(store: "Store") -> bytes | None:
+async def _echo(store: "Store") -> "tuple[bytes | None, Sequence[str]]":
     await store.put(".overnight-doctor", b"ok\n")
-    return await store.get(".overnight-doctor")
+    return await store.get(".overnight-doctor"), await store.traits()
 
 
 def _model(cli: Cli) -> str:

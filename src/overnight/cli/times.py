@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -22,12 +23,14 @@ def validate(cli: Cli, *, with_jobs: bool) -> None:
     """Check schedule.yaml, and that each job's code can be imported; say everything that is wrong at once."""
     from overnight.catalogue import ending, unpriced  # noqa: PLC0415
     from overnight.schedule import refuse  # noqa: PLC0415
+    from overnight.storage.address import half_a_pair, keys_out_of_sight  # noqa: PLC0415
 
     schedule, now = cli.schedule, cli.clock.now()
-    refuse(cli.path, unpriced(schedule, now), schedule.secrets)
+    to, environ = schedule.reports.to, schedule.environ
+    refuse(cli.path, [*unpriced(schedule, now), *half_a_pair(to, environ)], schedule.secrets)
     if with_jobs:
         _check_code(cli)
-    warnings = [*schedule.warnings, *ending(schedule, now.date())]
+    warnings = [*schedule.warnings, *ending(schedule, now.date()), *keys_out_of_sight(to, environ, Path.home())]
     for warning in warnings:
         cli.say(f"warning: {warning}")
     jobs = {name: settings.trigger().describe() for name, settings in schedule.jobs.items()}

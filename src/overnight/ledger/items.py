@@ -1,16 +1,17 @@
 """Queries about items: plan them, page through them, record what became of them."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Table, and_, bindparam, case, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Table, and_, bindparam, case, func, or_, select, update
 
 from overnight.clock import iso
 from overnight.errors import Fenced
 from overnight.histogram import bucket_of
+from overnight.ledger.rollups import OPEN_TROUBLE, entered, in_slot, left
 from overnight.ledger.statements import Prepared
 from overnight.ledger.tables import histogram, item, lease, run, slot
 from overnight.outcome import STATES, Outcome, Scope, State
@@ -151,13 +152,26 @@ def record(connection: Connection, records: Sequence[Recorded]) -> list[None]:
     """Write outcomes and, in the same transaction, the counts of their slots and runs. Raises Fenced."""
     for scope in {(r.scope.job, r.scope.slot, r.scope.fence): r.scope for r in records}.values():
         hold(connection, scope)
+    for which in _which(r for r in records if r.was in OPEN_TROUBLE):
+        left(connection, *which)
     _finish.many(connection, map(_values, records))
+    for which in _which(r for r in records if r.outcome.state in OPEN_TROUBLE):
+        entered(connection, *which)
     by_run: dict[tuple[str, str, str], list[Recorded]] = defaultdict(list)
     for r in records:
         by_run[r.scope.job, r.scope.slot, r.scope.run_id].append(r)
     for part in by_run.values():
         _count(connection, part)
     return [None] * len(records)
+
+
+def _which(records: Iterable[Recorded]) -> Iterator[tuple[ColumnElement[bool], ...]]:
+    """Conditions that the items of these records meet, a slot at a time."""
+    keys: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for r in records:
+        keys[r.scope.job, r.scope.slot].append(r.outcome.key)
+    for (job, name), mine in keys.items():
+        yield (*in_slot(job, name), item.c.key.in_(mine))
 
 
 def _values(r: Recorded) -> dict[str, Any]:

@@ -10,8 +10,9 @@ from sqlalchemy import Connection, RowMapping, delete, func, insert, or_, select
 from overnight.clock import token
 from overnight.errors import Refused
 from overnight.ledger.items import hold
+from overnight.ledger.rollups import spend
 from overnight.ledger.statements import insert_new, put
-from overnight.ledger.tables import call, effect, entry, item, lease, meta, occurrence, once, run, seen, slot
+from overnight.ledger.tables import effect, entry, item, lease, meta, occurrence, once, run, seen, slot
 from overnight.outcome import EDITION, RunStatus, Scope, original
 
 LEASE = timedelta(seconds=60)
@@ -158,7 +159,7 @@ def days_of(connection: Connection, job: str, name: str) -> set[str]:
     """The days in whose reports a slot appears: its own, those of its runs, and the budget days of its calls."""
     of_slot = select(slot.c.day).where(slot.c.job == job, slot.c.slot == name)
     of_runs = select(run.c.day).where(run.c.job == job, run.c.slot == name)
-    of_calls = select(call.c.budget_day).where(call.c.job == job, call.c.slot == name)
+    of_calls = select(spend.c.budget_day).where(spend.c.job == job, spend.c.slot == name)
     return set(connection.execute(union(of_slot, of_runs, of_calls)).scalars())
 
 

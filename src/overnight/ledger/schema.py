@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Engine, insert, inspect, select, update
 
 from overnight import logs
 from overnight.errors import ConfigError, Refused
+from overnight.ledger import rollups
 from overnight.ledger.copies import copy_open, unused
 from overnight.ledger.tables import SCHEMA_VERSION, meta, metadata, tool_call
 
@@ -85,6 +86,7 @@ def _second(connection: Connection) -> None:
 def _third(connection: Connection) -> None:
     """What mailing, reports and tasks keep beside their rows."""
     _agents(connection)
+    _rollups(connection)
 
 
 def _agents(connection: Connection) -> None:
@@ -94,6 +96,15 @@ def _agents(connection: Connection) -> None:
     for column, kind in (("documents", "TEXT"), ("attempts", "BIGINT DEFAULT '0' NOT NULL"), ("result", "TEXT")):
         _add_column(connection, "task", column, kind)
     _add_column(connection, "task", "error", "TEXT")
+
+
+def _rollups(connection: Connection) -> None:
+    """Calls know their naive cost; what reports need is added up as it happens."""
+    _add_column(connection, "call", "cache_write_1h_tokens", "BIGINT DEFAULT '0' NOT NULL")
+    _add_column(connection, "call", "naive_nano", "BIGINT")
+    for made in (rollups.spend, rollups.trouble, rollups.item_in_trouble):
+        made.create(connection, checkfirst=True)
+    rollups.fill(connection)
 
 
 def _add_column(connection: Connection, table: str, column: str, kind: str) -> None:

@@ -224,7 +224,9 @@ call = Table(
     _count("output_tokens"),
     _count("cache_read_tokens"),
     _count("cache_write_tokens"),
+    _count("cache_write_1h_tokens"),  # of those
     _count("cost_nano"),
+    Column("naive_nano", BigInteger),  # see `Prices.naive`; None: no answer of use
     Column("budget_day", String(10), nullable=False),
     Column("started_at", Instant, nullable=False),
     _count("duration_ms"),

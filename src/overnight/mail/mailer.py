@@ -7,7 +7,7 @@ the text goes out.
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import tzinfo
 from pathlib import Path
 from typing import Any, Literal, Protocol, Self
@@ -187,6 +187,7 @@ class Mailer:
                 "site": self.sender.name or self.sender.domain,
             },
         )
+        content = replace(content, images=context.get("images", {}))
         id_ = message_id(self.secret, scope, template, addressee.target, self.sender.domain)
         envelope = Envelope(
             sender=self.sender,

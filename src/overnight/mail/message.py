@@ -8,7 +8,9 @@ only the headers we wrote may be there.
 import hashlib
 import hmac
 import re
+from base64 import encodebytes
 from binascii import b2a_qp
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from email import message_from_bytes
@@ -131,12 +133,35 @@ def _compose(envelope: Envelope, content: Rendered) -> bytes:
     plain = _part("text/plain", content.text)
     if content.html is None:
         return _head(envelope, content.subject) + plain
+    page = _with_images(envelope, content.html, content.images)
     # "=_" cannot occur in quoted-printable, so no text can forge the boundary
     boundary = f"=_{hashlib.sha256(envelope.message_id.encode()).hexdigest()[:32]}"
     kind = f'Content-Type: multipart/alternative;\r\n boundary="{boundary}"\r\n\r\n'.encode()
     line = f"--{boundary}\r\n".encode()
-    parts = b"".join(line + part + b"\r\n" for part in (plain, _part("text/html", content.html)))
+    parts = b"".join(line + part + b"\r\n" for part in (plain, page))
     return _head(envelope, content.subject) + kind + parts + f"--{boundary}--\r\n".encode()
+
+
+def _with_images(envelope: Envelope, html: str, images: Mapping[str, bytes]) -> bytes:
+    """The page, and the pictures in it: they come with the mail, so that opening it tells nobody."""
+    page = _part("text/html", html)
+    if not images:
+        return page
+    boundary = f"=_r{hashlib.sha256(envelope.message_id.encode()).hexdigest()[:31]}"
+    kind = f'Content-Type: multipart/related;\r\n boundary="{boundary}"; type="text/html"\r\n\r\n'.encode()
+    parts = [page, *(_image(name, content) for name, content in images.items())]
+    line = f"--{boundary}\r\n".encode()
+    return kind + b"".join(line + part + b"\r\n" for part in parts) + f"--{boundary}--\r\n".encode()
+
+
+def _image(name: str, content: bytes) -> bytes:
+    if not name.isidentifier() or not name.isascii():
+        raise ValueError(f"{name!r} is no name of an image: use letters, digits and _")
+    head = (
+        f"Content-Type: image/png\r\nContent-Transfer-Encoding: base64\r\nContent-ID: <{name}>\r\n"
+        f'Content-Disposition: inline; filename="{name}.png"\r\n\r\n'
+    )
+    return head.encode() + encodebytes(content).replace(b"\n", b"\r\n")
 
 
 def _head(envelope: Envelope, subject: str) -> bytes:

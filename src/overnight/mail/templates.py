@@ -6,7 +6,7 @@ before the first connection, so nothing has gone out by then.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ class Rendered:
     subject: str
     text: str
     html: str | None
+    images: Mapping[str, bytes] = field(default_factory=dict)  # PNG by name: `<img src="cid:NAME">`
 
 
 def safe_url(url: object) -> str:

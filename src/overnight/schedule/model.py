@@ -58,8 +58,9 @@ def _ledger(value: str) -> str:
 def _reports(value: str) -> str:
     if "://" in value:
         _scheme_of(value, ("s3",), "var/reports or s3://bucket/prefix")
-        if not urlsplit(value).netloc:
-            raise ValueError("names no bucket; write s3://bucket/prefix")
+        from overnight.storage.address import bucket_of  # noqa: PLC0415  only for who has a bucket
+
+        bucket_of(value)
     elif not value.strip():
         raise ValueError("names no folder; write var/reports or s3://bucket/prefix")
     return value
