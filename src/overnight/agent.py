@@ -100,13 +100,14 @@ class Agent:
         split: str | None = None,
         merge: Callable[[Sequence[T]], T] | None = None,
         steps: Steps | None = None,
+        left_out: int = 0,
     ) -> Answer[T]:
         """Ask for the answer to `data` in a role, as a value of `output`.
 
         What is too long for one request is asked in parts: halves of the list or text `data[split]`, as often as it
         takes, each booked, paid and kept as a question of its own. `merge` makes one answer of theirs, in their order;
         lists are joined without it. A part that fails is the failure of the whole. A role that has tools may use them;
-        what they leave behind is a step of the item, among `steps`.
+        what they leave behind is a step of the item, among `steps`. `left_out`: tokens that `data` was spared.
 
         With a `fallback` only Fenced passes. Without: Deferred when the model cannot be reached for now, Invalid
         when no model of the role gave a valid answer, Skip("budget"), Permanent for a request the API refuses and for
@@ -115,6 +116,7 @@ class Agent:
         question: Question | None = None
         try:
             question = self._question(scope, role, data, output, steps)
+            question.left_out = left_out
             divided = split_of(split, merge, question.data, output)
             return await (self._in_parts(question, divided) if divided else self._answered(question))
         except Fenced:

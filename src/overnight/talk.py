@@ -17,7 +17,7 @@ from pydantic_core import to_jsonable_python
 
 from overnight import logs
 from overnight.clock import Clock
-from overnight.errors import Downstream, Fenced, Invalid, OvernightError, Skip, Stop, Transient, Unknown
+from overnight.errors import Denied, Downstream, Fenced, Invalid, OvernightError, Skip, Stop, Transient, Unknown
 from overnight.exchange import Exchanges
 from overnight.ledger import Ledger
 from overnight.ledger.journal import discarded_answers, paid_answers
@@ -25,7 +25,6 @@ from overnight.ledger.toolcalls import Told, keep, kept
 from overnight.model import ModelReply
 from overnight.pricing import Usage
 from overnight.question import Question, Said, Turn
-from overnight.tools import Denied
 
 SAME = 3  # times that the same call may have the same result
 MOST = 400_000  # characters of one result

@@ -24,13 +24,17 @@ LARGEST_YAML = 2_000_000  # characters; aliases can make much of little
 
 @dataclass(frozen=True)
 class Task:
-    """One piece of work for an agent; title, body and documents are untrusted. `documents` are paths in the project."""
+    """One piece of work for an agent; title, body and documents are untrusted.
+
+    `documents` are paths in the project, `ref` is what it is about elsewhere, such as `acme/site#7`.
+    """
 
     id: str
     role: str
     title: str
     body: str
     documents: tuple[str, ...] = ()
+    ref: str = ""
 
 
 class NewTask(BaseModel):
@@ -43,6 +47,7 @@ class NewTask(BaseModel):
     body: str = Field(default="", max_length=200_000)
     priority: int = Field(default=0, ge=-1000, le=1000)
     documents: list[str] = Field(default_factory=list, max_length=50)
+    ref: str = Field(default="", max_length=255)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +87,7 @@ def open_tasks(run: HasTasks) -> Iterator[Task]:
             run.warn("tasks", f"{path.name}: no such file; tasks of the queue are worked on all the same")
     for row in run.ledger.reading(listing, "open"):
         documents = tuple(json.loads(row["documents"] or "[]"))
-        yield Task(row["id"], row["role"], row["title"], row["body"], documents)
+        yield Task(row["id"], row["role"], row["title"], row["body"], documents, row["ref"] or "")
 
 
 def import_file(ledger: Ledger, path: Path, now: datetime, roles: Collection[str] | None = None) -> Imported:
@@ -96,7 +101,7 @@ def import_file(ledger: Ledger, path: Path, now: datetime, roles: Collection[str
 
 
 def add(connection: Connection, new: Sequence[NewTask], source: str, now: datetime) -> int:
-    """Add tasks; the same role, title and body twice is one task. Returns how many were new.
+    """Add tasks; the same role, title and body, or the same role and `ref`, is one task. Returns how many were new.
 
     Each is a millisecond younger than the one before, so that they are worked on in this order.
     """
@@ -194,7 +199,8 @@ def _yaml(path: Path, text: str) -> Iterator[tuple[int, Callable[[], NewTask]]]:
 
 
 def _digest(new: NewTask) -> str:
-    text = json.dumps([new.role, new.title, new.body], ensure_ascii=False)
+    told = [new.role, new.ref] if new.ref else [new.role, new.title, new.body]
+    text = json.dumps(told, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -203,4 +209,5 @@ def _row(new: NewTask, source: str, now: datetime) -> dict[str, Any]:
         "id": f"t_{token(6)}", "role": new.role, "title": new.title, "body": new.body, "state": "open",
         "priority": new.priority, "source": source, "created_at": now,
         "digest": _digest(new), "documents": json.dumps(new.documents) if new.documents else None,
+        "ref": new.ref or None,
     }  # fmt: skip

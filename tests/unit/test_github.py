@@ -14,10 +14,11 @@ from overnight.dependency import MANNERS, Dependencies
 from overnight.effects import Effects
 from overnight.errors import OvernightError, Permanent, Stop, Transient
 from overnight.ledger import Ledger
-from overnight.ledger.tables import effect
+from overnight.ledger.tables import effect, task
 from overnight.outcome import Scope
 from overnight.schedule import Rate
 from overnight.tools import BUILT_IN, Granted, Tool, boxed
+from overnight.tools.issues import Source, import_issues
 from overnight.tools.toolkit import Box, Toolkit
 from tests.hub import TOKEN, Hub, hub
 from tests.slots import ManualClock, begin, open_ledger, rows
@@ -196,6 +197,20 @@ async def test_a_refusal_is_told_and_leaves_nothing(tmp_path: Path) -> None:
             await at.use("github.pull", call="2" * 32)
         assert refused.value.code == "http_422"
         assert at.books()[2] == 1
+
+
+async def test_issues_with_a_label_become_tasks_once(tmp_path: Path) -> None:
+    async with desk(tmp_path, 502) as at:
+        for number in range(2, 130):
+            at.there.issue(number, f"Issue {number}", "Text.", "agent")
+        at.there.issue(500, "Not for agents")
+        source = Source(repo="acme/site", label="agent", role="triage", token=TOKEN, url=at.there.url)
+        sides = Dependencies({}, at.clock)
+        found = await import_issues(source, at.ledger, sides, at.clock)
+        again = await import_issues(source, at.ledger, sides, at.clock)
+        assert ((found.added, found.known), (again.added, again.known)) == ((129, 0), (0, 129))
+        assert {row["source"] for row in rows(at.ledger, task)} == {"github:acme/site"}
+        assert TOKEN not in repr(source)
 
 
 class Killed(BaseException):

@@ -93,7 +93,12 @@ def _agents(connection: Connection) -> None:
     """Calls of tools, why a reply ended, and what became of a task."""
     tool_call.create(connection, checkfirst=True)
     _add_column(connection, "call", "stop_reason", "VARCHAR(32)")
-    for column, kind in (("documents", "TEXT"), ("attempts", "BIGINT DEFAULT '0' NOT NULL"), ("result", "TEXT")):
+    for column, kind in (
+        ("documents", "TEXT"),
+        ("ref", "VARCHAR(255)"),
+        ("attempts", "BIGINT DEFAULT '0' NOT NULL"),
+        ("result", "TEXT"),
+    ):
         _add_column(connection, "task", column, kind)
     _add_column(connection, "task", "error", "TEXT")
 

@@ -304,6 +304,7 @@ task = Table(
     Column("created_at", Instant, nullable=False),
     Column("done_at", Instant),
     Column("documents", Text),  # JSON list of paths
+    Column("ref", String(255)),  # what it is about elsewhere: acme/site#7
     _count("attempts"),
     Column("result", Text),
     Column("error", Text),  # why the latest attempt failed

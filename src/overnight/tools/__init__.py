@@ -1,7 +1,8 @@
 """Tools: what a model may do, within the limits of its role."""
 
+from overnight.errors import Denied
 from overnight.tools import drafts, files, git, github, queue, web
-from overnight.tools.port import Arguments, Denied, Hands, Limits, Tool, tool
+from overnight.tools.port import Arguments, Hands, Limits, Tool, tool
 from overnight.tools.toolbox import Granted, Toolbox, boxed
 
 __all__ = ["BUILT_IN", "Arguments", "Denied", "Granted", "Hands", "Limits", "Tool", "Toolbox", "boxed", "tool"]

@@ -5,8 +5,9 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from overnight.tools import jail
-from overnight.tools.port import Arguments, Denied, Hands, Limits, tool
+from overnight import jail
+from overnight.errors import Denied
+from overnight.tools.port import Arguments, Hands, Limits, tool
 
 LOCAL = "localhost.localdomain"
 

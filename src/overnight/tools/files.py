@@ -1,13 +1,13 @@
 """`files.read`, `files.list`, `files.write`: text files below the folder that the role names."""
 
 import asyncio
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
+from overnight import jail
 from overnight.errors import Permanent
-from overnight.tools import jail
 from overnight.tools.port import Arguments, Hands, Limits, tool
 
 MOST_NAMES = 500
@@ -22,10 +22,18 @@ def _folder(value: str) -> str:
 Folder = Annotated[str, AfterValidator(_folder)]
 
 
+def _below(value: str) -> str:
+    """Refuse the project itself, where secrets and the ledger lie in var/."""
+    parts = PurePosixPath(_folder(value)).parts
+    if not parts or parts[0] in ("..", "var") or value == "~":
+        raise ValueError(f"{value!r} would give away secrets and the ledger; name a folder such as docs/")
+    return value
+
+
 class Below(Limits):
     """A folder, relative to the project's, and the most that is read or written at once."""
 
-    root: Folder
+    root: Annotated[str, AfterValidator(_below)]
     max_bytes: int = Field(default=200_000, ge=1, le=10_000_000)
 
 

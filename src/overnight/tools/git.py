@@ -10,10 +10,10 @@ from typing import Any
 
 from pydantic import Field
 
-from overnight.errors import Permanent, Unknown
-from overnight.tools import jail
+from overnight import jail
+from overnight.errors import Denied, Permanent, Unknown
 from overnight.tools.files import Folder
-from overnight.tools.port import Arguments, Denied, Hands, Limits, tool
+from overnight.tools.port import Arguments, Hands, Limits, tool
 
 SECONDS = 60.0
 TRAILER = "Overnight-Call"

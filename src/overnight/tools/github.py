@@ -11,9 +11,9 @@ from urllib.parse import quote
 
 from pydantic import AfterValidator, Field
 
-from overnight.errors import Permanent
+from overnight.errors import Denied, Permanent
 from overnight.tools.github_api import TOKEN, GitHub, path_of
-from overnight.tools.port import Arguments, Denied, Hands, Limits, tool
+from overnight.tools.port import Arguments, Hands, Limits, tool
 
 LONGEST = 60_000  # characters; the API takes 65,536
 KEPT = 20_000  # of a body that is read

@@ -13,14 +13,9 @@ from typing import Any, Protocol, TypeVar, get_type_hints
 from pydantic import BaseModel, ConfigDict, Field
 
 from overnight.clock import Clock
-from overnight.errors import Permanent
 from overnight.outcome import Scope
 
 T = TypeVar("T")
-
-
-class Denied(Permanent):
-    """The role may not do this; the model is told, and goes on."""
 
 
 class Arguments(BaseModel):

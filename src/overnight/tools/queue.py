@@ -4,7 +4,8 @@ from typing import Any
 
 from pydantic import Field
 
-from overnight.tools.port import Arguments, Denied, Hands, Limits, tool
+from overnight.errors import Denied
+from overnight.tools.port import Arguments, Hands, Limits, tool
 
 MOST = 100  # tasks in one answer
 WORDS = 2_000  # characters of a result in it

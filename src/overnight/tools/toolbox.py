@@ -7,8 +7,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from overnight.errors import Denied
 from overnight.outputs import check_links
-from overnight.tools.port import Arguments, Denied, Limits, Tool
+from overnight.tools.port import Arguments, Limits, Tool
 
 LARGEST = 100_000  # bytes of JSON in the arguments of one call
 

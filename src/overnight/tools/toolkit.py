@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 
 from overnight.clock import Clock, SystemClock
 from overnight.compensation import Step, Steps
-from overnight.errors import Deferred, Unknown
+from overnight.errors import Deferred, Denied, Unknown
 from overnight.outcome import Scope
-from overnight.tools.port import Arguments, Denied, Hands, Sides
+from overnight.tools.port import Arguments, Hands, Sides
 from overnight.tools.toolbox import Granted, Toolbox, boxed
 
 T = TypeVar("T")

@@ -12,8 +12,8 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 from pydantic import Field
 
 from overnight.deadline import off_the_clock
-from overnight.errors import Permanent, Transient
-from overnight.tools.port import Arguments, Denied, Hands, Limits, tool
+from overnight.errors import Denied, Permanent, Transient
+from overnight.tools.port import Arguments, Hands, Limits, tool
 
 HOPS = 5
 CHUNK = 65_536

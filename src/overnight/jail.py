@@ -10,8 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from stat import S_ISREG
 
-from overnight.errors import Permanent
-from overnight.tools.port import Denied
+from overnight.errors import Denied, Permanent
 
 DEEPEST = 32
 LONGEST = 1_000  # characters of a path
