@@ -43,8 +43,7 @@ class Toolbox:
         """
         grant = self.granted.get(name)
         if grant is None:
-            known = ", ".join(self.granted) or "none"
-            raise Denied(f"there is no tool {name:.80}; you have: {known}", code="no_tool")
+            raise Denied(f"there is no tool {name:.80}", code="no_tool")
         if used >= grant.limits.max_calls:
             raise Denied(f"{name} was called {used} times, which is all that is allowed", code="max_calls")
         asked = _arguments(grant.tool, given)
