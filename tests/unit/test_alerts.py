@@ -15,7 +15,7 @@ from overnight.alerts import Alarm, Alerter, Channel, firing, of_run
 from overnight.alerts.book import Told, silence, undelivered
 from overnight.errors import Stop
 from overnight.ledger import Ledger
-from overnight.ledger.tables import alert, notice
+from overnight.ledger.controls import alert, notice
 from overnight.mail.templates import Templates
 from overnight.outcome import Outcome, Scope
 from overnight.redact import Redactor

@@ -20,8 +20,9 @@ from overnight.health import Examiner, Reach, missing_variables, reach
 from overnight.health import checks as health_checks
 from overnight.health.report import PATIENCE
 from overnight.ledger import Ledger
+from overnight.ledger.controls import budget
 from overnight.ledger.flow import Circuit, LedgerRows
-from overnight.ledger.tables import budget, lease
+from overnight.ledger.tables import lease
 from overnight.occurrences import register
 from overnight.runner import Workplace
 from overnight.schedule import Schedule, loads

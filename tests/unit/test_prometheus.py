@@ -13,9 +13,10 @@ from sqlalchemy import insert, update
 
 from overnight.alerts import Alarm, note
 from overnight.ledger import Ledger
+from overnight.ledger.controls import budget
 from overnight.ledger.flow import Circuit, LedgerRows
 from overnight.ledger.runs import close_run
-from overnight.ledger.tables import budget, call, delivery, effect, run
+from overnight.ledger.tables import call, delivery, effect, run
 from overnight.prometheus import Exposition
 from overnight.runner import Workplace
 from overnight.schedule import loads

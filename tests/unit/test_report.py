@@ -23,9 +23,10 @@ from overnight.dependency import Dependencies
 from overnight.errors import Transient
 from overnight.histogram import bucket_of
 from overnight.ledger import Ledger
+from overnight.ledger.controls import budget
 from overnight.ledger.rollups import fill, spend, trouble
 from overnight.ledger.runs import days_of
-from overnight.ledger.tables import budget, call, histogram, item, run, slot
+from overnight.ledger.tables import call, histogram, item, run, slot
 from overnight.report import Day, Report, newest_day, publish, report
 from overnight.storage import Folder, Spool
 from overnight.storage.s3 import S3

@@ -18,8 +18,9 @@ from overnight import project
 from overnight.dispatcher import Dispatcher
 from overnight.errors import ConfigError, Refused
 from overnight.ledger import Ledger, LedgerFault
+from overnight.ledger.controls import alert
 from overnight.ledger.runs import close_run, owed_reports, reports_made
-from overnight.ledger.tables import alert, item, lease, occurrence, run
+from overnight.ledger.tables import item, lease, occurrence, run
 from overnight.liveness import HOST, RENEW_EVERY, slot_lock
 from overnight.occurrences import set_pause
 from overnight.redact import Redactor

@@ -17,8 +17,9 @@ from overnight.alerts.alarm import Alarm
 from overnight.alerts.book import OPEN
 from overnight.budget import dollars
 from overnight.histogram import quantile
+from overnight.ledger.controls import alert, breaker
 from overnight.ledger.flow import held
-from overnight.ledger.tables import alert, breaker, call, effect, entry, histogram, item, lease, occurrence, run, slot
+from overnight.ledger.tables import call, effect, entry, histogram, item, lease, occurrence, run, slot
 from overnight.schedule import JobSettings, Schedule
 from overnight.storage import waiting
 from overnight.triggers import compact

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Engine, insert, inspect, select, update
 from overnight import logs
 from overnight.errors import ConfigError, Refused
 from overnight.ledger import rollups
+from overnight.ledger.controls import notice
 from overnight.ledger.copies import copy_open, unused
 from overnight.ledger.tables import (
     SCHEMA_VERSION,
@@ -24,9 +25,9 @@ from overnight.ledger.tables import (
     lease,
     meta,
     metadata,
-    notice,
     occurrence,
     signup,
+    tool_call,
 )
 
 Migration = Callable[[Connection], None]
@@ -102,6 +103,7 @@ def _third(connection: Connection) -> None:
     _third_alerts(connection)
     _sign_ups(connection)
     _third_bounces(connection)
+    _agents(connection)
     _rollups(connection)
 
 
@@ -129,6 +131,20 @@ def _third_bounces(connection: Connection) -> None:
     """What mailboxes have said, and which mail from outside was read."""
     for table in (delivery, incoming):
         table.create(connection)
+
+
+def _agents(connection: Connection) -> None:
+    """Calls of tools, why a reply ended, and what became of a task."""
+    tool_call.create(connection, checkfirst=True)
+    _add_column(connection, "call", "stop_reason", "VARCHAR(32)")
+    for column, kind in (
+        ("documents", "TEXT"),
+        ("ref", "VARCHAR(255)"),
+        ("attempts", "BIGINT DEFAULT '0' NOT NULL"),
+        ("result", "TEXT"),
+    ):
+        _add_column(connection, "task", column, kind)
+    _add_column(connection, "task", "error", "TEXT")
 
 
 def _rollups(connection: Connection) -> None:
