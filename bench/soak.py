@@ -114,13 +114,12 @@ class Soak:
                 time.sleep(min(5.0, seconds / 4))
             self.reloads += 1
             self.write(n)
-            if n % 3 == 0:
-                time.sleep(0.5)
-                self.kill_a_run(pid)
             until = min(time.monotonic() + max(self.every, 3), started + seconds)
             while time.monotonic() < until:
                 self.rss.append(self.resident(pid))
-                time.sleep(1)
+                if len(self.killed) < n // 3:
+                    self.kill_a_run(pid)
+                time.sleep(0.5)
             print(f"{time.monotonic() - started:6.0f} s  RSS {self.rss[-1]:.1f} MiB  {self.health()}", flush=True)
 
     def found(self) -> list[str]:

@@ -214,7 +214,7 @@ async def test_fifty_seven_changes_are_one_message(ledger: Ledger, post: Postbox
     assert [len(changes) for _, changes in post.sent] == [57]
     mail = Templates(ROOT).render("alert", {"changes": post.sent[0][1], "now": NOW})
     assert mail.subject.startswith("Alert: bug in job0, bug in job1, bug in job2 and 54 more.")
-    assert mail.text.count("met a bug") == 57
+    assert mail.text.count("met a bug\nIt began at 2026-11-22 07:00 UTC.\n\n") == 57
 
 
 async def test_a_resolve_message_says_how_long_it_lasted(ledger: Ledger, post: Postbox, clock: ManualClock) -> None:
