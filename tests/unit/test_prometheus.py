@@ -147,9 +147,8 @@ def test_no_name_or_address_is_a_label(ledger: Ledger, tmp_path: Path) -> None:
 def test_every_figure_that_the_rules_for_prometheus_and_the_page_name_exists(ledger: Ledger, tmp_path: Path) -> None:
     a_night(ledger)
     told = set(re.findall(r"^# TYPE (\w+)", exposition(ledger, tmp_path).text().decode(), re.MULTILINE))
-    named = set(
-        re.findall(r"`(overnight_\w+)`", (DEPLOY.parent / "docs" / "operations.md").read_text(encoding="utf-8"))
-    )
+    page = (DEPLOY.parent / "docs" / "operations.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(overnight_\w+)`", page))
     assert named == told
     rules = YAML(typ="safe").load((DEPLOY / "alerts.yml").read_text(encoding="utf-8"))["groups"][0]["rules"]
     asked = {name for rule in rules for name in re.findall(r"overnight_\w+", rule["expr"])}
