@@ -339,6 +339,13 @@ async def test_what_a_tool_returns_is_fenced_anew_each_time_and_is_the_same_ques
         assert (await at.ask(AssertionError("nobody is to be asked"))).source == "replayed"
 
 
+async def test_what_was_left_out_counts_in_the_comparison_and_costs_nothing(tmp_path: Path) -> None:
+    async with desk(tmp_path) as at:
+        await at.ask(said(), left_out=1_000_000)
+        [row] = rows(at.ledger, call)
+        assert row["naive_nano"] > 50 * row["cost_nano"] > 0
+
+
 async def test_the_words_of_a_role_without_tools_are_asked_as_before(tmp_path: Path) -> None:
     async with desk(tmp_path) as at:
         agent = at.agent()
