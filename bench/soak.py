@@ -25,6 +25,7 @@ from pathlib import Path
 
 OVERNIGHT = Path(sys.executable).parent / "overnight"
 MOST_GROWTH = 4.0  # MiB between the second third of the time and the last; measured noise is below 1
+BEHIND = 4  # the newest occurrences, which may wait for a run that was killed just now
 JOB = """
 import os
 
@@ -82,12 +83,14 @@ class Soak:
         text = Path(f"/proc/{pid}/status").read_text()
         return int(text.partition("VmRSS:")[2].split()[0]) / 1024
 
-    def kill_a_run(self, serve: int) -> None:
+    def kill_a_run(self, serve: int) -> bool:
         """End a run of our `serve`, if one is going on, as the system would for want of memory."""
         children = Path(f"/proc/{serve}/task/{serve}/children").read_text().split()
         for child in map(int, children[:1]):
             self.killed.add(child)
             os.kill(child, signal.SIGKILL)
+            return True
+        return False
 
     def live(self, seconds: float) -> None:
         self.write(0)
@@ -114,11 +117,12 @@ class Soak:
                 time.sleep(min(5.0, seconds / 4))
             self.reloads += 1
             self.write(n)
+            killed_here = False
             until = min(time.monotonic() + max(self.every, 3), started + seconds)
             while time.monotonic() < until:
                 self.rss.append(self.resident(pid))
-                if len(self.killed) < n // 3:
-                    self.kill_a_run(pid)
+                if n % 3 == 0 and len(self.killed) < n // 3 and not killed_here:
+                    killed_here = self.kill_a_run(pid)
                 time.sleep(0.5)
             print(f"{time.monotonic() - started:6.0f} s  RSS {self.rss[-1]:.1f} MiB  {self.health()}", flush=True)
 
@@ -132,7 +136,8 @@ class Soak:
         times = [datetime.fromisoformat(at) for at, _ in rows]
         step = timedelta(seconds=self.every)
         gaps = [f"nothing between {a} and {b}" for a, b in itertools.pairwise(times) if b - a != step]
-        return gaps + [f"{at} {state}" for at, state in rows if state in ("missed", "skipped")]
+        open_ = [f"{at} is still {state}" for at, state in rows[:-BEHIND] if state in ("queued", "claimed")]
+        return gaps + open_ + [f"{at} {state}" for at, state in rows if state in ("missed", "skipped")]
 
     def _items(self) -> list[str]:
         file = self.root / "done"

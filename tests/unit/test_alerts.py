@@ -124,6 +124,13 @@ async def test_a_run_settles_its_own_job_and_leaves_standing_rules_alone(ledger:
     ]
 
 
+async def test_what_is_over_of_another_job_keeps_no_alert_of_this_one_going(ledger: Ledger, post: Postbox) -> None:
+    tell = alerter(ledger, post)
+    await tell.raise_all([BUG, Alarm("bug", "former", "-")])
+    await tell.settle_run("greet", [Alarm("bug", "former", "it is gone", firing=False)], worked=1, pending=0)
+    assert ledger.reading(firing) == []
+
+
 async def test_only_a_run_that_worked_ends_an_alert_and_a_stop_only_when_nothing_is_left(
     ledger: Ledger, post: Postbox
 ) -> None:

@@ -16,6 +16,7 @@ from aiohttp import ClientSession
 from sqlalchemy import insert, update
 
 from overnight.alerts import Alarm, note
+from overnight.errors import Refused
 from overnight.health import Examiner, Reach, missing_variables, reach
 from overnight.health import checks as health_checks
 from overnight.health.report import PATIENCE
@@ -26,6 +27,7 @@ from overnight.ledger.tables import lease
 from overnight.occurrences import register
 from overnight.runner import Workplace
 from overnight.schedule import Schedule, loads
+from overnight.service import require_loopback
 from overnight.web import serving
 from tests.slots import NOW, ManualClock, begin, open_ledger
 
@@ -321,3 +323,10 @@ async def test_without_a_token_only_this_machine_is_answered(ledger: Ledger, tmp
                 assert answer.status == 400
             async with session.get(url + path) as answer:
                 assert (answer.status, answer.headers["Cache-Control"]) == (200, "no-store")
+
+
+def test_another_address_than_this_machine_needs_a_token() -> None:
+    require_loopback("127.0.0.1", "")
+    require_loopback("0.0.0.0", "a-long-secret")  # noqa: S104  that is the question
+    with pytest.raises(Refused, match="OVERNIGHT_TOKEN"):
+        require_loopback("0.0.0.0", "")  # noqa: S104
