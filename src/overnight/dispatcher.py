@@ -18,7 +18,7 @@ from sqlalchemy import Connection, RowMapping
 from overnight import __version__, logs
 from overnight.alerts import Alarm
 from overnight.budget import reap
-from overnight.errors import Stop
+from overnight.errors import Refused, Stop
 from overnight.ledger.runs import LEASE, Opening, deaths, held_leases, latest_run, owed_reports, paused
 from overnight.liveness import HOST, RENEW_EVERY, ask_to_end, is_dead
 from overnight.occurrences import (
@@ -67,7 +67,7 @@ class Dispatcher:
     """
 
     work: Workplace
-    children: dict[asyncio.Task[None], Slot] = field(default_factory=dict)
+    children: dict[asyncio.Task[int], Slot] = field(default_factory=dict)
     processes: dict[asyncio.subprocess.Process, Slot] = field(default_factory=dict)
     begun: dict[asyncio.subprocess.Process, float] = field(default_factory=dict)
     codes: list[int] = field(default_factory=list)
@@ -314,19 +314,25 @@ class Dispatcher:
             config_hash=self.work.schedule.config_hash,
         )
 
+    def start(self, job: str, slot: str, *arguments: str) -> asyncio.Task[int]:
+        """Start a run over a slot because somebody asks for it; gives its exit code. Raises Refused."""
+        if self.draining:
+            raise Refused(f"{job} is not started: `serve` is about to end")
+        task = asyncio.create_task(self._child(job, slot, arguments))
+        self.children[task] = (job, slot)
+        task.add_done_callback(self._ended)
+        return task
+
     def _spawn(self, job: str, slot: str, *arguments: str) -> None:
         if not self.draining:
-            task = asyncio.create_task(self._child(job, slot, arguments))
-            self.children[task] = (job, slot)
-            task.add_done_callback(self._ended)
+            self.start(job, slot, *arguments)
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _ended(self, task: asyncio.Task[int]) -> None:
         self.children.pop(task, None)
         self.on_end()
 
-    async def _child(self, job: str, slot: str, arguments: Sequence[str]) -> None:
-        config = str(self.work.file)
-        command = (sys.executable, "-m", "overnight", "--config", config, "run", job, *arguments)
+    async def _child(self, job: str, slot: str, arguments: Sequence[str]) -> int:
+        command = (sys.executable, "-m", "overnight", "--config", str(self.work.file), "run", job, *arguments)
         # A session of its own: Ctrl-C in the terminal reaches us alone, and we pass it on in order. What the run says
         # goes to stderr: stdout is for our own answer.
         process = await asyncio.create_subprocess_exec(
@@ -345,6 +351,7 @@ class Dispatcher:
             await self._note_end(job, slot, code)
         except Stop as error:  # the lease runs out by itself, and a later round finds what is left
             logs.get().error("the end of a run could not be noted", job=job, slot=slot, error=str(error))
+        return code
 
     async def _note_end(self, job: str, slot: str, code: int) -> None:
         if code:  # also one that was asked to end before it had opened its run
@@ -389,11 +396,5 @@ def _rank(jobs: Mapping[str, JobSettings], job: str) -> int:
 def _timed(settings: JobSettings, entry: RowMapping, last: datetime | None) -> Timed:
     paused = (entry["pause_reason"] or "no reason given") if entry["paused_at"] else None
     return Timed(
-        settings.name,
-        settings.trigger(),
-        entry["effective_since"],
-        last,
-        settings.catch_up,
-        settings.max_age,
-        paused,
+        settings.name, settings.trigger(), entry["effective_since"], last, settings.catch_up, settings.max_age, paused
     )

@@ -153,6 +153,20 @@ def set_pause(connection: Connection, job: str, at: datetime | None, reason: str
         connection.execute(update(occurrence).where(*waited).values(state="skipped", reason=why))
 
 
+def pause_listed(
+    connection: Connection,
+    jobs: Mapping[str, Listed],
+    job: str,
+    at: datetime | None,
+    reason: str | None,
+    now: datetime,
+) -> None:
+    """The same for a job of the file, which no scheduler may have seen yet."""
+    outdated(connection, jobs, now)
+    register(connection, jobs, now)
+    set_pause(connection, job, at, reason, now)
+
+
 def newest(connection: Connection) -> dict[str, datetime]:
     """The newest occurrence of each registered job that has one."""
     return {job: at for job, at in connection.execute(_NEWEST) if at is not None}

@@ -133,10 +133,15 @@ def settings_of(schedule: Schedule, job: str) -> JobSettings:
     raise ConfigError(f"schedule.yaml has no job {job!r}; " + (hint or f"it has {known or 'none'}"))
 
 
+def current_slot(settings: JobSettings, now: datetime) -> str:
+    """The slot of now: what a run is about when nobody says which."""
+    return settings.trigger().slot(now.replace(second=0, microsecond=0))
+
+
 def _slot(settings: JobSettings, request: Request, now: datetime) -> str:
     trigger = settings.trigger()
     if request.slot is None:
-        slot = trigger.slot(now.replace(second=0, microsecond=0))
+        slot = current_slot(settings, now)
     else:
         slot = request.slot
         try:

@@ -17,11 +17,16 @@ from itsdangerous import BadSignature, SignatureExpired, Signer, TimestampSigner
 from overnight.clock import Clock
 from overnight.errors import Permanent
 
-Purpose = Literal["unsubscribe", "confirm", "bounce"]
+Purpose = Literal["unsubscribe", "confirm", "bounce", "session", "form"]
 
 LENGTH_MAX = 512  # characters; ours have about 100, and nothing longer is worth a hash
 CONFIRM_WITHIN = timedelta(days=3)  # a weekend; after that somebody signs up anew
-_LIFETIME: dict[Purpose, timedelta] = {"confirm": CONFIRM_WITHIN}  # the others hold for ever: so does an old mail
+SESSION = timedelta(hours=12)  # of an operator at the page: a night on call
+_LIFETIME: dict[Purpose, timedelta] = {  # the others hold for ever: so does an old mail
+    "confirm": CONFIRM_WITHIN,
+    "session": SESSION,
+    "form": SESSION,
+}
 _PRIVATE = (".localhost", ".local", ".internal", ".lan", ".test", ".invalid")
 
 

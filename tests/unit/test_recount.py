@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sqlalchemy import select, update
 
 from overnight.budget import IN_FLIGHT, Also, Budgets, Caps, JobCaps, RoleCaps
-from overnight.cli.settle import settle_item
+from overnight.closing import settle_item
 from overnight.editions import next_edition, supersede
 from overnight.effects import Effects
 from overnight.ledger import Ledger

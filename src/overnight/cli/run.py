@@ -16,7 +16,7 @@ from overnight.cli.found import found_run
 from overnight.cli.progress import Progress, told
 from overnight.clock import iso
 from overnight.errors import ConfigError, Refused
-from overnight.ledger.items import items_of
+from overnight.ledger.items import Selection, items_of
 from overnight.ledger.runs import find_slot, item_of, paused
 from overnight.occurrences import occurrence_of
 from overnight.outcome import EDITION, original
@@ -37,6 +37,8 @@ TROUBLE = ("failed", "retry", "unknown")
 @click.option("--yes", is_flag=True, help="Mail real people without asking.")
 @click.option("--occurrence", hidden=True, help="The occurrence a scheduler has claimed.")
 @click.option("--sweep", type=click.Choice(["rest", "deferred"]), hidden=True, help="What a scheduler takes up.")
+@click.option("--as", "run_id", default="", hidden=True, help="The id of the run, for who has to know it before.")
+@click.option("--retry-of", hidden=True, help="The run whose failed items are taken up again.")
 @pass_cli
 def run(
     cli: Cli,
@@ -46,13 +48,15 @@ def run(
     only: tuple[str, ...],
     occurrence: str | None,
     sweep: str | None,
+    run_id: str,
+    retry_of: str | None,
     *,
     dry_run: bool,
     yes: bool,
 ) -> int:
     """Run JOB now, or go on with its slot: what is finished is not repeated."""
     kinds = {None: "manual", "rest": "resume", "deferred": "sweep"}
-    kind, run_id = "dry" if dry_run else kinds[sweep], ""
+    kind = "dry" if dry_run else kinds[sweep]
     cli.follows = occurrence is not None or sweep is not None
     if slot is not None and sweep is None:
         refuse_slip(cli, job, slot, ahead=dry_run)
@@ -63,8 +67,11 @@ def run(
         if row["state"] == "ran":
             raise Refused(f"{job} {row['slot']} is not to be run any more: {row['reason'] or 'somebody has'}")
         slot, kind, run_id = row["slot"], "scheduled", row["run_id"] or ""
-    picked = Picked("deferred" if sweep == "deferred" else "due", only=frozenset(only), limit=limit)
-    request = Request(job, slot, kind=kind, picked=picked, run_id=run_id, rehearsal=dry_run)
+    if retry_of is not None:
+        kind = "retry"
+    which: Selection = "again" if retry_of is not None else "deferred" if sweep == "deferred" else "due"
+    picked = Picked(which, only=frozenset(only), limit=limit)
+    request = Request(job, slot, kind, picked, run_id, retry_of, rehearsal=dry_run)
     old = _too_old(cli, job, slot) if slot is not None and kind == "manual" else ""
     return run_and_tell(cli, request, yes=yes, old=old)
 

@@ -173,15 +173,9 @@ def resume_job(cli: Cli, job: str) -> None:
 
 
 def _set_pause(cli: Cli, job: str, at: datetime | None, reason: str | None) -> None:
-    from overnight.occurrences import outdated, register, set_pause  # noqa: PLC0415
+    from overnight.occurrences import pause_listed  # noqa: PLC0415
 
     if job not in cli.schedule.jobs:
         raise ConfigError(f"schedule.yaml has no job {job!r}; it has {', '.join(cli.schedule.jobs)}")
     now, listed = cli.clock.now(), cli.schedule.listed()
-
-    def change(connection: Any) -> None:
-        outdated(connection, listed, now)
-        register(connection, listed, now)
-        set_pause(connection, job, at, reason, now)
-
-    cli.ledger.writing(change)
+    cli.ledger.writing(lambda connection: pause_listed(connection, listed, job, at, reason, now))

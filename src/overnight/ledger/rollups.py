@@ -78,14 +78,14 @@ trouble = Table(
 )
 
 # Few items are in trouble: reports and people look for these among a million that are not.
-_in_trouble = text("state IN ('failed', 'retry', 'unknown')")
+IN_TROUBLE = text("state IN ('failed', 'retry', 'unknown')")
 item_in_trouble = Index(
     "item_in_trouble",
     item.c.job,
     item.c.slot,
     item.c.key,
-    sqlite_where=_in_trouble,
-    postgresql_where=_in_trouble,
+    sqlite_where=IN_TROUBLE,
+    postgresql_where=IN_TROUBLE,
 )
 
 
