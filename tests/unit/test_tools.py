@@ -261,7 +261,7 @@ async def test_a_draft_lies_in_its_folder_and_nothing_is_sent(place: Place) -> N
     made, limits = BUILT_IN["mail.draft"], BUILT_IN["mail.draft"].limits.model_validate({"to": ["*@b.example"]})
     told = await place.use(made, limits, to="a@b.example", subject="News", text="Hello")
     text = (place.root / told["draft"]).read_text()
-    assert "To: a@b.example" in text
+    assert "To: <a@b.example>" in text
     for hostile in ("a\r\nBcc: v@x.example", "=?utf-8?q?a=0D=0ABcc:_v=40x.example?=", "a\0b"):
         with pytest.raises(OvernightError):
             await place.use(made, limits, to="a@b.example", subject=hostile, text="Hello")
