@@ -251,7 +251,19 @@ async def test_what_was_written_is_taken_back(place: Place) -> None:
     assert await steps.undo() == []
     assert (place.root / "docs" / "deep" / "page.md").read_text() == "a page"
     assert not (place.root / "docs" / "deep" / "more.md").exists()
-    assert {row["state"] for row in rows(place.ledger, effect)} == {"undone"}
+    told = [row["state"] for row in rows(place.ledger, effect) if not row["name"].endswith(":before")]
+    assert told == ["undone"] * 2
+
+
+async def test_what_was_there_before_is_known_also_when_a_crash_has_left_the_new_text(place: Place) -> None:
+    await place.use(files.write, BELOW, path="deep/page.md", text="another")
+    with place.ledger.engine.begin() as connection:  # as a crash between the file and its note leaves it
+        made = ~effect.c.name.endswith(":before")
+        connection.execute(effect.update().where(made).values(state="intent", detail=None))
+    steps = place.steps()
+    await place.use(files.write, BELOW, steps, path="deep/page.md", text="another")
+    assert await steps.undo() == []
+    assert (place.root / "docs" / "deep" / "page.md").read_text() == "a page"
 
 
 # -- the others ----------------------------------------------------------------------------------------------------
