@@ -216,8 +216,7 @@ class Batch:
             if outcome.error_class == "bug":
                 self.errors.append(error)
                 log.exception("task has a bug", exc_info=error)
-        ended = dataclasses.replace(outcome, attempts=attempts, duration_ms=round((clock.monotonic() - started) * 1000))
-        return ended
+        return dataclasses.replace(outcome, attempts=attempts, duration_ms=round((clock.monotonic() - started) * 1000))
 
     async def _undone(self, run: Run) -> bool:
         """Undo what the item has done; what still stands is told. False when that cannot be written down (any more)."""
