@@ -36,6 +36,10 @@ ITEMS := 100
 simulate: .venv/.dev  ## live through a year of nights on virtual time: SEED=1 NIGHTS=365 ITEMS=100, or SEEDS=100 of them
 	@$(BIN)/python -m tests.simulation --seed $(SEED) --seeds $(SEEDS) --nights $(NIGHTS) --items $(ITEMS)
 
+MINUTES := 15
+soak: .venv/.dev  ## let serve live for a while with faults and reloads: MINUTES=15
+	@$(BIN)/python bench/soak.py --minutes $(MINUTES)
+
 install: .venv/.dev  ## make .venv with everything a contributor needs
 
 lock: .venv/.dev  ## renew both lock files (needs uv)
@@ -72,4 +76,4 @@ LOCK := --quiet --upgrade --universal --python-version 3.11 --no-emit-index-url 
 	"$$python" -m venv .venv || { rm -rf .venv; \
 	  echo "This Python cannot make a virtual environment. Debian, Ubuntu: apt install python3-venv" >&2; exit 1; }
 
-.PHONY: help demo test check bench mutations simulate install lock
+.PHONY: help demo test check bench mutations simulate soak install lock

@@ -2,8 +2,8 @@
 
 `python bench/mailing.py ours|plain|source COUNT PORT` sends COUNT mails of 20 kB over ten connections to `smtp-sink` on
 PORT and prints one JSON document. `ours` is the job `daily_email` of a new project with its edition given: planned,
-checked against the list, rendered, an intent before and a result after each mail, recorded and reported. `plain` renders
-the same templates with Jinja2, builds an EmailMessage, sends it with aiosmtplib over ten kept connections, and commits
+checked against the list, set, an intent before and a result after each mail, recorded and reported. `plain` renders the
+same templates with Jinja2, builds an EmailMessage, sends it with aiosmtplib over ten kept connections, and commits
 a row for each mail; it does nothing about crashes, bounces or limits. `source` is smtp-source of Postfix, in C.
 """
 
@@ -23,7 +23,11 @@ from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
 
+import aiosmtplib
 from figures import told
+from jinja2 import Environment, FileSystemLoader
+
+from overnight.mail.templates import day, one_line, safe_url
 
 ROOT = Path(__file__).parents[1]
 OVERNIGHT = Path(sys.executable).with_name("overnight")
@@ -116,11 +120,6 @@ def cpu(whose: int) -> float:
 
 
 async def send_plainly(folder: Path, count: int, port: int) -> None:
-    import aiosmtplib
-    from jinja2 import Environment, FileSystemLoader
-
-    from overnight.mail.templates import day, one_line, safe_url
-
     environment = Environment(loader=FileSystemLoader(ROOT / "templates"), autoescape=True, auto_reload=False)
     environment.filters.update(day=day, one_line=one_line, safe_url=safe_url)
     parts = [environment.get_template(f"daily_email.{kind}.j2") for kind in ("subject", "txt", "html")]

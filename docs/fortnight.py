@@ -9,8 +9,9 @@ from sqlalchemy import Connection, insert
 from overnight.clock import SystemClock
 from overnight.histogram import bucket_of
 from overnight.ledger import Ledger
+from overnight.ledger.controls import budget
 from overnight.ledger.rollups import spend, trouble
-from overnight.ledger.tables import budget, histogram, run, slot
+from overnight.ledger.tables import histogram, run, slot
 
 HAIKU, SONNET = "claude-haiku-5-5", "claude-sonnet-5-5"
 NIGHTS = (41, 44, 39, 52, 47, 20, 22, 48, 55, 61, 58, 24, 30)  # cents, the oldest first

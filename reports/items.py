@@ -33,12 +33,13 @@ def items(day: Day) -> DataFrame:
         item.next_at AS retry_at
     """
     all_of = "slot.pending + slot.ok + slot.failed + slot.retry + slot.skipped + slot.unknown"
-    mine = "item.job = slot.job AND item.slot = slot.slot WHERE slot.day = :day AND NOT slot.rehearsal"
+    mine = "WHERE item.job = slot.job AND item.slot = slot.slot AND slot.day = :day AND NOT slot.rehearsal"
+    # CROSS JOIN: the slots of the day come first, or a million items of other days would be looked at
     return day.query(
         f"""
-        SELECT {columns} FROM slot JOIN item ON {mine} AND {all_of} <= :listed
+        SELECT {columns} FROM slot CROSS JOIN item {mine} AND {all_of} <= :listed
         UNION ALL
-        SELECT {columns} FROM slot JOIN item ON {mine} AND {all_of} > :listed
+        SELECT {columns} FROM slot CROSS JOIN item {mine} AND {all_of} > :listed
         AND item.state IN ('failed', 'retry', 'unknown')
         ORDER BY 2, 3, 4 LIMIT :most
         """,  # noqa: S608  nothing in it comes from outside

@@ -5,7 +5,7 @@ hash is of the page: a run that is continued makes the same one, and readers of 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
@@ -23,6 +23,7 @@ class Archive:
 
     url: str
     put: Callable[[str, bytes], object]
+    _kept: set[str] = field(default_factory=set)
 
     @classmethod
     def spooled(cls, spool: Path, url: str) -> Self:
@@ -37,9 +38,11 @@ class Archive:
     def keep(self, job: str, slot: str, page: bytes) -> str:
         """Keep a page; returns its address, "" when it has none. A disk that is full costs the page, not the mail."""
         name = f"{safe_name(job)}/{safe_name(slot)}/{digest(page)[:12]}.html"
-        try:
-            self.put(f"{FOLDER}/{name}", page)
-        except OSError as error:
-            logs.get().warning("a page of the archive could not be kept", page=name, error=str(error))
-            return ""
+        if name not in self._kept:
+            try:
+                self.put(f"{FOLDER}/{name}", page)
+            except OSError as error:
+                logs.get().warning("a page of the archive could not be kept", page=name, error=str(error))
+                return ""
+            self._kept.add(name)
         return f"{self.url}/{name}" if self.url else ""

@@ -27,9 +27,10 @@ from overnight.clock import Clock, iso
 from overnight.deadline import off_the_clock
 from overnight.errors import Deferred, Skip
 from overnight.ledger import Ledger, Write
+from overnight.ledger.controls import budget
 from overnight.ledger.counters import mark, move, take
 from overnight.ledger.statements import insert_new
-from overnight.ledger.tables import FLYING, budget, call, lease
+from overnight.ledger.tables import FLYING, call, lease
 from overnight.outcome import Scope
 from overnight.pricing import NANO
 

@@ -78,8 +78,8 @@ def _cell(value: Any, column: str, kind: Kind) -> str:
     try:
         return _WRITERS[kind](value)
     except (ValueError, TypeError, ArithmeticError) as error:
-        shown = f"{value!r:.200}"
-        raise ValueError(f"column {column!r} ({kind}) cannot hold {shown}: {error}; None is an empty cell") from error
+        shown, why = f"{value!r:.200}", f"{error!s:.200}"
+        raise ValueError(f"column {column!r} ({kind}) cannot hold {shown}: {why}; None is an empty cell") from error
 
 
 def _text(value: Any) -> str:

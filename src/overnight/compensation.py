@@ -52,6 +52,11 @@ class Steps:
     on_unknown: Literal["park", "resend", "reconcile"] = "park"
     _done: dict[str, tuple[Effect, Step[Any], Any]] = field(default_factory=dict)
 
+    @property
+    def taken(self) -> bool:
+        """Whether anything was done that stands."""
+        return bool(self._done)
+
     async def take(self, step: Step[T]) -> T:
         """Do the step, or return the value it had. Raises Unknown when nobody can tell whether it was done.
 

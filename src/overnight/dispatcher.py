@@ -18,7 +18,7 @@ from sqlalchemy import Connection, RowMapping
 from overnight import __version__, logs
 from overnight.alerts import Alarm
 from overnight.budget import reap
-from overnight.ledger.items import due_slots
+from overnight.errors import Stop
 from overnight.ledger.runs import LEASE, Opening, deaths, held_leases, latest_run, owed_reports, paused
 from overnight.liveness import HOST, RENEW_EVERY, ask_to_end, is_dead
 from overnight.occurrences import (
@@ -29,8 +29,8 @@ from overnight.occurrences import (
     claim,
     due,
     given_up,
-    interrupted,
     leave,
+    left_open,
     let_go,
     newest,
     note,
@@ -219,7 +219,7 @@ class Dispatcher:
     async def _sweep(self) -> None:
         """Go on with slots whose run died or was interrupted, and take up deferred items whose time has come."""
         now, own = self.work.clock.now(), set(self.children.values())  # also those that end while we read
-        held, stopped, deferred = await self.work.ledger.read(_open, now)
+        held, stopped, deferred = await self.work.ledger.read(left_open, now)
         self._end_hung(_run_out(held, now))
         left = {(row["job"], row["slot"]) for row in held if self._died(row, now)}
         # Also what another scheduler's run is about: ours would be refused at once, and waking us, started again.
@@ -345,14 +345,20 @@ class Dispatcher:
             code = await process.wait()
         finally:
             del self.processes[process], self.begun[process]
+        self.codes.append(code)
+        logs.get().info("run process ended", job=job, slot=slot, exit_code=code)
+        try:
+            await self._note_end(job, slot, code)
+        except Stop as error:  # the lease runs out by itself, and a later round finds what is left
+            logs.get().error("the end of a run could not be noted", job=job, slot=slot, error=str(error))
+        return code
+
+    async def _note_end(self, job: str, slot: str, code: int) -> None:
         if code:  # also one that was asked to end before it had opened its run
             me, now = (HOST, os.getpid()), self.work.clock.now()
             await self.work.ledger.write(lambda connection: let_go(connection, job, slot, me, now))
-        logs.get().info("run process ended", job=job, slot=slot, exit_code=code)
         if not self.draining and code not in TOLD:
             await self._tell_death(job, slot, code)
-        self.codes.append(code)
-        return code
 
     async def _tell_death(self, job: str, slot: str, code: int) -> None:
         """A run that ended by itself has told what was wrong; nobody else tells of one that could not."""
@@ -374,11 +380,6 @@ def _known(
     """
     reap(connection, now)
     return outdated(connection, listed, now), register(connection, listed, now), newest(connection)
-
-
-def _open(connection: Connection, now: datetime) -> tuple[Sequence[RowMapping], list[Slot], list[Slot]]:
-    """Leases that are held, slots whose run was interrupted, and those with deferred items that are due."""
-    return held_leases(connection), interrupted(connection), due_slots(connection, now)
 
 
 def _run_out(held: Sequence[RowMapping], now: datetime) -> dict[Slot, int]:

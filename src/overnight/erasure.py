@@ -71,6 +71,7 @@ _LAYOUTS: dict[str, tuple[str, ...]] = {
     "reports": ("report=*/date=*/*", "latest/*.csv", "latest/.new-*"),
     "spool": ("*[0-9]/report=*/date=*/*", "*[0-9]/latest/*.csv", "*[0-9]/latest/.new-*"),
     "log": ("overnight.jsonl*",),
+    "bounces": ("*.eml",),
     "backups": ("*/ledger.db*",),
 }
 
@@ -352,7 +353,12 @@ def files_of(root: Path, ledger: Path, *, outbox: str, reports: str, spool: str)
     """
     var = root / "var"
     yield from ledger.parent.glob(f"{as_written(ledger.name)}.*")
-    places = [("log", var / "log"), ("outbox", var / "rehearsal"), ("backups", ledger.parent / "backups")]
+    places = [
+        ("log", var / "log"),
+        ("bounces", var / "bounces"),
+        ("outbox", var / "rehearsal"),
+        ("backups", ledger.parent / "backups"),
+    ]
     places += [(kind, var / kind) for kind in ("outbox", "reports", "spool", "backups")]
     for kind, name in (("outbox", outbox), ("reports", reports), ("spool", spool)):
         if "://" not in name:

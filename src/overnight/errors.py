@@ -4,6 +4,7 @@
     ├── Transient       try again: 429, 5xx, a lost connection          -> retry with backoff
     │   └── Deferred    tried enough for now                            -> item becomes `retry(next_at)`
     ├── Permanent       will never work for this item: 550, 400, 404    -> item fails
+    │   ├── Denied      a role may not do this                          -> the model is told, else item fails
     │   └── TooLong     more at once than the other side takes: 413     -> in parts with `split=`, else item fails
     ├── Invalid         an answer of the wrong shape                    -> stricter prompt, then fallback, then fails
     ├── Downstream      a later step refused: undo this item's effects  -> item fails
@@ -62,6 +63,10 @@ class Deferred(Transient):
 
 class Permanent(OvernightError):
     """It will never work for this item."""
+
+
+class Denied(Permanent):
+    """It is outside of what a role may do; the model is told, and goes on."""
 
 
 class TooLong(Permanent):

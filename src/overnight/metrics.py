@@ -17,8 +17,9 @@ from sqlalchemy import Connection, and_, case, func, select
 
 from overnight.histogram import quantile
 from overnight.ledger import Ledger
+from overnight.ledger.controls import budget
 from overnight.ledger.rollups import spend, trouble
-from overnight.ledger.tables import budget, effect, histogram, item, once, run, slot
+from overnight.ledger.tables import effect, histogram, item, once, run, slot
 from overnight.outcome import STATES
 
 T = TypeVar("T")

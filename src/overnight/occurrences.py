@@ -11,7 +11,8 @@ from typing import Literal, Protocol
 from sqlalchemy import Connection, RowMapping, bindparam, func, select, update
 
 from overnight.clock import token
-from overnight.ledger.runs import Opening, open_run
+from overnight.ledger.items import due_slots
+from overnight.ledger.runs import Opening, held_leases, open_run
 from overnight.ledger.statements import insert_new, put
 from overnight.ledger.tables import UNSETTLED, entry, lease, occurrence, run, slot
 from overnight.triggers import Listed, read
@@ -294,6 +295,11 @@ _INTERRUPTED = (
     .join(lease, (lease.c.job == occurrence.c.job) & (lease.c.slot == occurrence.c.slot))
     .where(UNSETTLED, occurrence.c.state == "claimed", lease.c.until.is_(None))
 )
+
+
+def left_open(connection: Connection, now: datetime) -> tuple[Sequence[RowMapping], list[Slot], list[Slot]]:
+    """Leases that are held, slots whose run was interrupted, and those with deferred items that are due."""
+    return held_leases(connection), interrupted(connection), due_slots(connection, now)
 
 
 def leave(connection: Connection, job: str, slot: str, reason: str) -> None:

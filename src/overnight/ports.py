@@ -5,8 +5,10 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit
+
+from pydantic import ValidationError
 
 from overnight import logs
 from overnight.agent import Agent
@@ -21,13 +23,17 @@ from overnight.errors import ConfigError, Permanent
 from overnight.ledger import Ledger
 from overnight.mail import MARK, Diverted, Mailer, MailSettings, Pace, Turn, no_turn
 from overnight.model import Model, ModelReply, ModelRequest
+from overnight.project import load_tool
 from overnight.redact import Redactor
 from overnight.roles import Role, Roles
 from overnight.run import Post
-from overnight.schedule import JobSettings, Rate, Schedule
+from overnight.schedule import JobSettings, Rate, RoleSettings, Schedule
+from overnight.tools import Granted, Tool
+from overnight.tools.toolkit import Toolkit
 
 OnUnknown = Literal["park", "resend", "reconcile"]
 
+PLAIN = ("GITHUB_API_URL",)  # variables that are no secrets, and that tools may know
 REHEARSAL_OUTBOX = "outbox:var/rehearsal"
 
 
@@ -107,6 +113,7 @@ def open_ports(
         api=dependencies.of("anthropic"),
         clock=clock,
         prices=prices_of(schedule),
+        tools=toolkit_of(root, schedule, ledger, clock, dependencies),
     )
     if not rehearsal:
         tell_ending(schedule, clock)
@@ -247,6 +254,34 @@ def _rates(schedule: Schedule) -> dict[str, dict[str, Rate]]:
     }
 
 
+def toolkit_of(root: Path, schedule: Schedule, ledger: Ledger, clock: Clock, sides: Dependencies) -> Toolkit:
+    """The tools of all roles. Raises ConfigError for the code of a project's own."""
+    granted = {name: granted_to(role) for name, role in schedule.roles.items()}
+    secrets = {
+        name: {each: schedule.environ.get(each, "") for each in role.secrets} for name, role in schedule.roles.items()
+    }
+    settings = {name: schedule.environ[name] for name in PLAIN if name in schedule.environ}
+    return Toolkit(root, ledger, clock, sides, granted, secrets, settings, Redactor(schedule.secrets).value)
+
+
+def granted_to(role: RoleSettings) -> dict[str, Granted]:
+    """The tools of a role, its own ones loaded from the project. Raises ConfigError for their code."""
+    found = [own_tool(target, limits) for target, limits in role.own_tools.items()]
+    return role.granted() | {grant.tool.name: grant for grant in found}
+
+
+def own_tool(name: str, limits: Mapping[str, Any]) -> Granted:
+    """A tool of the project with its limits. Raises ConfigError when it is not there or the limits are not its own."""
+    found = load_tool(name)
+    if not isinstance(found, Tool):
+        raise ConfigError(f"own_tools: {name} is no tool; decorate the function with @tool")
+    try:
+        return Granted(found, found.limits.model_validate(dict(limits)))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise ConfigError(f"own_tools: {name}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+
+
 def tell_ending(schedule: Schedule, clock: Clock) -> None:
     """Log which models are deprecated, while there is time to choose others."""
     for warning in ending(schedule, clock.now().date()):
@@ -260,7 +295,7 @@ def _roles(schedule: Schedule) -> dict[str, Role]:
             models=tuple(role.model),
             max_tokens=role.max_tokens,
             max_turns=role.max_turns,
-            tools=tuple(role.tools),
+            tools={tool: grant.limits for tool, grant in role.granted().items()},
         )
         for name, role in schedule.roles.items()
     }

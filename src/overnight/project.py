@@ -73,6 +73,15 @@ def load_job(name: str, target: str) -> "Job[Any, Any]":
     return found
 
 
+def load_tool(target: str) -> Any:
+    """Import `module:function` of the attached project, whatever it is. Raises ConfigError when it is not there."""
+    module, _, attribute = target.partition(":")
+    found = getattr(_import(module, f"tool {target}"), attribute, None)
+    if found is None:
+        raise ConfigError(f"own_tools: {attribute} in {module} is not there")
+    return found
+
+
 def load_reports() -> list[Any]:
     """All reports of the project's `reports` package, by name. Raises ConfigError."""
     try:

@@ -17,7 +17,8 @@ from overnight import __version__
 from overnight.alerts.book import OPEN, undelivered
 from overnight.alerts.rules import p95_ms
 from overnight.budget import day_counter
-from overnight.ledger.tables import alert, breaker, budget, call, effect, entry, run, slot
+from overnight.ledger.controls import alert, breaker, budget
+from overnight.ledger.tables import call, effect, entry, run, slot
 from overnight.pricing import NANO
 from overnight.runner import Workplace
 from overnight.storage import waiting

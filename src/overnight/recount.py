@@ -15,8 +15,9 @@ from sqlalchemy import Connection, RowMapping, Table, delete, func, insert, sele
 from overnight.budget import IN_FLIGHT, counters_of
 from overnight.histogram import bucket_of
 from overnight.ledger import Ledger, rollups
+from overnight.ledger.controls import budget
 from overnight.ledger.rollups import spend, trouble
-from overnight.ledger.tables import budget, call, histogram, item, run, slot
+from overnight.ledger.tables import call, histogram, item, run, slot
 from overnight.outcome import STATES, Scope
 
 # Items moved by hand, by how their reason begins: what they were for the run that had recorded them.

@@ -19,11 +19,10 @@ from sqlalchemy import ColumnElement, Connection, delete, func, select, update
 from overnight.budget import run_counter
 from overnight.clock import iso
 from overnight.ledger import Ledger
+from overnight.ledger.controls import alert, budget
 from overnight.ledger.rollups import trouble
 from overnight.ledger.statements import put
 from overnight.ledger.tables import (
-    alert,
-    budget,
     call,
     effect,
     histogram,
@@ -35,6 +34,7 @@ from overnight.ledger.tables import (
     run,
     signup,
     slot,
+    tool_call,
 )
 
 CHUNK = 500  # rows a transaction
@@ -51,7 +51,7 @@ Slot = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Deleted:
-    """How much went, in rows; `answers` are texts of calls, `details` those of effects."""
+    """How much went, in rows; `answers` are texts of calls, `details` those of effects and calls of tools."""
 
     slots: int = 0
     items: int = 0
@@ -182,6 +182,8 @@ def _retire(connection: Connection, job: str, name: str, now: datetime) -> Delet
     values = connection.execute(delete(once).where(once.c.job == job, once.c.slot == name)).rowcount
     told = (effect.c.job == job, effect.c.slot == name, effect.c.detail.is_not(None))
     details = connection.execute(update(effect).where(*told).values(detail=None)).rowcount
+    talked = delete(tool_call).where(tool_call.c.job == job, tool_call.c.slot == name)
+    details += connection.execute(talked).rowcount
     samples = update(trouble).where(trouble.c.job == job, trouble.c.slot == name)
     connection.execute(samples.values(sample_key=None, sample=None))
     runs = select(run.c.id).where(run.c.job == job, run.c.slot == name)

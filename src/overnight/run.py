@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 from overnight.agent import MISSING, Answer
 from overnight.clock import Clock
 from overnight.compensation import Step, Steps
+from overnight.context import Context, gathered, select
 from overnight.deadline import deadline, off_the_clock, without_deadline
 from overnight.effects import Effects
 from overnight.errors import Fenced, OvernightError, Skip, Stop
@@ -50,6 +51,8 @@ class Asks(Protocol):
         fallback: T,
         split: str | None,
         merge: Callable[[Sequence[T]], T] | None,
+        steps: Steps | None,
+        left_out: int,
     ) -> Answer[T]:
         """Ask in a role; returns an Answer."""
         ...
@@ -85,7 +88,8 @@ class Run:
 
     `slot` is the local date of the edition (or the UTC instant of a job that fires more often than daily);
     `scheduled_for` (UTC) is when it was due, which may be long ago: a job asks `run.now()` and this, never the clock of
-    the machine. `previous` is when the slot before this one was due, None for the first.
+    the machine. `previous` is when the slot before this one was due, None for the first. `redact` cleans a text
+    of secrets before it is kept.
     """
 
     scope: Scope
@@ -103,6 +107,7 @@ class Run:
     rehearsal: bool = False
     on_unknown: Literal["park", "resend", "reconcile"] = "park"
     notices: dict[str, list[str]] = field(default_factory=dict)
+    redact: Callable[[str], str] = str
     _onces: "Onces" = field(default_factory=lambda: Onces())  # noqa: PLW0108  the class is defined below
     _marks: list[tuple[str, str]] | None = None
     _steps: Steps | None = None
@@ -152,6 +157,7 @@ class Run:
         fallback: T = MISSING,
         split: str | None = None,
         merge: Callable[[Sequence[T]], T] | None = None,
+        context: Context | None = None,
     ) -> Answer[T]:
         """Ask a model in a role of schedule.yaml; returns `Answer(value, source, model, cost_nano)`.
 
@@ -162,10 +168,34 @@ class Run:
         or text is halved, each half asked, down to single entries where it has to be, and `merge([answer, …])` makes
         one value of the answers, in order (without it, `output` is a list and they are joined). Each part is paid for
         once, also after a crash.
+
+        `context` is what `run.context` has chosen; it joins `data`, and reports tell what the whole would have cost.
+
+        A role with tools may use them within its limits; what they leave outside is an effect of this item: done once,
+        and undone when the item ends with Downstream.
         """
+        material, left_out = dict(data), 0
+        if context is not None:
+            material["context"], left_out = context.data(), context.tokens_in_all - context.tokens
         return await self.asks.ask(
-            self.scope, role, data=data, output=output, fallback=fallback, split=split, merge=merge
+            self.scope,
+            role,
+            data=material,
+            output=output,
+            fallback=fallback,
+            split=split,
+            merge=merge,
+            steps=self._steps,
+            left_out=left_out,
         )
+
+    async def context(self, query: str, documents: Mapping[str, str] | Iterable[str], max_tokens: int) -> Context:
+        """Choose from documents what resembles `query` most, of `max_tokens` at most; it says what it leaves out.
+
+        `documents` are texts by name, or paths of text files and folders in the project. Files that are no text are
+        left out; hidden ones and those behind links are not read. Raises Permanent for a path that is not there.
+        """
+        return await asyncio.to_thread(_chosen, self.root, query, documents, max_tokens)
 
     async def once(self, compute: Callable[["Run"], Awaitable[T]]) -> T:
         """The value of `compute(run)`, computed once per slot and stored before anybody uses it.
@@ -258,6 +288,11 @@ async def _compute(name: str, compute: Callable[[Run], Awaitable[T]], run: Run) 
         text = stored
         await run.ledger.write(lambda connection: keep_once(connection, scope, name, text, kept, now))
     return codec.validate_json(stored)
+
+
+def _chosen(root: Path, query: str, documents: Mapping[str, str] | Iterable[str], max_tokens: int) -> Context:
+    texts = documents if isinstance(documents, Mapping) else gathered(root, documents)
+    return select(query, texts, max_tokens)
 
 
 def _place(error: BaseException, root: Path) -> str:

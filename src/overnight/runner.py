@@ -239,6 +239,7 @@ class _Attempt:
             public_url=self.work.schedule.public_url,
             rehearsal=self.request.rehearsal,
             on_unknown=self.settings.on_unknown,
+            redact=self.work.redactor.text,
         )
 
     def _batch(self, run: Run) -> Batch:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from overnight.errors import ConfigError, Refused
+from overnight.ledger import deliveries
 from overnight.ledger.flow import LedgerRows, Level, milliseconds
 from overnight.ledger.forgotten import tombstone
 from overnight.ledger.tables import signup, subscriber
@@ -119,3 +120,4 @@ def reactivate(connection: Connection, id_: str, now: datetime) -> None:
         raise Refused(f"{id_} left by own wish: who wants the mail again signs up and confirms it, on /subscribe")
     values = {"status": "active", "reason": None, "changed_at": now}
     connection.execute(update(subscriber).where(subscriber.c.id == id_).values(**values))
+    deliveries.forget(connection, id_)

@@ -1,6 +1,7 @@
 """A project with schedulers of its own, and what its jobs have noted of themselves."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from overnight.ledger import Ledger
 from overnight.occurrences import register
 from overnight.schedule import load
 from tests.slots import rows
+from tests.warm import Warm
 
 ROOT = Path(__file__).parents[2]
 COMMAND = Path(sys.executable).with_name("overnight")
@@ -66,6 +68,7 @@ class Place:
     """A project with its schedulers."""
 
     root: Path
+    warm: Warm
     processes: list["subprocess.Popen[bytes]"] = field(default_factory=list)
 
     def write(self, **jobs: str) -> None:
@@ -94,9 +97,7 @@ class Place:
 
     def call(self, *arguments: str) -> Any:
         """Call the command; the JSON document."""
-        done = subprocess.run(
-            [COMMAND, "--json", *arguments], cwd=self.root, capture_output=True, text=True, timeout=60, check=False
-        )
+        done = self.warm.call(["--json", *arguments], cwd=self.root, env=os.environ, seconds=60)
         assert "Traceback" not in done.stderr, done.stderr
         return json.loads(done.stdout)
 

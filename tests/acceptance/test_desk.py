@@ -124,7 +124,7 @@ def test_serve_takes_changes_and_rotated_logs_while_a_run_keeps_the_settings_it_
     log.rename(kept)
     file.write_text(good)
     serve.send_signal(signal.SIGHUP)
-    wait_until(log.exists, "the log to be opened anew")
+    wait_until(log.exists, "the log to be opened anew", 20)
     wait_until(lambda: changes(place), "the file to be read again")
     wait_until(lambda: place.rows(occurrence, job="work", state="ran"), "the run")
     assert Counter(one.key for one in place.done()) == Counter(f"k{n:02}" for n in range(40))

@@ -114,10 +114,10 @@ def test_a_bucket_that_refuses_us_keeps_its_circuit_and_the_operators_are_told_o
     assert len(bucket.asked) > each, "an answer proves life: the second run has asked again"
     [mail] = site.outbox("alert")
     assert "publications of reports wait in var/spool: s3://reports/nightly at" in text_of(mail)
-    assert "answered 403 AccessDenied; check the bucket, its policy and the AWS_* variables in .env" in text_of(mail)
+    assert "answered 403 AccessDenied; the policy has to allow s3:PutObject and s3:GetObject there" in text_of(mail)
     told = _diagnosed(site)
     assert (told["reports"]["ok"], told["breakers"]["ok"]) == (False, True)
-    assert "check the bucket, its policy and the AWS_* variables in .env" in str(told["reports"]["message"])
+    assert "create the bucket, or correct reports.to" in str(told["reports"]["message"])
     waiting = _spooled(site)
     bucket.failure = None
     site.json("tick")

@@ -33,6 +33,7 @@ from overnight.errors import ConfigError, OvernightError, Refused
 from overnight.ledger import Ledger
 from overnight.ledger.writer import Inline, _commit, _resolve
 from overnight.mail import smtp
+from overnight.mail.consent import keep
 from overnight.occurrences import occurrence_of
 from overnight.redact import Redactor
 from overnight.runner import Request, Workplace, run_slot
@@ -159,6 +160,7 @@ class World:
             self._replace(stack)
             self.ledger = Ledger.open("sqlite:///var/overnight.db", root=self.root, clock=self.clock, inline=True)
             stack.callback(self.ledger.close)
+            self.ledger.writing(lambda connection: keep(connection, "smtp relay.test:25", self.clock.now()))
             event.listen(self.ledger.engine, "connect", _careless)
             self.ledger.engine.dispose()
             stack.callback(self.loop.close)
@@ -259,7 +261,7 @@ class World:
 
 def requested(ledger: Ledger, arguments: list[str]) -> Request:
     """The request of a command line that the dispatcher writes."""
-    job, rest = arguments[0], dict(zip(arguments[2::2], arguments[3::2], strict=True))
+    job, rest = arguments[0], dict(zip(arguments[1::2], arguments[2::2], strict=True))
     if (id_ := rest.get("--occurrence")) is not None:
         row = ledger.reading(occurrence_of, id_)
         assert row is not None

@@ -15,7 +15,7 @@ from overnight.alerts import Alarm, Alerter, Channel, firing, of_run
 from overnight.alerts.book import Told, silence, undelivered
 from overnight.errors import Stop
 from overnight.ledger import Ledger
-from overnight.ledger.tables import alert, notice
+from overnight.ledger.controls import alert, notice
 from overnight.mail.templates import Templates
 from overnight.outcome import Outcome, Scope
 from overnight.redact import Redactor
@@ -124,6 +124,13 @@ async def test_a_run_settles_its_own_job_and_leaves_standing_rules_alone(ledger:
     ]
 
 
+async def test_what_is_over_of_another_job_keeps_no_alert_of_this_one_going(ledger: Ledger, post: Postbox) -> None:
+    tell = alerter(ledger, post)
+    await tell.raise_all([BUG, Alarm("bug", "former", "-")])
+    await tell.settle_run("greet", [Alarm("bug", "former", "it is gone", firing=False)], worked=1, pending=0)
+    assert ledger.reading(firing) == []
+
+
 async def test_only_a_run_that_worked_ends_an_alert_and_a_stop_only_when_nothing_is_left(
     ledger: Ledger, post: Postbox
 ) -> None:
@@ -214,7 +221,7 @@ async def test_fifty_seven_changes_are_one_message(ledger: Ledger, post: Postbox
     assert [len(changes) for _, changes in post.sent] == [57]
     mail = Templates(ROOT).render("alert", {"changes": post.sent[0][1], "now": NOW})
     assert mail.subject.startswith("Alert: bug in job0, bug in job1, bug in job2 and 54 more.")
-    assert mail.text.count("met a bug") == 57
+    assert mail.text.count("met a bug\nIt began at 2026-11-22 07:00 UTC.\n\n") == 57
 
 
 async def test_a_resolve_message_says_how_long_it_lasted(ledger: Ledger, post: Postbox, clock: ManualClock) -> None:
@@ -235,9 +242,12 @@ async def test_a_silenced_alert_is_kept_but_not_told_until_the_silence_is_over(
     tell = alerter(ledger, post)
     await tell.raise_all([BUG])
     ledger.writing(lambda connection: silence(connection, BUG.key, NOW + timedelta(hours=30)))
-    for _ in range(30):
-        clock.move(3600 + 1)
+    for _ in range(29):
+        clock.move(3600)
         await tell.raise_all([BUG])
+    assert post.changes == ["new"], "the reminder of hour 24 is kept back"
+    clock.move(3600)
+    await tell.raise_all([BUG])
     assert post.changes == ["new", "reminder"]
     assert [row["key"] for row in ledger.reading(firing)] == [BUG.key]
 

@@ -14,7 +14,7 @@ from sqlalchemy import select
 from overnight.budget import Also, BudgetExceeded, Budgets, Caps, JobCaps, RoleCaps, day_counter, dollars, raise_cap
 from overnight.errors import Deferred, Skip
 from overnight.ledger import Ledger
-from overnight.ledger.tables import budget
+from overnight.ledger.controls import budget
 from overnight.outcome import Scope
 from overnight.pricing import NANO
 

@@ -309,6 +309,19 @@ def test_a_preview_of_a_day_already_mailed_shows_its_mail_and_advises_no_retry(t
     assert "2 ok" in said.stdout
     assert "Look at" in said.stdout
     assert "overnight retry" not in said.stdout
+    said = call(site, "preview", "daily_email", "--date", "2026-11-22", "--for", "ada@example.org")
+    assert said.returncode == 0, said.stderr
+    files = [Path(word) for word in said.stdout.split() if word.startswith(str(site))]
+    assert [file.suffix for file in files] == [".html", ".txt", ".eml"]
+    assert "Good morning Ada Brandt" in files[0].read_text()
+    assert "22 November 2026" in files[1].read_text()
+    assert "To: Ada Brandt <ada@example.org>" in files[2].read_text()
+    assert call(site, "subscribers", "unsubscribe", "ada@example.org").returncode == 0
+    said = call(site, "preview", "daily_email", "--for", "ada@example.org")
+    assert (said.returncode, "ada@example.org is unsubscribed and gets no mail" in said.stderr) == (2, True)
+    pages = list((site / "var" / "reports" / "archive" / "daily_email" / "2026-11-22").glob("*.html"))
+    assert pages, "of each choice of topics"
+    assert not any("Good morning" in page.read_text() or "nsubscribe" in page.read_text() for page in pages)
     said = call(site, "preview", "daily_email", "--date", "2016-11-22")
     assert "nothing to show: no news for that day" in said.stdout, said.stdout + said.stderr
     assert "Look at" not in said.stdout

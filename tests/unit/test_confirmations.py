@@ -12,7 +12,8 @@ from typing import cast
 import pytest
 
 from overnight.confirmations import send_waiting
-from overnight.ledger.tables import alert, effect, signup
+from overnight.ledger.controls import alert
+from overnight.ledger.tables import effect, signup
 from overnight.mail.consent import is_confirmed, keep
 from overnight.redact import Redactor
 from overnight.runner import Workplace

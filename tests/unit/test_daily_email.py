@@ -15,12 +15,7 @@ project.attach(Path(__file__).parents[2])
 from jobs.daily_email import MOST_BYTES, MOST_STORIES, WHY_MAX, Draft, Line, compose, daily_email, fitting  # noqa: E402
 
 ANN = Subscriber("s_ann", "ann@example.org", "Ann")
-WORST = {
-    "title": "&" * 300,
-    "url": "https://example.org/?" + "&" * 1900,
-    "text": "\U0001f600" * 1500,
-    "feed": "<" * 100,
-}
+LINK = r'href="https://example.org/(\d+)\?'
 
 
 def entry(n: int, **changes: str) -> Entry:

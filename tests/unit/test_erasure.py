@@ -12,9 +12,10 @@ from overnight.backup import back_up
 from overnight.erasure import Person, files_of, find_person, forget
 from overnight.errors import Refused
 from overnight.ledger import Ledger
+from overnight.ledger.controls import alert
 from overnight.ledger.items import plan, planned
 from overnight.ledger.runs import slot_of, under_way
-from overnight.ledger.tables import alert, call, effect, item, once, subscriber
+from overnight.ledger.tables import call, effect, item, once, subscriber
 from overnight.subscribers import active_subscribers, add, export_csv, import_csv
 from tests.slots import NOW, SLOT, ManualClock, begin, open_ledger, rows
 

@@ -221,7 +221,7 @@ def test_readers_with_and_without_a_name_get_forms_of_their_own(tmp_path: Path) 
     press = Press(folder(tmp_path, text="{% if to.name %}Hi {{ to.name }}{% else %}Hello{% endif %},\nnews"), _nowhere)
     forms = [press.form(Order(HEADING, "m", {}, personal(reader(name)), reader(name))) for name in ("Ann", "", "Bob")]
     assert forms[0] is forms[2]
-    assert forms[0] is not forms[1]
+    assert forms[0] is not forms[1], "she has no name"
     assert b"\r\nHello,\r\n" in forms[1].fill(envelope(reader("")), personal(reader("")))
 
 

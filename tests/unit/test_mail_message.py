@@ -1,5 +1,6 @@
 """Messages: nobody injects a header, and the same input gives the same bytes."""
 
+import re
 from datetime import UTC, datetime
 from email import message_from_bytes
 from email.policy import default
@@ -176,6 +177,17 @@ def test_long_lines_and_many_lines_are_encoded_and_come_back() -> None:
     data = message(text=text, html=None)
     assert max(len(line) for line in data.split(b"\r\n")) <= 100
     assert message_from_bytes(data, policy=default).get_content().replace("\r\n", "\n") == text
+
+
+@pytest.mark.parametrize(
+    "body", ["a\n.\nMAIL FROM:<v@x.com>\n", "a\r.\rRCPT TO:<v@x.com>\r", "a\r\n.\r\nQUIT", ".", ".."]
+)
+def test_no_line_of_a_body_can_end_the_message(body: str) -> None:
+    data = message(text=body, html=f"<pre>{body}</pre>")
+    assert b"\r\n.\r\n" not in data
+    assert not re.search(rb"\r(?!\n)|(?<!\r)\n", data)
+    parts = [part.get_content() for part in message_from_bytes(data, policy=default).iter_parts()]
+    assert parts[0].split() == body.split()
 
 
 def test_the_same_input_gives_the_same_bytes() -> None:

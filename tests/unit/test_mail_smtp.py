@@ -302,8 +302,8 @@ async def test_a_password_is_never_sent_in_the_clear_to_another_machine() -> Non
             await smtp.send(letter(), intent)
 
 
-def certificate(tmp_path: Path) -> ssl.SSLContext:
-    """Make a server context with a fresh certificate for 127.0.0.1, left in ca.pem."""
+def certificate(tmp_path: Path, days: int = 1) -> ssl.SSLContext:
+    """Make a server context with a certificate for 127.0.0.1, good for some days from now, left in ca.pem."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")])
     now = datetime.now(UTC)
@@ -313,8 +313,8 @@ def certificate(tmp_path: Path) -> ssl.SSLContext:
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
+        .not_valid_before(now - timedelta(days=2))
+        .not_valid_after(now + timedelta(days=days))
         .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())

@@ -11,8 +11,9 @@ from sqlalchemy import delete, insert, text
 
 from overnight.histogram import bucket_of
 from overnight.ledger import Ledger
+from overnight.ledger.controls import budget
 from overnight.ledger.rollups import fill, spend, trouble
-from overnight.ledger.tables import budget, call, effect, histogram, item, metadata, run, slot
+from overnight.ledger.tables import call, effect, histogram, item, metadata, run, slot
 from overnight.metrics import ErrorFigure, Figures, Spending, Usual, figures
 
 UNTIL = datetime(2026, 11, 22, 8, 0, tzinfo=UTC)

@@ -13,9 +13,10 @@ from sqlalchemy import insert, update
 
 from overnight.alerts import Alarm, note
 from overnight.ledger import Ledger
+from overnight.ledger.controls import budget, notice
 from overnight.ledger.flow import Circuit, LedgerRows
 from overnight.ledger.runs import close_run
-from overnight.ledger.tables import budget, call, delivery, effect, run
+from overnight.ledger.tables import call, effect, run
 from overnight.prometheus import Exposition
 from overnight.runner import Workplace
 from overnight.schedule import loads
@@ -83,7 +84,7 @@ def a_night(ledger: Ledger) -> None:
     ledger.writing(lambda c: LedgerRows(c).put_circuit("anthropic", Circuit("open", 1, 1, until)))
     ledger.writing(lambda c: note(c, Alarm("bug", "greet", "oops"), NOW, DAY))
     waits = {"id": "d", "channel": "ops/email/1", "changes": "[]", "created_at": NOW, "next_at": NOW, "error": "x"}
-    ledger.writing(lambda connection: connection.execute(insert(delivery).values(waits)))
+    ledger.writing(lambda connection: connection.execute(insert(notice).values(waits)))
 
 
 def test_the_figures_are_those_of_the_ledger(ledger: Ledger, tmp_path: Path) -> None:
@@ -143,8 +144,12 @@ def test_no_name_or_address_is_a_label(ledger: Ledger, tmp_path: Path) -> None:
     }
 
 
-def test_every_figure_that_the_rules_for_prometheus_ask_for_exists(ledger: Ledger, tmp_path: Path) -> None:
+def test_every_figure_that_the_rules_for_prometheus_and_the_page_name_exists(ledger: Ledger, tmp_path: Path) -> None:
     a_night(ledger)
+    told = set(re.findall(r"^# TYPE (\w+)", exposition(ledger, tmp_path).text().decode(), re.MULTILINE))
+    page = (DEPLOY.parent / "docs" / "operations.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(overnight_\w+)`", page))
+    assert named == told
     rules = YAML(typ="safe").load((DEPLOY / "alerts.yml").read_text(encoding="utf-8"))["groups"][0]["rules"]
     asked = {name for rule in rules for name in re.findall(r"overnight_\w+", rule["expr"])}
     there = {name.partition("{")[0] for name in samples(exposition(ledger, tmp_path))}

@@ -18,19 +18,24 @@ from pandas import DataFrame
 from sqlalchemy import delete, func, insert, select, update
 
 from overnight.cells import guard, table, unguard
+from overnight.clock import SystemClock
+from overnight.dependency import Dependencies
 from overnight.errors import Transient
 from overnight.histogram import bucket_of
 from overnight.ledger import Ledger
+from overnight.ledger.controls import budget
 from overnight.ledger.rollups import fill, spend, trouble
 from overnight.ledger.runs import days_of
-from overnight.ledger.tables import budget, call, histogram, item, run, slot
+from overnight.ledger.tables import call, histogram, item, run, slot
 from overnight.report import Day, Report, newest_day, publish, report
 from overnight.storage import Folder, Spool
+from overnight.storage.s3 import S3
 from reports.cost import cost
 from reports.errors import errors
 from reports.items import items
 from reports.runs import runs
 from reports.success_rate import success_rate
+from tests.bucket import counting_bucket
 
 DAY = date(2026, 11, 22)
 AT = datetime(2026, 11, 22, 6, 0, tzinfo=UTC)
@@ -289,6 +294,21 @@ async def test_publishing_again_changes_no_byte(ledger: Ledger, tmp_path: Path) 
     await publish(ALL, [DAY], ledger, PARIS, spool)
     assert tree(tmp_path / "out") == before
     assert before["latest/cost.csv"] == before[done.keys[0]]
+
+
+async def test_ten_times_the_same_day_is_sent_once(ledger: Ledger, tmp_path: Path) -> None:
+    add_slot(ledger, ok=1)
+    add_run(ledger, ok=1, items=1)
+    add_calls(ledger, [{"cost_nano": 5}])
+    with counting_bucket() as bucket:
+        seen = []
+        for _ in range(10):  # a process each time: nothing is remembered but in the bucket
+            store = S3("s3://reports/p", bucket.environ, Dependencies({}, SystemClock()))
+            done = await publish(ALL, [DAY], ledger, PARIS, Spool(tmp_path / "spool", store))
+            assert (done.errors, done.drained.left) == ({}, 0)
+            seen.append(dict(bucket.objects))
+    assert len(bucket.written) == len(set(bucket.written)) == 3 * len(ALL)
+    assert seen == [seen[0]] * 10
 
 
 async def test_the_manifest_says_what_the_file_must_be(ledger: Ledger, tmp_path: Path) -> None:

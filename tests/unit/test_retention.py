@@ -9,9 +9,10 @@ from sqlalchemy import insert, update
 
 from overnight.clock import iso
 from overnight.ledger import Ledger
+from overnight.ledger.controls import alert, budget
 from overnight.ledger.items import Recorded, plan, planned, record
 from overnight.ledger.runs import close_run, keep_once, slot_of
-from overnight.ledger.tables import alert, budget, call, effect, histogram, item, once, run, seen
+from overnight.ledger.tables import call, effect, histogram, item, once, run, seen
 from overnight.outcome import Outcome, RunStatus, Scope, State
 from overnight.retention import claim, due, preview, retire, retired_days
 from tests.slots import NOW, SLOT, ManualClock, begin, open_ledger, rows

@@ -15,6 +15,7 @@ from overnight.ledger.runs import (
     item_of,
     keep_once,
     latest_run,
+    lease_of,
     new_run_id,
     open_run,
     paused,
@@ -71,6 +72,9 @@ def test_who_has_the_lock_takes_over_and_the_dead_run_is_marked(ledger: Ledger) 
     first = begin(ledger)
     second = begin(ledger)
     assert (first.fence, second.fence) == (1, 2)
+    held = ledger.reading(lease_of, "greet", SLOT)
+    assert held is not None
+    assert held["fence"] == 2, "the first one is refused by it"
     [dead] = ledger.reading(runs_like, first.run_id)
     assert dead is not None
     assert (dead["status"], dead["reason"], dead["ended_at"]) == ("interrupted", "its process died", NOW)

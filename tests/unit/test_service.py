@@ -17,9 +17,10 @@ from sqlalchemy import event
 from overnight import project
 from overnight.dispatcher import Dispatcher
 from overnight.errors import ConfigError, Refused
-from overnight.ledger import Ledger
+from overnight.ledger import Ledger, LedgerFault
+from overnight.ledger.controls import alert
 from overnight.ledger.runs import close_run, owed_reports, reports_made
-from overnight.ledger.tables import alert, item, lease, occurrence, run
+from overnight.ledger.tables import item, lease, occurrence, run
 from overnight.liveness import HOST, RENEW_EVERY, slot_lock
 from overnight.occurrences import set_pause
 from overnight.redact import Redactor
@@ -256,6 +257,27 @@ async def test_a_run_for_some_items_between_an_interrupted_one_and_its_rest_chan
     assert place.occurrences("daily") == [("2026-11-22", "ran")]
 
 
+async def test_a_run_whose_end_cannot_be_noted_is_over_all_the_same(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Ended:
+        pid, returncode = 1, 2
+
+        async def wait(self) -> int:
+            return 2
+
+    async def process(*_command: str, **_settings: Any) -> Ended:
+        return Ended()
+
+    place.write('daily: { at: "07:00" }')
+    assert place.dispatcher is not None
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", process)
+    dispatcher = Dispatcher(place.dispatcher.work)
+    place.ledger.faults.found = LedgerFault("full", "the disk is full")
+    dispatcher._spawn("daily", "2026-11-22")
+    assert await dispatcher.settle() == [2]
+
+
 async def test_a_look_reads_only_what_is_open_however_much_there_is(place: Place) -> None:
     place.write('daily: { at: "07:00" }')
     await place.look(at(0))
@@ -272,7 +294,7 @@ async def test_a_look_reads_only_what_is_open_however_much_there_is(place: Place
             if sql.startswith("SELECT")
         }
     growing = tuple(f"SCAN {table}" for table in ("item", "call", "effect", "occurrence", "lease", "run", "slot"))
-    open_only = ("occurrence_unsettled", "item_due")
+    open_only = ("occurrence_unsettled", "item_due", "effect_unknown")
     read = {line: sql for sql, lines in plans.items() for line in lines if line.startswith(growing)}
     assert len(plans) > 5
     assert {line: sql for line, sql in read.items() if not line.endswith(open_only)} == {}

@@ -253,7 +253,8 @@ def test_the_command_adds_lists_exports_and_unsubscribes(desk: Desk) -> None:
     assert command(desk, "add", "a@example.org", "--name", "Ann", "--topic", "city").exit_code == 0
     assert "a@example.org  Ann  city" in command(desk, "list").output
     assert command(desk, "unsubscribe", "a@example.org").exit_code == 0
-    assert "[unsubscribed]" in command(desk, "list").output
+    assert "[unsubscribed 20" in command(desk, "list").output
+    assert ": asked]" in command(desk, "show", "a@example.org").output
     assert [who["status"] for who in json.loads(command(desk, "list", json=True).stdout)] == ["unsubscribed"]
     assert "a@example.org,Ann,city," in command(desk, "export").output
     target = desk.path.with_name("out.csv")
@@ -264,3 +265,15 @@ def test_the_command_adds_lists_exports_and_unsubscribes(desk: Desk) -> None:
 def test_the_command_says_when_nobody_is_known(desk: Desk) -> None:
     assert isinstance(command(desk, "unsubscribe", "nobody@example.org").exception, ConfigError)
     assert "no subscribers yet" in command(desk, "list").output
+
+
+def test_the_command_suppresses_and_brings_back_all_but_who_left(desk: Desk) -> None:
+    command(desk, "add", "a@example.org")
+    command(desk, "unsubscribe", "a@example.org")
+    assert command(desk, "list", "--status", "suppressed").output == "nobody is suppressed\n"
+    assert command(desk, "reactivate", "a@example.org").exit_code, "who left comes back by own wish alone"
+    command(desk, "add", "b@example.org")
+    assert ": by hand]" in command(desk, "suppress", "b@example.org").output
+    assert "b@example.org" in command(desk, "list", "--status", "suppressed").output
+    assert "[" not in command(desk, "reactivate", "b@example.org").output
+    assert command(desk, "show", "nobody@example.org").exit_code

@@ -14,8 +14,8 @@ from sqlalchemy import Connection, RowMapping, delete, func, insert, select, upd
 from overnight.alerts.alarm import Alarm
 from overnight.alerts.state import Change, Known, step
 from overnight.clock import iso, token
+from overnight.ledger.controls import alert, notice
 from overnight.ledger.statements import put
-from overnight.ledger.tables import alert, notice
 from overnight.triggers import compact
 
 OPEN = ("pending", "firing")

@@ -75,7 +75,7 @@ class Alerter:
         A run that `worked` on no item has shown nothing; nor has one that leaves items `pending` shown that what
         stopped an earlier run is over.
         """
-        rules = {alarm.rule for alarm in found} | STANDING | ({"stopped"} if pending else set())
+        rules = {alarm.rule for alarm in found if alarm.scope == job} | STANDING | ({"stopped"} if pending else set())
         open_alerts = await self.ledger.read(firing)
         over = [
             Alarm(row["rule"], job, f"{job}: over since the last run; it was: {row['message']}", firing=False)

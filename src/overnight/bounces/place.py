@@ -88,7 +88,8 @@ class Stream:
 
     def mails(self) -> Iterator[Incoming]:
         """All of it."""
-        return (Incoming(data) for data in split(self.stream) if data.strip())
+        with self.stream:
+            yield from (Incoming(data) for data in split(self.stream) if data.strip())
 
     def done(self, mail: Incoming, *, clear: bool) -> None:
         """Keep a copy of what was not understood, once."""

@@ -37,12 +37,13 @@ def bounces(cli: Cli, path: str) -> None:
     back_to = configured("bounces_to", settings.bounces_to).address if settings.bounces_to else ""
     reader = Reader(secret_of(cli.root, cli.schedule.environ), back_to, domain)
     counted = count(cli.ledger, cli.clock, reader, place)
-    lines = [f"{counted.kinds.total()} mails read"]
+    total = counted.kinds.total()
+    lines = [f"{total} {'mail' if total == 1 else 'mails'} read"]
     lines += [f"  {counted.kinds[kind]:>6}  {said}" for kind, said in _SAID.items() if counted.kinds[kind]]
     if counted.suppressed:
         lines.append(f"{len(counted.suppressed)} suppressed: overnight subscribers list")
     if counted.kinds["unclear"]:
         lines.append(f"what was not understood is in {place.aside}")
     kinds = {kind: counted.kinds[kind] for kind in _SAID}
-    document = {"read": counted.kinds.total(), **kinds, "suppressed": counted.suppressed, "left_ids": counted.left}
+    document = {"read": total, **kinds, "suppressed": counted.suppressed, "left_ids": counted.left}
     cli.emit(document, "\n".join(lines))

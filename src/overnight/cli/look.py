@@ -14,6 +14,7 @@ from overnight.errors import ConfigError
 from overnight.ledger.calls import calls_of, shared_calls_of
 from overnight.ledger.items import items_of
 from overnight.ledger.runs import effects_of, item_of, recent_runs, slot_of
+from overnight.ledger.toolcalls import tool_calls_of
 from overnight.outcome import RunStatus
 
 MOST = 50  # finished items listed without --all; troubled ones are always listed
@@ -89,15 +90,24 @@ def _show_item(cli: Cli, run: Any, key: str) -> None:
     if item is None:
         raise ConfigError(f"{run['job']} {run['slot']} has no item {key!r}; `overnight show {run['id']}` lists them")
     calls = cli.ledger.reading(calls_of, run["job"], run["slot"], key)
+    talked = cli.ledger.reading(tool_calls_of, run["job"], run["slot"], key)
     effects = [e for e in cli.ledger.reading(effects_of, run["job"], run["slot"]) if e["key"] == key]
     names = ("state", "reason", "error_class", "error_code", "error", "attempts", "next_at", "expires_at", "result")
     lines = [f"{run['job']}/{run['slot']}/{key}"]
     lines += [f"  {name + ':':<13}{_text(item[name])}" for name in names if item[name] not in (None, "", 0)]
     lines.append(f"  {'cost:':<13}{dollars(item['cost_nano'])}")
     lines += [_call_line(call) for call in calls]
+    lines += [_tool_line(call) for call in talked]
     lines += [f"  {e['kind']}  {e['name']} {e['state']}  {e['ref']}  {e['detail'] or ''}" for e in effects]
     document = {"item": _plain(item), "calls": [_plain(c) for c in calls], "effects": [_plain(e) for e in effects]}
-    cli.emit(document, "\n".join(lines))
+    document["tools"] = [_plain(call) for call in talked]
+    clean = cli.redactor
+    cli.emit(clean.value(document), clean.text("\n".join(lines)))
+
+
+def _tool_line(call: Any) -> str:
+    said, given = (" ".join(str(call[name] or "").split()) for name in ("result", "arguments"))
+    return f"  tool  {call['tool']} {call['verdict']}  {given:.200}\n          {said:.200}"
 
 
 def _call_line(call: Any) -> str:

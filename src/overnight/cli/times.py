@@ -40,6 +40,7 @@ def validate(cli: Cli, *, with_jobs: bool) -> None:
 
 def _check_code(cli: Cli) -> None:
     from overnight import project  # noqa: PLC0415  the jobs' imports are the price of this check
+    from overnight.ports import granted_to  # noqa: PLC0415
 
     project.attach(cli.root)
     problems = []
@@ -48,6 +49,11 @@ def _check_code(cli: Cli) -> None:
             project.load_job(name, settings.target).codec()
         except ConfigError as error:
             problems.append(str(error))
+    for name, role in cli.schedule.roles.items():
+        try:
+            granted_to(role)
+        except ConfigError as error:
+            problems.append(f"roles.{name}.{error}")
     if problems:
         raise ConfigError("\n".join(problems))
 

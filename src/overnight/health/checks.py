@@ -21,9 +21,10 @@ from overnight.clock import iso
 from overnight.health.reach import Reach, mail_of, model_of, store_of
 from overnight.health.report import Check, Finding, Report, examined
 from overnight.ledger import Ledger
+from overnight.ledger.controls import budget
 from overnight.ledger.flow import Held, held
 from overnight.ledger.runs import held_leases
-from overnight.ledger.tables import budget, meta, run
+from overnight.ledger.tables import meta, run
 from overnight.runner import Workplace
 from overnight.schedule import Schedule
 

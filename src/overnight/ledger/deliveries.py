@@ -19,7 +19,6 @@ Verdict = Literal["hard", "soft"]
 
 WATCHED = 5  # mails of a subscriber
 ENOUGH = 3  # soft bounces among them
-REASON = "bounced"  # how the reason of a suppression begins
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +53,7 @@ def bounced(connection: Connection, who: str, ref: str, verdict: Verdict, status
     _note(connection, who, ref, verdict, status, at)
     if verdict == "soft" and sum(row.verdict == "soft" for row in _latest(connection, who)) < ENOUGH:
         return False
-    count = "" if verdict == "hard" else f" in {ENOUGH} of the last {WATCHED} mails"
-    values: dict[str, Any] = {"status": "suppressed", "reason": f"{REASON} {status}{count}", "changed_at": at}
+    values: dict[str, Any] = {"status": "suppressed", "reason": _reason(verdict, status), "changed_at": at}
     mine = (subscriber.c.id == who, subscriber.c.status == "active")
     return bool(connection.execute(update(subscriber).where(*mine).values(values)).rowcount)
 
@@ -65,21 +63,29 @@ def delivered(connection: Connection, who: str, ref: str, at: datetime) -> None:
     _note(connection, who, ref, "delivered", "", at)
     latest = _latest(connection, who)
     if all(row.verdict == "delivered" for row in latest):
-        connection.execute(delete(table).where(table.c.subscriber == who))
+        forget(connection, who)
 
 
 def pardon(connection: Connection, refs: Mapping[str, str], at: datetime) -> None:
     """Take bounces `{ref: subscriber}` back: it was not about these mailboxes after all."""
     for ref, who in refs.items():
-        gone = connection.execute(delete(table).where(table.c.subscriber == who, table.c.ref == ref)).rowcount
-        suppressed = (
-            subscriber.c.id == who,
-            subscriber.c.status == "suppressed",
-            subscriber.c.reason.startswith(REASON),
-        )
-        if gone:
-            values: dict[str, Any] = {"status": "active", "reason": None, "changed_at": at}
-            connection.execute(update(subscriber).where(*suppressed).values(values))
+        mine = (table.c.subscriber == who, table.c.ref == ref)
+        row = connection.execute(select(table.c.verdict, table.c.status).where(*mine)).one_or_none()
+        if row is None:
+            continue
+        connection.execute(delete(table).where(*mine))
+        for_it = (subscriber.c.status == "suppressed", subscriber.c.reason == _reason(row.verdict, row.status))
+        values: dict[str, Any] = {"status": "active", "reason": None, "changed_at": at}
+        connection.execute(update(subscriber).where(subscriber.c.id == who, *for_it).values(values))
+
+
+def forget(connection: Connection, who: str) -> None:
+    """Count anew: somebody knows that the mailbox works again."""
+    connection.execute(delete(table).where(table.c.subscriber == who))
+
+
+def _reason(verdict: str, status: str) -> str:
+    return f"bounced {status}" if verdict == "hard" else f"bounced {status} in {ENOUGH} of the last {WATCHED} mails"
 
 
 def _note(connection: Connection, who: str, ref: str, verdict: str, status: str, at: datetime) -> None:

@@ -19,8 +19,8 @@ from sqlalchemy import Connection, RowMapping, Select, Table, bindparam, case, l
 from overnight import logs
 from overnight.clock import iso
 from overnight.ledger import Ledger
+from overnight.ledger.controls import breaker, bucket, pause
 from overnight.ledger.statements import insert_new, put
-from overnight.ledger.tables import breaker, bucket, pause
 
 T = TypeVar("T")
 State = Literal["closed", "open", "half_open"]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Connection, Table, and_, bindparam, case, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Table, and_, bindparam, case, or_, select, update
 
 from overnight.clock import iso
 from overnight.errors import Fenced
@@ -73,13 +73,6 @@ def plan(connection: Connection, scope: Scope, rows: Sequence[tuple[int, str, st
     ).rowcount
     connection.execute(_slot_of(scope).values(pending=slot.c.pending + new))
     return new
-
-
-def next_seq(connection: Connection, scope: Scope) -> int:
-    """The first free place in the plan of the slot: a plan that was interrupted goes on behind what it has."""
-    last = select(func.max(item.c.seq)).where(item.c.job == scope.job, item.c.slot == scope.slot)
-    found: int | None = connection.execute(last).scalar_one()
-    return 0 if found is None else found + 1
 
 
 def planned(connection: Connection, scope: Scope, now: datetime) -> None:

@@ -46,6 +46,7 @@ class Ended:
     usage: Usage = field(default_factory=Usage)
     request_id: str | None = None
     response: str | None = None
+    stop_reason: str | None = None
     error_class: str | None = None
     error_code: str | None = None
     naive_nano: int | None = None
@@ -64,8 +65,9 @@ _insert = Prepared(
     ),
 )  # fmt: skip
 _BOOKED = (
-    "status", "cost_nano", "duration_ms", "request_id", "response", "error_class", "error_code", "input_tokens",
-    "output_tokens", "cache_read_tokens", "cache_write_tokens", "cache_write_1h_tokens", "naive_nano",
+    "status", "cost_nano", "duration_ms", "request_id", "response", "stop_reason", "error_class", "error_code",
+    "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens",
+    "cache_write_1h_tokens", "naive_nano",
 )  # fmt: skip
 _correct = Prepared(
     lambda _insert: (
@@ -117,10 +119,10 @@ def discard(connection: Connection, call_id: str, error_code: str) -> None:
 
 
 def paid_answers(connection: Connection, scope: Scope, hashes: Collection[str]) -> Sequence[RowMapping]:
-    """Find the answers `(id, model, response)` this item was given to any of these questions, the oldest first."""
+    """Find the answers `(id, model, response, stop_reason)` to any of these questions of an item, the oldest first."""
     c = call.c
     query = (
-        select(c.id, c.model, c.response)
+        select(c.id, c.model, c.response, c.stop_reason)
         .where(
             c.job == scope.job,
             c.slot == scope.slot,
@@ -135,7 +137,7 @@ def paid_answers(connection: Connection, scope: Scope, hashes: Collection[str]) 
 
 
 def discarded_answers(connection: Connection, scope: Scope, hashes: Collection[str], most: int) -> Sequence[RowMapping]:
-    """Find the answers `(hash, response, error_code)` this item was given that were thrown away.
+    """Find the answers `(id, model, hash, response, stop_reason, error_code)` of this item that were thrown away.
 
     None of an item that has failed: who has it done again wants other answers. One that was cut off counts only when
     it had `most` tokens: more may be allowed since.
@@ -143,7 +145,7 @@ def discarded_answers(connection: Connection, scope: Scope, hashes: Collection[s
     c, i = call.c, item.c
     whole = or_(c.error_code != "truncated", c.output_tokens >= most)
     query = (
-        select(c.hash, c.response, c.error_code)
+        select(c.id, c.model, c.hash, c.response, c.stop_reason, c.error_code)
         .join(item, (i.job == c.job) & (i.slot == c.slot) & (i.key == c.key))
         .where(c.job == scope.job, c.slot == scope.slot, c.key == scope.key, c.hash.in_(hashes), i.state != "failed")
         .where(c.status == "failed", c.error_class == "invalid", c.response.is_not(None), whole)
@@ -174,8 +176,8 @@ def _booked(sent: Sent, ended: Ended) -> dict[str, Any]:
     usage = ended.usage
     return {
         "b_id": sent.id, "v_status": ended.status, "v_cost_nano": ended.cost_nano, "v_duration_ms": ended.duration_ms,
-        "v_request_id": ended.request_id, "v_response": ended.response, "v_error_class": ended.error_class,
-        "v_error_code": ended.error_code, "v_input_tokens": usage.input_tokens,
+        "v_request_id": ended.request_id, "v_response": ended.response, "v_stop_reason": ended.stop_reason,
+        "v_error_class": ended.error_class, "v_error_code": ended.error_code, "v_input_tokens": usage.input_tokens,
         "v_output_tokens": usage.output_tokens, "v_cache_read_tokens": usage.cache_read_tokens,
         "v_cache_write_tokens": usage.cache_write_tokens, "v_cache_write_1h_tokens": usage.cache_write_1h_tokens,
         "v_naive_nano": ended.naive_nano,

@@ -14,19 +14,21 @@ from sqlalchemy import Connection, Engine, insert, inspect, select, update
 from overnight import logs
 from overnight.errors import ConfigError, Refused
 from overnight.ledger import rollups
+from overnight.ledger.controls import notice
 from overnight.ledger.copies import copy_open, unused
 from overnight.ledger.tables import (
     SCHEMA_VERSION,
     call,
     delivery,
+    effect,
     incoming,
     item,
     lease,
     meta,
     metadata,
-    notice,
     occurrence,
     signup,
+    tool_call,
 )
 
 Migration = Callable[[Connection], None]
@@ -102,15 +104,18 @@ def _third(connection: Connection) -> None:
     _third_alerts(connection)
     _sign_ups(connection)
     _third_bounces(connection)
+    _agents(connection)
     _rollups(connection)
 
 
 def _index_what_is_open(connection: Connection) -> None:
     """A scheduler's look does not read what is over."""
     connection.exec_driver_sql("DROP INDEX item_due")  # by time alone it was of no use to a list of slots
-    new = (occurrence, "occurrence_unsettled"), (lease, "lease_held"), (call, "call_in_flight"), (item, "item_due")
-    for table, name in new:
-        next(index for index in table.indexes if index.name == name).create(connection)
+    new = {"occurrence_unsettled", "lease_held", "call_in_flight", "item_due", "effect_unknown"}
+    for table in (occurrence, lease, call, item, effect):
+        for index in table.indexes:
+            if index.name in new:
+                index.create(connection)
 
 
 def _third_alerts(connection: Connection) -> None:
@@ -129,6 +134,20 @@ def _third_bounces(connection: Connection) -> None:
     """What mailboxes have said, and which mail from outside was read."""
     for table in (delivery, incoming):
         table.create(connection)
+
+
+def _agents(connection: Connection) -> None:
+    """Calls of tools, why a reply ended, and what became of a task."""
+    tool_call.create(connection, checkfirst=True)
+    _add_column(connection, "call", "stop_reason", "VARCHAR(32)")
+    for column, kind in (
+        ("documents", "TEXT"),
+        ("ref", "VARCHAR(255)"),
+        ("attempts", "BIGINT DEFAULT '0' NOT NULL"),
+        ("result", "TEXT"),
+    ):
+        _add_column(connection, "task", column, kind)
+    _add_column(connection, "task", "error", "TEXT")
 
 
 def _rollups(connection: Connection) -> None:

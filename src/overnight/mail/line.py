@@ -84,7 +84,8 @@ class Line(asyncio.Protocol):
         """Cut what comes into replies."""
         *lines, self._buffer = (self._buffer + data).split(b"\n")
         for line in lines:
-            self._line(line.rstrip(b"\r"))
+            if self._lost is None:  # what follows nonsense is none the better for looking like a reply
+                self._line(line.rstrip(b"\r"))
         if len(self._buffer) > LONGEST or len(self._texts) > LONGEST // 32:
             self.lose(Lost("a reply without an end"))
 

@@ -47,6 +47,13 @@ class Smtp:
             except LostBeforeText as error:
                 raise self._lost(error) from error
 
+    async def check(self) -> None:
+        """Connect, agree on TLS and log in, as before a message. Raises what `send` raises for these."""
+        try:
+            await self._give_back(await self._open())
+        except LostBeforeText as error:
+            raise self._lost(error) from error
+
     async def delivered(self, letter: Letter) -> bool:  # noqa: ARG002
         """Say no: a relay cannot be asked, `reconciles` is False."""
         return False

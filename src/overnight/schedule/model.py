@@ -4,30 +4,27 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from decimal import Decimal
 from types import MappingProxyType
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr
+from pydantic import AfterValidator, Field, PrivateAttr
 
 from overnight.schedule.alerting import Alerts
 from overnight.schedule.job import UTC_ZONE, Defaults, JobSettings, Strict, digest
 from overnight.schedule.problem import did_you_mean, one_of
+from overnight.schedule.role import RoleSettings, warnings_of
 from overnight.schedule.values import (
     NANO,
     WORDS_FORM,
     Cap,
-    Count,
     Duration,
     Money,
     Percent,
     RateValue,
     Since,
-    Words,
     Zone,
 )
 from overnight.triggers import Listed
-
-LONGEST_ANSWER = 21_333  # tokens
 
 
 def _scheme_of(value: str, known: tuple[str, ...], forms: str) -> str:
@@ -40,15 +37,6 @@ def _scheme_of(value: str, known: tuple[str, ...], forms: str) -> str:
             f"must begin with {one_of([f'{one}:' for one in known])}, as in {forms}" + (hint and f"; {hint}")
         )
     return value
-
-
-def _in_one_piece(tokens: int) -> int:
-    """Refuse answers that the SDK expects to take over ten minutes, at 128,000 tokens an hour: it would stream them."""
-    if tokens > LONGEST_ANSWER:
-        raise ValueError(
-            f"an answer comes in one piece, of at most {LONGEST_ANSWER} tokens; for longer ones ask in parts, by split="
-        )
-    return tokens
 
 
 def _transport(value: str) -> str:
@@ -97,7 +85,6 @@ def _address(value: str) -> str:
 Address = Annotated[str, AfterValidator(_address)]
 Addresses = Annotated[list[Address], *WORDS_FORM]
 WebAddress = Annotated[str, AfterValidator(_web)]
-Models = Annotated[Words, Field(min_length=1)]
 
 
 class Mail(Strict):
@@ -155,25 +142,6 @@ class Limit(Strict):
     per_domain: RateValue | None = None
 
 
-class RoleBudget(Strict):
-    """What one item may cost in a role, and the role on a wall-clock day in all jobs together."""
-
-    per_task: Cap = None
-    per_day: Cap = None
-
-
-class RoleSettings(Strict):
-    """What an agent may be: models from cheap to dear, lengths, budget, tools with argument limits."""
-
-    model: Models
-    max_tokens: Annotated[Count, AfterValidator(_in_one_piece)] = 1024
-    max_turns: Count = 1
-    budget: RoleBudget = RoleBudget()
-    tools: dict[str, Annotated[dict[str, Any], BeforeValidator(lambda value: {} if value is None else value)]] = Field(
-        default_factory=dict
-    )
-
-
 class Channel(Strict):
     """Where an alert goes; an empty webhook is switched off."""
 
@@ -185,7 +153,7 @@ class Schedule(Strict):
     """The whole file. Durations are timedelta, money integer nano-USD, percentages Decimal fractions.
 
     `environ` holds the variables the file was read with (`.env` below the process environment), `secrets` the values
-    among them that must never be printed, `warnings` what is accepted but has no effect yet.
+    among them that must never be printed, `warnings` what is accepted but deserves a look.
     """
 
     version: Literal[1]
@@ -226,7 +194,7 @@ class Schedule(Strict):
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What is set but has no effect yet, in sentences."""
+        """What is set but has no effect yet, or is a risk, in sentences."""
         return tuple(_without_effect(self))
 
     def job_hash(self, name: str) -> str:
@@ -245,17 +213,7 @@ class Schedule(Strict):
 
 def _without_effect(schedule: Schedule) -> Iterator[str]:
     """Say of each setting in the file that nothing reads yet what happens without it."""
-    yield from _roles_without_effect(schedule)
-    if "github" in schedule.limits:
-        yield "limits.github: has no effect yet; nothing of the engine calls GitHub"
+    yield from warnings_of(schedule.roles)
     for name, limit in schedule.limits.items():
         if limit.per_domain and name != "smtp":
             yield f"limits.{name}.per_domain: has no effect; only smtp has recipient domains"
-
-
-def _roles_without_effect(schedule: Schedule) -> Iterator[str]:
-    for name, role in schedule.roles.items():
-        if role.tools:
-            yield f"roles.{name}.tools: tools are not offered to the model yet; the role works without them"
-        if role.max_turns > 1:
-            yield f"roles.{name}.max_turns: has no effect yet; each question has one turn, and one repair"

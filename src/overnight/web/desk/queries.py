@@ -10,8 +10,9 @@ from sqlalchemy import Connection, RowMapping, Select, and_, func, or_, select, 
 
 from overnight.alerts.rules import succeeded
 from overnight.budget import day_counter
+from overnight.ledger.controls import budget
 from overnight.ledger.rollups import IN_TROUBLE, in_slot, spend, trouble
-from overnight.ledger.tables import budget, call, effect, entry, histogram, item, run, slot
+from overnight.ledger.tables import call, effect, entry, histogram, item, run, slot
 
 PAGE = 100  # rows of a list
 CALLS = 50  # of one item that are shown

@@ -1,0 +1,259 @@
+"""`overnight doctor`: this machine and this project, with a remedy on each line that needs one."""
+
+import asyncio
+import shutil
+import socket
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
+
+import click
+
+from overnight.cli.context import Cli, pass_cli
+from overnight.errors import ConfigError, OvernightError
+
+if TYPE_CHECKING:
+    from overnight.storage import Store
+
+PORT = 8650
+LOW_DISK = 200  # MB
+SKEW = 60.0  # seconds by which the clock may be off: signatures of S3 allow 15 minutes, cron times less
+WEB_TIMEOUT = 5.0  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line: `look` says how it is, or raises; `remedy` is what to do then."""
+
+    name: str
+    look: Callable[[Cli], str]
+    remedy: str
+
+
+@click.command()
+@pass_cli
+def doctor(cli: Cli) -> int:
+    """Check this machine and this project; each line that fails says what to do."""
+    rows = [_row(check, cli) for check in CHECKS]
+    cli.emit(rows, "\n".join(_line(row) for row in rows))
+    return 0 if all(row["ok"] for row in rows) else 1
+
+
+def _row(check: Check, cli: Cli) -> dict[str, Any]:
+    try:
+        return {"check": check.name, "ok": True, "message": check.look(cli), "remedy": None}
+    except (OvernightError, OSError, KeyError) as error:
+        message = Cli.latest_redactor().text(str(error))
+        return {"check": check.name, "ok": False, "message": message, "remedy": check.remedy}
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    line = f"{'ok  ' if row['ok'] else 'FAIL'}  {row['check']:<14} {row['message']}"
+    return line if row["ok"] else f"{line}\n      {'':<14} -> {row['remedy']}"
+
+
+def _python(_cli: Cli) -> str:
+    return f"{sys.version.split()[0]} at {sys.executable}"
+
+
+def _schedule(cli: Cli) -> str:
+    return f"{len(cli.schedule.jobs)} jobs in {cli.path}"
+
+
+def _environment(cli: Cli) -> str:
+    from overnight.health import missing_variables  # noqa: PLC0415
+
+    if missing := missing_variables(cli.schedule):
+        raise OSError(f"{', '.join(missing)} is not set; questions to a model go to their fallback, or fail")
+    return "all variables that the settings need are set"
+
+
+def _zones(cli: Cli) -> str:
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError  # noqa: PLC0415
+
+    try:
+        ZoneInfo(cli.schedule.timezone.key).utcoffset(datetime.now(UTC).replace(tzinfo=None))  # noqa: TID251  any time
+    except ZoneInfoNotFoundError as error:
+        raise OSError(f"no data of the time zone {cli.schedule.timezone.key}") from error
+    return f"{cli.schedule.timezone.key} is known"
+
+
+def _ledger(cli: Cli) -> str:
+    cli.ledger.check()
+    return f"opened and checked {cli.ledger.engine.url.render_as_string(hide_password=True)}"
+
+
+def _jobs(cli: Cli) -> str:
+    from overnight import project  # noqa: PLC0415
+
+    project.attach(cli.root)
+    for name, settings in cli.schedule.jobs.items():
+        project.load_job(name, settings.target).codec()
+    return "all can be imported"
+
+
+def _disk(cli: Cli) -> str:
+    free = shutil.disk_usage(cli.root).free // 1024**2
+    if free < LOW_DISK:
+        raise OSError(f"only {free} MB free below {cli.root}: the ledger stops runs when it cannot write")
+    return f"{free} MB free"
+
+
+def _mail(cli: Cli) -> str:
+    """Greet the relay, agree on TLS and log in, as a run does before its first message."""
+    from overnight.mail.relay import Relay  # noqa: PLC0415
+    from overnight.mail.smtp import Smtp  # noqa: PLC0415
+
+    url = cli.schedule.mail.transport
+    if url.startswith("outbox:"):
+        return f"{url}: nothing is mailed; set MAIL_URL to a relay to send for real"
+    relay = Relay.parse(url)
+    asyncio.run(_greeted(Smtp(relay, cli.clock)))
+    return f"{relay.place} answers" + (" and takes the login" if relay.user else "")
+
+
+async def _greeted(relay: Any) -> None:
+    try:
+        async with asyncio.timeout(15):
+            await relay.check()
+    except TimeoutError as error:
+        raise OSError(f"{relay.place} does not answer within 15 s") from error
+    finally:
+        await relay.close()
+
+
+def _reports(cli: Cli) -> str:
+    from overnight.dependency import Dependencies  # noqa: PLC0415
+    from overnight.storage import open_store  # noqa: PLC0415
+
+    # Asked whatever the runs have met: who calls the doctor wants to know how it is now.
+    store = open_store(cli.schedule.reports.to, cli.root, cli.schedule.environ, Dependencies({}, cli.clock))
+    echo, traits = asyncio.run(_echo(store))
+    if echo != b"ok\n":
+        raise OSError(f"{store.describe()} did not give back what was written")
+    return ", ".join([f"{store.describe()} can be written and read", *traits])
+
+
+async def _echo(store: "Store") -> "tuple[bytes | None, Sequence[str]]":
+    await store.put(".overnight-doctor", b"ok\n")
+    return await store.get(".overnight-doctor"), await store.traits()
+
+
+def _model(cli: Cli) -> str:
+    if not cli.schedule.environ.get("ANTHROPIC_API_KEY"):
+        return "not asked without ANTHROPIC_API_KEY"
+    return asyncio.run(_listed(cli))
+
+
+async def _listed(cli: Cli) -> str:
+    """Ask the API what it knows of the models of the roles, which costs nothing."""
+    from overnight.catalogue import models_of, refused, retiring  # noqa: PLC0415
+    from overnight.model import Model  # noqa: PLC0415
+
+    model = Model.open(cli.schedule.environ, clock=cli.clock, deadline=10)
+    try:
+        listed = {name: await model.listed(name) for name in models_of(cli.schedule)}
+    finally:
+        await model.close()
+    if wrong := list(refused(cli.schedule, listed)):
+        raise ConfigError("; ".join(wrong))
+    soon = retiring(cli.schedule, listed, cli.clock.now().date())
+    return "; ".join([f"the API takes the key and knows all {len(listed)} models of the roles", *soon])
+
+
+def _clock(cli: Cli) -> str:
+    """Compare with the clock of the API, which is asked for nothing but its date."""
+    from overnight.health.reach import model_of  # noqa: PLC0415
+
+    url = model_of(cli.schedule)
+    if not url.startswith("http"):
+        return "not compared: no other clock is asked"
+    said = _date_of(url)
+    if said is None:
+        return f"not compared: {url.partition('://')[2]} tells no date"
+    off = abs((cli.clock.now() - said).total_seconds())
+    if off > SKEW:
+        raise OSError(f"this machine's clock is {off:.0f} s off; jobs run at the wrong time and signatures are refused")
+    return "agrees with another one, within a minute"
+
+
+def _date_of(url: str) -> datetime | None:
+    try:
+        with urlopen(Request(url, method="HEAD"), timeout=WEB_TIMEOUT) as answer:  # noqa: S310  http or https, from the settings
+            text = answer.headers.get("Date")
+    except HTTPError as error:
+        with error:
+            text = error.headers.get("Date")
+    except (URLError, OSError, ValueError):
+        return None
+    try:
+        return parsedate_to_datetime(text) if text else None
+    except ValueError:
+        return None
+
+
+def _breakers(cli: Cli) -> str:
+    from overnight.ledger.flow import held  # noqa: PLC0415
+
+    found = cli.ledger.reading(held, cli.clock.now())
+    told = ", ".join(map(str, found))
+    if any(one.down for one in found):
+        raise OSError(f"{told}: too many requests have failed")
+    return told or "none is open"
+
+
+def _channels(cli: Cli) -> str:
+    from overnight.alerts.book import undelivered  # noqa: PLC0415
+
+    if rows := cli.ledger.reading(undelivered):
+        raise OSError(", ".join(f"{row['waiting']} messages wait for {row['channel']}: {row['error']}" for row in rows))
+    names = [name for name in cli.schedule.alerts.to if _has_address(cli, name)]
+    return f"alerts go to {', '.join(names)}" if names else "alerts go to nobody: see channels and alerts.to"
+
+
+def _has_address(cli: Cli, name: str) -> bool:
+    channel = cli.schedule.channels[name]
+    return bool(channel.email or channel.webhook)
+
+
+def _port(_cli: Cli) -> str:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", PORT))
+        except OSError as error:
+            if _is_ours():
+                return f"serve answers on {PORT}"
+            raise OSError(f"port {PORT} is taken by another program ({error.strerror})") from error
+    return f"{PORT} is free for serve"
+
+
+def _is_ours() -> bool:
+    try:
+        with urlopen(f"http://127.0.0.1:{PORT}/livez", timeout=WEB_TIMEOUT) as answer:
+            return bool(answer.status == 200)
+    except (OSError, ValueError):
+        return False
+
+
+CHECKS = (
+    Check("python", _python, "install Python 3.11 or newer"),
+    Check("schedule.yaml", _schedule, "correct it, then: overnight validate"),
+    Check("environment", _environment, "put the variable into .env beside schedule.yaml, then: overnight doctor"),
+    Check("time zone", _zones, "pip install tzdata, or install the system's"),
+    Check("ledger", _ledger, "docs/ledger.md says what each message means"),
+    Check("jobs", _jobs, "overnight validate names each error"),
+    Check("disk", _disk, "make room, or: overnight vacuum"),
+    Check("mail", _mail, "check MAIL_URL, the firewall and the relay's log"),
+    Check("reports", _reports, "check REPORTS_TO, the AWS_ variables and the rights on the bucket"),
+    Check("model", _model, "check ANTHROPIC_API_KEY, ANTHROPIC_BASE_URL and the models of the roles"),
+    Check("clock", _clock, "switch time synchronisation on: timedatectl set-ntp true"),
+    Check("breakers", _breakers, "nothing, if the other side is well again: runs ask by themselves then"),
+    Check("channels", _channels, "correct the channel in schedule.yaml; messages are tried again for a day"),
+    Check("port", _port, "end that program, or begin with: overnight serve --port N"),
+)
