@@ -274,7 +274,7 @@ async def test_a_run_whose_end_cannot_be_noted_is_over_all_the_same(
     monkeypatch.setattr(asyncio, "create_subprocess_exec", process)
     dispatcher = Dispatcher(place.dispatcher.work)
     place.ledger.faults.found = LedgerFault("full", "the disk is full")
-    dispatcher._spawn("daily", "2026-11-22")
+    dispatcher.start("daily", "2026-11-22")
     assert await dispatcher.settle() == [2]
 
 

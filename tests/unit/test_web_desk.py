@@ -22,9 +22,10 @@ from sqlalchemy.exc import OperationalError
 
 from overnight.alerts import Alarm, note
 from overnight.ledger import Ledger
+from overnight.ledger.controls import alert, breaker
 from overnight.ledger.items import Recorded, plan, planned, record
 from overnight.ledger.runs import close_run
-from overnight.ledger.tables import alert, breaker, call, effect, entry, item, run, slot
+from overnight.ledger.tables import call, effect, entry, item, run, slot, tool_call
 from overnight.mail.outbox import folder_of, safe_name
 from overnight.outcome import Outcome, Scope
 from overnight.redact import Redactor
@@ -147,6 +148,10 @@ def furnish(ledger: Ledger, root: Path) -> Scope:
             )
         connection.execute(
             insert(call).values(id="c1", key="fine", response=f"{EVIL} {CANARY}", cost_nano=5_000_000, **base, **told)
+        )
+        asked = {"role": EVIL, "tool": EVIL, "arguments": EVIL, "verdict": "denied", "at": NOW, "job": "greet"}
+        connection.execute(
+            insert(tool_call).values(id="t1", slot=SLOT, key="fine", run_id=scope.run_id, result=CANARY, **asked)
         )
         note(connection, Alarm("bug", EVIL, f"{EVIL} {CANARY}"), NOW, timedelta(days=1))
         connection.execute(
@@ -312,6 +317,9 @@ async def test_a_page_of_items_is_read_by_an_index_however_many_there_are(desk: 
         assert said, query.__name__
         assert not any("SCAN" in one for one in said), said
         assert query is not queries.troubled_items or "item_in_trouble" in said[0], said
+    said.clear()
+    desk.ledger.reading(queries.unknown_effects)
+    assert any("effect_unknown" in one for one in said), said
 
 
 async def test_the_mail_is_shown_in_a_frame_that_runs_nothing(desk: Desk) -> None:

@@ -12,7 +12,7 @@ from overnight.alerts.rules import succeeded
 from overnight.budget import day_counter
 from overnight.ledger.controls import budget
 from overnight.ledger.rollups import IN_TROUBLE, in_slot, spend, trouble
-from overnight.ledger.tables import call, effect, entry, histogram, item, run, slot
+from overnight.ledger.tables import UNKNOWN, call, effect, entry, histogram, item, run, slot
 
 PAGE = 100  # rows of a list
 CALLS = 50  # of one item that are shown
@@ -187,7 +187,7 @@ def unknown_effects(connection: Connection, limit: int = 10) -> Sequence[RowMapp
         select(effect.c.job, effect.c.slot, func.count().label("n"))
         .add_columns(func.max(effect.c.run_id).label("run_id"), func.min(effect.c.key).label("key"))
         .join(slot, same)
-        .where(effect.c.state == "unknown")
+        .where(UNKNOWN)
         .group_by(effect.c.job, effect.c.slot)
         .order_by(effect.c.slot.desc())
         .limit(limit)

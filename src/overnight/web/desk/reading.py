@@ -15,6 +15,7 @@ from overnight.closing import OPEN, STUCK
 from overnight.errors import ConfigError
 from overnight.health import Examiner
 from overnight.ledger.runs import find_slot, item_of
+from overnight.ledger.toolcalls import tool_calls_of
 from overnight.outcome import STATES, RunStatus
 from overnight.ports import REHEARSAL_OUTBOX
 from overnight.runner import REHEARSAL, Workplace
@@ -137,6 +138,7 @@ class Reading:
             "item": item,
             "longest": LONGEST_TEXT,
             "calls": await had(work, queries.calls_with_text, *of, LONGEST_TEXT),
+            "tools": await had(work, tool_calls_of, *of),
             "effects": effects,
             "open": settled,
             "mails": [(one, await self._letter(row, str(one["ref"]))) for one in mails[:5]],
