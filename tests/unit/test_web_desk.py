@@ -31,7 +31,7 @@ from overnight.outcome import Outcome, Scope
 from overnight.redact import Redactor
 from overnight.runner import Workplace
 from overnight.schedule import loads
-from overnight.web import serving
+from overnight.web import server, serving
 from overnight.web.desk import queries
 from tests.slots import NOW, SLOT, ManualClock, begin, open_ledger, rows
 
@@ -481,7 +481,8 @@ async def test_with_a_token_nobody_sees_anything_without_it(tmp_path: Path) -> N
         assert (await desk.post("/login", {"token": TOKEN, "form": "x"}, at="/login"))[0] == 403
         assert await desk.post("/login", {"token": TOKEN}, at="/login") == (303, "/")
         assert (await desk.get("/"))[0] == 200
-        assert TOKEN not in (await desk.get("/"))[1]
+        html = (await desk.get("/"))[1]
+        assert (TOKEN in html, "Log out" in html) == (False, True)
         assert (await desk.get("/", headers={"Host": "desk.example.org"}))[0] == 200
         cookies = {cookie.key: cookie.value for cookie in desk.client.cookie_jar}
         assert await desk.post("/jobs/greet/run") == (
@@ -513,6 +514,33 @@ async def test_a_body_that_is_too_large_or_no_form_is_refused(desk: Desk) -> Non
     for body in (b"\xff\xfe", b"form=%ff", b"form[]=1", b"=&=&&"):
         async with desk.client.post(f"{desk.url}/jobs/greet/run", data=body, headers=headers) as answer:
             assert answer.status == 403
+
+
+async def test_a_form_that_does_not_end_and_a_header_that_is_no_text_are_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "PATIENCE", 0.2)
+    async with opened(tmp_path, token=TOKEN) as desk:
+        host = desk.url.removeprefix("http://")
+        head = f"POST /jobs/greet/run HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {TOKEN}\r\n".encode()
+        assert b" 408 " in await said(host, head + b"Content-Length: 900\r\n\r\nform=")
+        for bad in (b"Bearer \xff\xfe", b"Bearer", b"\xc3", b"Basic " + TOKEN.encode()):
+            page = await said(
+                host, b"GET / HTTP/1.1\r\nHost: " + host.encode() + b"\r\nAuthorization: " + bad + b"\r\n\r\n"
+            )
+            assert page.split(b"\r\n")[0] in (b"HTTP/1.1 303 See Other", b"HTTP/1.1 400 Bad Request"), page
+        assert desk.starts.asked == []
+
+
+async def said(host: str, request: bytes) -> bytes:
+    """The beginning of the answer to these bytes."""
+    name, _, port = host.partition(":")
+    reader, writer = await asyncio.open_connection(name, int(port))
+    writer.write(request)
+    try:
+        return await asyncio.wait_for(reader.read(200), 20)
+    finally:
+        writer.close()
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from markupsafe import Markup
 from overnight.pricing import NANO
 from overnight.runner import Workplace
 from overnight.triggers import compact
+from overnight.web.access import token_of
 from overnight.web.desk.gate import HEADERS, Caller
 
 NONE = "n/a"
@@ -52,7 +53,10 @@ class Pages:
         """The template `name` as an answer that nobody keeps, frames or runs anything foreign in."""
         plain = NOBODY if caller is None else {"form_token": _as_it_is(caller.form_token), "inside": True}
         html = self._environment.get_template(f"{name}.html.j2").render(
-            active=active, zone=str(self.current().schedule.timezone), **{**plain, **values}
+            active=active,
+            zone=str(self.current().schedule.timezone),
+            asks_token=bool(token_of(self.current())),
+            **{**plain, **values},
         )
         return web.Response(text=html, status=status, content_type="text/html", headers=HEADERS)
 
