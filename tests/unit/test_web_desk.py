@@ -56,6 +56,7 @@ MAIL = (
     "--r\r\nContent-Type: image/png\r\nContent-ID: <pic>\r\nContent-Transfer-Encoding: base64\r\n\r\niVBORw0KGgo=\r\n"
     "--r--\r\n"
 )
+FORM = b"Content-Type: application/x-www-form-urlencoded\r\n"
 PAGES = ("/", "/runs", "/costs", "/schedule", "/alerts")
 
 
@@ -230,6 +231,7 @@ def every_page(desk: Desk) -> list[str]:
     return [*PAGES, of, *items, *parts, *more, *lists]
 
 
+@pytest.mark.slow
 async def test_every_page_is_shown_and_nothing_in_the_ledger_becomes_markup_or_tells_a_secret(desk: Desk) -> None:
     for path in every_page(desk):
         code, html = await desk.get(path)
@@ -409,6 +411,7 @@ ACTIONS = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 async def test_a_forged_origin_form_or_host_changes_nothing(desk: Desk) -> None:
     for path in (one.format(run=desk.scope.run_id) for one in ACTIONS):
         for origin in ("http://evil.example", "null", "", desk.url.replace("127.0.0.1", "localhost"), "http://["):
@@ -464,6 +467,7 @@ async def test_every_answer_forbids_the_browser_what_it_can(desk: Desk) -> None:
     assert (cookie["httponly"], cookie["samesite"], cookie["path"]) == (True, "Strict", "/")
 
 
+@pytest.mark.slow
 async def test_with_a_token_nobody_sees_anything_without_it(tmp_path: Path) -> None:
     async with opened(tmp_path, token=TOKEN) as desk:
         for path in every_page(desk):
@@ -516,6 +520,7 @@ async def test_a_body_that_is_too_large_or_no_form_is_refused(desk: Desk) -> Non
             assert answer.status == 403
 
 
+@pytest.mark.slow
 async def test_a_form_that_does_not_end_and_a_header_that_is_no_text_are_answered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -523,11 +528,10 @@ async def test_a_form_that_does_not_end_and_a_header_that_is_no_text_are_answere
     async with opened(tmp_path, token=TOKEN) as desk:
         host = desk.url.removeprefix("http://")
         head = f"POST /jobs/greet/run HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {TOKEN}\r\n".encode()
-        assert b" 408 " in await said(host, head + b"Content-Length: 900\r\n\r\nform=")
+        assert b" 408 " in await said(host, head + FORM + b"Content-Length: 900\r\n\r\nform=")
         for bad in (b"Bearer \xff\xfe", b"Bearer", b"\xc3", b"Basic " + TOKEN.encode()):
-            page = await said(
-                host, b"GET / HTTP/1.1\r\nHost: " + host.encode() + b"\r\nAuthorization: " + bad + b"\r\n\r\n"
-            )
+            head = f"GET / HTTP/1.1\r\nHost: {host}\r\nAuthorization: ".encode()
+            page = await said(host, head + bad + b"\r\n\r\n")
             assert page.split(b"\r\n")[0] in (b"HTTP/1.1 303 See Other", b"HTTP/1.1 400 Bad Request"), page
         assert desk.starts.asked == []
 
