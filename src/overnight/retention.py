@@ -145,8 +145,9 @@ def _over(before: datetime) -> list[ColumnElement[bool]]:
     held = select(lease.c.run_id).where(_same(lease), lease.c.until.is_not(None))
     waiting = select(occurrence.c.id).where(_same(occurrence), occurrence.c.state.in_(("claimed", "queued")))
     times = [slot.c.scheduled_for < before, slot.c.created_at < before, slot.c.planned_at.is_not(None)]
-    left = select(item.c.key).where(_same(item))  # also of a slot whose retention was cut short
-    return [slot.c.retired_at.is_(None) | left.exists(), *times, *counts, *(~q.exists() for q in (recent, open_effect, held, waiting))]
+    left = select(item.c.key).where(_same(item))  # of a slot whose retention was cut short
+    present = slot.c.retired_at.is_(None) | left.exists()
+    return [present, *times, *counts, *(~q.exists() for q in (recent, open_effect, held, waiting))]
 
 
 def _same(table: Any) -> ColumnElement[bool]:
