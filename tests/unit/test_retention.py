@@ -14,7 +14,8 @@ from overnight.ledger.items import Recorded, plan, planned, record
 from overnight.ledger.runs import close_run, keep_once, slot_of
 from overnight.ledger.tables import call, effect, histogram, item, once, run, seen
 from overnight.outcome import Outcome, RunStatus, Scope, State
-from overnight.retention import claim, due, preview, retire, retired_days
+from overnight.recount import rebuild
+from overnight.retention import _retire_some, claim, due, preview, retire, retired_days
 from tests.slots import NOW, SLOT, ManualClock, begin, open_ledger, rows
 
 TERMS = {"greet": timedelta(days=30)}
@@ -100,6 +101,22 @@ async def test_each_transaction_is_short(ledger: Ledger, clock: ManualClock) -> 
     clock.at += LATER
     await retire(ledger, TERMS)
     assert len(clock.slept) >= 2 * MANY / 500, "it lets others in between"
+
+
+async def test_a_slot_whose_retention_was_cut_short_keeps_its_counts_and_is_gone_on_with(
+    ledger: Ledger, clock: ManualClock
+) -> None:
+    night(ledger, {f"k{n}": "ok" if n else "failed" for n in range(MANY)})
+    assert rebuild(ledger)  # the histogram, and what these calls have cost
+    clock.at += LATER
+    for _ in range(5):  # answers and what is small, and the first items
+        ledger.writing(lambda c: _retire_some(c, ("greet", SLOT), TERMS, clock.now()))
+    assert 0 < len(rows(ledger, item)) < MANY
+    assert rebuild(ledger) == [], "what is gone is not missing"
+    assert (ledger.reading(slot_of, "greet", SLOT)["ok"], rows(ledger, run)[0]["ok"]) == (MANY - 1, MANY - 1)
+    clock.at += timedelta(days=1)
+    assert (await retire(ledger, TERMS)).items > 0
+    assert rows(ledger, item) == []
 
 
 @pytest.mark.parametrize("state", ["pending", "retry", "unknown"])
