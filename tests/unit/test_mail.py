@@ -16,13 +16,14 @@ from sqlalchemy import select, update
 
 from overnight.clock import SystemClock
 from overnight.effects import Effects
-from overnight.errors import ConfigError, Permanent, Skip, Stop, Unknown
+from overnight.errors import ConfigError, Deferred, Permanent, Skip, Stop, Unknown
 from overnight.ledger import Ledger
 from overnight.ledger.tables import effect as effect_table
 from overnight.ledger.tables import subscriber as subscriber_table
 from overnight.mail import Mailer, MailSettings
 from overnight.mail.message import mailto
 from overnight.mail.outbox import Outbox
+from overnight.mail.replies import RETRY_FOR
 from overnight.mail.transport import Intent, Letter
 from overnight.mail.verp import leaving_subject, subscriber_of
 from overnight.outcome import Scope
@@ -184,6 +185,39 @@ async def test_who_left_since_the_run_began_gets_nothing(office: Office) -> None
     with pytest.raises(Skip, match="suppressed"):
         await office.mailer().send(SCOPE, replace(JANE, id=id_), "daily", {"title": "x"})
     assert office.mails() == []
+
+
+@pytest.mark.parametrize("before", ["nothing", "a failure", "a crash"])
+async def test_who_leaves_while_the_mail_is_on_its_way_to_the_relay_gets_nothing(office: Office, before: str) -> None:
+    add(office.ledger, office.clock, JANE.email)
+    (id_,) = office.ledger.reading(lambda c: list(c.execute(select(subscriber_table.c.id)).scalars()))
+    jane = replace(JANE, id=id_)
+    if before != "nothing":
+        fault = Permanent("no") if before == "a failure" else KeyboardInterrupt()
+        with pytest.raises(type(fault)):
+            await office.mailer(transport=Faulty(after=fault)).send(SCOPE, jane, "daily", {"title": "x"})
+
+    class Slow(Faulty):
+        async def send(self, letter: Letter, intent: Intent) -> None:
+            unsubscribe(office.ledger, office.clock, id_)
+            await super().send(letter, intent)
+
+    slow = Slow()
+    with pytest.raises(Skip, match="unsubscribed"):
+        await office.mailer(settings(on_unknown="resend"), transport=slow).send(SCOPE, jane, "daily", {"title": "x"})
+    assert slow.sent == []
+    assert office.states() == {"nothing": [], "a failure": ["failed"], "a crash": ["intent"]}[before]
+
+
+async def test_a_mail_that_waits_for_whatever_is_worth_a_day_at_most(office: Office) -> None:
+    @asynccontextmanager
+    async def turn(_domain: str) -> AsyncIterator[None]:
+        raise Deferred("the circuit is open", code="breaker_open", after=60)
+        yield
+
+    with pytest.raises(Deferred) as waits:
+        await office.mailer(turn=turn).send(SCOPE, JANE, "daily", {"title": "x"})
+    assert waits.value.within == RETRY_FOR == 86_400
 
 
 @pytest.mark.parametrize("address", ["a@b@c.com", "u@x.com\r\nRCPT TO:<v@x.com>", "u,v@x.com", ""])
