@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, bindparam, insert, select, tuple_, update
+from sqlalchemy import Connection, Row, bindparam, func, insert, select, tuple_, update
 
 from overnight.clock import Clock
 from overnight.errors import Fenced
@@ -157,6 +157,13 @@ def find(connection: Connection, kind: str, id_: str) -> Effect | None:
     """Look up an effect of this kind by its identity, or None."""
     row = _find.one(connection, {"id": id_, "kind": kind}).first()
     return None if row is None else _effect(row)
+
+
+def begun_at(connection: Connection, scope: Scope) -> datetime | None:
+    """When the newest attempt at an effect of this item was begun; None when there was none."""
+    mine = (table.c.job == scope.job, table.c.slot == scope.slot, table.c.key == scope.key)
+    found: datetime | None = connection.execute(select(func.max(table.c.intent_at)).where(*mine)).scalar_one()
+    return found
 
 
 def _effect(row: Row[Any], *, fresh: bool = False) -> Effect:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, delete, insert, or_, select, update
 
 from overnight.errors import ConfigError, Refused
 from overnight.ledger import deliveries
@@ -19,6 +19,7 @@ from overnight.ledger.tables import signup, subscriber
 from overnight.subscribers import LEFT, new_id
 
 AGAIN = (timedelta(minutes=10), timedelta(hours=1), timedelta(days=1))  # until another mail to the same address
+PUT_OFF = (timedelta(minutes=5), timedelta(minutes=15), timedelta(hours=1))  # after each answer of `not yet`
 GIVEN_UP = timedelta(days=1)  # a mail that could not go out is not tried for longer
 AT_ONCE = 20.0  # sign-ups before the rate counts
 
@@ -35,7 +36,8 @@ def sign_up(connection: Connection, email: str, normalized: str, now: datetime) 
         values = {"id": new_id("p_"), "email": email, "normalized": normalized, "asked_at": now}
         connection.execute(insert(signup).values(**values))
         return
-    connection.execute(update(signup).where(signup.c.id == row.id).values(asked_at=now, mailed_at=None))
+    values = {"asked_at": now, "mailed_at": None, "put_off": 0, "next_at": None}
+    connection.execute(update(signup).where(signup.c.id == row.id).values(values))
 
 
 def _may_mail(row: Row[Any], now: datetime) -> bool:
@@ -62,7 +64,16 @@ def to_be_mailed(connection: Connection, now: datetime) -> Sequence[Row[Any]]:
         subscriber.c.normalized == signup.c.normalized, subscriber.c.status == "suppressed"
     )
     waiting = (signup.c.mailed_at.is_(None), signup.c.confirmed_at.is_(None), signup.c.asked_at > now - GIVEN_UP)
-    return connection.execute(select(signup).where(*waiting, ~suppressed.exists()).order_by(signup.c.asked_at)).all()
+    due = or_(signup.c.next_at.is_(None), signup.c.next_at <= now)
+    wanted = select(signup).where(*waiting, due, ~suppressed.exists())
+    return connection.execute(wanted.order_by(signup.c.asked_at)).all()
+
+
+def put_off(connection: Connection, row: Row[Any], now: datetime) -> None:
+    """The mailbox of this sign-up does not take the link yet."""
+    pause = PUT_OFF[min(row.put_off, len(PUT_OFF) - 1)]
+    same = (signup.c.id == row.id, signup.c.asked_at == row.asked_at)
+    connection.execute(update(signup).where(*same).values(put_off=signup.c.put_off + 1, next_at=now + pause))
 
 
 def mailed(connection: Connection, row: Row[Any], now: datetime) -> None:

@@ -125,6 +125,8 @@ def _third_alerts(connection: Connection) -> None:
 def _sign_ups(connection: Connection) -> None:
     """Who wants to become a subscriber."""
     signup.create(connection, checkfirst=True)
+    _add_column(connection, "signup", "put_off", "BIGINT DEFAULT '0' NOT NULL")
+    _add_column(connection, "signup", "next_at", "VARCHAR(24)")
 
 
 def _third_bounces(connection: Connection) -> None:

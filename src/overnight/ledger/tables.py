@@ -306,6 +306,8 @@ signup = Table(
     Column("mailed_at", Instant),  # when the link went out last; None: it is to be sent
     count("mails"),
     Column("confirmed_at", Instant),
+    count("put_off"),  # how often its mailbox has said `not yet`
+    Column("next_at", Instant),  # not before
 )
 
 # What became of the latest mails to subscribers who have bounced; the others have no rows here.

@@ -5,6 +5,7 @@ from overnight.mail.mailer import Mailer, MailSettings, Recipient, Turn, no_turn
 from overnight.mail.message import message_id
 from overnight.mail.pace import Pace
 from overnight.mail.rehearsal import MARK, STAND_IN, Diverted
+from overnight.mail.streak import Streak
 
 __all__ = [
     "MARK",
@@ -14,6 +15,7 @@ __all__ = [
     "Mailer",
     "Pace",
     "Recipient",
+    "Streak",
     "Turn",
     "allow_real",
     "forbid_real",
