@@ -189,6 +189,7 @@ class Batch:
             outcome = await self._one(row)
             if outcome is not None:
                 await self._keep(row, outcome)
+                self._log_end(outcome)  # afterwards: who reads of an end may rely on it
 
     async def _one(self, row: Planned) -> Outcome | None:
         """Work on one item; None when it stays pending because the run cannot go on."""
@@ -227,9 +228,7 @@ class Batch:
             if outcome.error_class == "bug":
                 self.errors.append(error)
                 log.exception("task has a bug", exc_info=error)
-        ended = dataclasses.replace(outcome, attempts=attempts, duration_ms=round((clock.monotonic() - started) * 1000))
-        _log_end(log, ended, run.asks.spent(run.scope))
-        return ended
+        return dataclasses.replace(outcome, attempts=attempts, duration_ms=round((clock.monotonic() - started) * 1000))
 
     async def _undone(self, run: Run) -> bool:
         """Undo what the item has done; what still stands is told. False when that cannot be written down (any more)."""
@@ -277,6 +276,10 @@ class Batch:
         if outcome.error_class == "bug":
             self.bugs.append(outcome)
         self.on_outcome(outcome)
+
+    def _log_end(self, outcome: Outcome) -> None:
+        run = self.run.for_item(outcome.key)
+        _log_end(run.log.bind(task_id=run.scope.task_id), outcome, run.asks.spent(run.scope))
 
     def _stop(self, reason: Stop) -> None:
         self.stopped = self.stopped or reason

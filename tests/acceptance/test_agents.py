@@ -13,7 +13,7 @@ from tests.acceptance.conftest import ModelBooks, Project
 from tests.hub import REPO, TOKEN, Hub, hub_in_a_thread
 
 TASKS = 50
-KILLS = 5
+KILLS = 3
 TRIAGE = """  triage:
     model: [claude-haiku-5-5, claude-sonnet-5-5]
     max_tokens: 400

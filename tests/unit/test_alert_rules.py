@@ -17,6 +17,7 @@ from overnight.ledger.tables import call, effect, entry, histogram, lease, occur
 from overnight.occurrences import register, set_pause
 from overnight.outcome import Outcome, Scope, State
 from overnight.schedule import Schedule, loads
+from overnight.triggers import Listed
 from tests.slots import NOW, ManualClock, begin, open_ledger
 
 DAY = timedelta(days=1)
@@ -176,7 +177,7 @@ def test_effects_of_unknown_fate_are_told_with_the_way_to_settle_them(ledger: Le
 
 
 def known_since(ledger: Ledger, since: timedelta) -> None:
-    hashes = {"greet": ("h", True), "other": ("h", True), "former": ("h", True)}
+    hashes = dict.fromkeys(("greet", "other", "former"), Listed("h", enabled=True))
     ledger.writing(lambda connection: register(connection, hashes, NOW - since))
 
 

@@ -24,6 +24,13 @@ def test_the_passage_that_answers_is_chosen_and_the_rest_is_named() -> None:
     assert found.data()["documents_left_out"] == 3
 
 
+@pytest.mark.parametrize("most", [0, 1, 40, 100, 333, 1_000])
+def test_many_passages_never_cost_more_than_is_allowed(most: int) -> None:
+    found = select("Which line says nothing of the mill and the bees?", BOOKS, most)
+    assert found.tokens == sum(passage.tokens for passage in found.passages) <= most
+    assert bool(found.passages) == (most >= 100)
+
+
 def test_names_in_code_are_words_too() -> None:
     assert select("a breaker that is open", BOOKS, 60).passages[0].name == "code/breaker.py"
 

@@ -121,8 +121,7 @@ async def test_each_write_happens_once_whatever_is_lost(
     tmp_path: Path, name: str, faults: list[str | int | None]
 ) -> None:
     async with desk(tmp_path, *faults) as at:
-        steps = at.steps()
-        first = await at.use(name, steps)
+        first = await at.use(name)
         again = await at.use(name)
         assert first == again
         wanted = {
@@ -132,6 +131,8 @@ async def test_each_write_happens_once_whatever_is_lost(
         }
         assert at.books() == wanted[name]
         assert {row["state"] for row in rows(at.ledger, effect)} == {"done"}
+        steps = at.steps()  # as another process would, after the end of this one
+        await at.use(name, steps)
         assert await steps.undo() == []
         assert at.books() == (0, ["agent"], 0)
 
@@ -256,6 +257,9 @@ async def test_killed_at_any_point_no_comment_label_or_pull_request_is_doubled_o
             except OvernightError:
                 at.clock.move(600)
         left[0] = 10_000
+        steps = at.steps()
         for number, name in enumerate(ASKED):
-            await at.use(name, call=str(number) * 32)
+            await at.use(name, steps, call=str(number) * 32)
         assert at.books() == (1, ["agent", "bug", "needs review"], 1)
+        assert await steps.undo() == []
+        assert at.books() == (0, ["agent"], 0)

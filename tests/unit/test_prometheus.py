@@ -13,10 +13,10 @@ from sqlalchemy import insert, update
 
 from overnight.alerts import Alarm, note
 from overnight.ledger import Ledger
-from overnight.ledger.controls import budget
+from overnight.ledger.controls import budget, notice
 from overnight.ledger.flow import Circuit, LedgerRows
 from overnight.ledger.runs import close_run
-from overnight.ledger.tables import call, delivery, effect, run
+from overnight.ledger.tables import call, effect, run
 from overnight.prometheus import Exposition
 from overnight.runner import Workplace
 from overnight.schedule import loads
@@ -84,7 +84,7 @@ def a_night(ledger: Ledger) -> None:
     ledger.writing(lambda c: LedgerRows(c).put_circuit("anthropic", Circuit("open", 1, 1, until)))
     ledger.writing(lambda c: note(c, Alarm("bug", "greet", "oops"), NOW, DAY))
     waits = {"id": "d", "channel": "ops/email/1", "changes": "[]", "created_at": NOW, "next_at": NOW, "error": "x"}
-    ledger.writing(lambda connection: connection.execute(insert(delivery).values(waits)))
+    ledger.writing(lambda connection: connection.execute(insert(notice).values(waits)))
 
 
 def test_the_figures_are_those_of_the_ledger(ledger: Ledger, tmp_path: Path) -> None:

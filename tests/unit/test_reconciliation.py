@@ -7,7 +7,7 @@ import io
 import json
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -177,7 +177,7 @@ def test_a_price_that_changes_at_noon_holds_for_what_comes_after(tmp_path: Path)
     async def day() -> list[int]:
         await books.run("2026-10-24", fallback=False)
         before = books.ledger.reading(_costs)
-        books.agent.prices = Prices({ROUTE[0]: OwnPrice(dear)})
+        books.agent = replace(books.agent, prices=Prices({ROUTE[0]: OwnPrice(dear)}))
         await books.run("2026-10-25", fallback=False)
         assert rebuild(books.ledger) == []
         return before

@@ -19,7 +19,7 @@ from overnight.budget import dollars
 from overnight.histogram import quantile
 from overnight.ledger.controls import alert, breaker
 from overnight.ledger.flow import held
-from overnight.ledger.tables import call, effect, entry, histogram, item, lease, occurrence, run, slot
+from overnight.ledger.tables import UNKNOWN, call, effect, entry, histogram, item, lease, occurrence, run, slot
 from overnight.schedule import JobSettings, Schedule
 from overnight.storage import waiting
 from overnight.triggers import compact
@@ -182,7 +182,7 @@ def unknown(connection: Connection, schedule: Schedule, now: datetime) -> Iterat
     query = (
         select(effect.c.job, func.count(), func.max(effect.c.run_id))
         .join(slot, same)
-        .where(effect.c.state == "unknown", slot.c.rehearsal.is_(False))
+        .where(UNKNOWN, slot.c.rehearsal.is_(False))
         .group_by(effect.c.job)
     )
     open_ = {job: (n, run_id) for job, n, run_id in connection.execute(query)}

@@ -20,6 +20,7 @@ from overnight.ledger.tables import (
     SCHEMA_VERSION,
     call,
     delivery,
+    effect,
     incoming,
     item,
     lease,
@@ -110,9 +111,11 @@ def _third(connection: Connection) -> None:
 def _index_what_is_open(connection: Connection) -> None:
     """A scheduler's look does not read what is over."""
     connection.exec_driver_sql("DROP INDEX item_due")  # by time alone it was of no use to a list of slots
-    new = (occurrence, "occurrence_unsettled"), (lease, "lease_held"), (call, "call_in_flight"), (item, "item_due")
-    for table, name in new:
-        next(index for index in table.indexes if index.name == name).create(connection)
+    new = {"occurrence_unsettled", "lease_held", "call_in_flight", "item_due", "effect_unknown"}
+    for table in (occurrence, lease, call, item, effect):
+        for index in table.indexes:
+            if index.name in new:
+                index.create(connection)
 
 
 def _third_alerts(connection: Connection) -> None:

@@ -31,6 +31,7 @@ SCHEMA_VERSION = 3
 UNSETTLED = text("state IN ('claimed', 'queued')")  # occurrences that are not over
 FLYING = text("error_code = 'in_flight'")  # calls whose process may be gone
 DEFERRED = text("state = 'retry'")  # items that are to be tried again
+UNKNOWN = text("state = 'unknown'")  # effects of which a person has to find out whether they happened
 
 
 class Instant(TypeDecorator[datetime]):
@@ -278,6 +279,7 @@ effect = Table(
     Column("intent_at", Instant, nullable=False),
     Column("done_at", Instant),
     Index("effect_by_item", "job", "slot", "key"),
+    Index("effect_unknown", "job", sqlite_where=UNKNOWN, postgresql_where=UNKNOWN),
 )
 
 subscriber = Table(

@@ -68,13 +68,14 @@ async def listing(asked: File, limits: Below, hands: Hands) -> list[str]:
 @tool("files.write", writes=True)
 async def write(asked: Text, limits: Below, hands: Hands) -> dict[str, object]:
     """Write a text file as a whole; one of the same name is replaced."""
-    # A crash in the moment between file and ledger makes an undo put back the new text: it was read once more.
     data = asked.text.encode(errors="replace")
     if len(data) > limits.max_bytes:
         raise Permanent(f"{len(data)} bytes are more than the {limits.max_bytes} that are allowed", code="too_long")
     place = _place(limits, hands)
-    before = await asyncio.to_thread(_before, place, asked.path)
-    done: dict[str, object] = {"path": asked.path, "bytes": len(data), "before": before}
+    done: dict[str, object] = {"path": asked.path, "bytes": len(data)}
+
+    async def look() -> str | None:
+        return await asyncio.to_thread(_before, place, asked.path)
 
     async def do() -> dict[str, object]:
         await asyncio.to_thread(jail.write, place, asked.path, data)
@@ -83,14 +84,14 @@ async def write(asked: Text, limits: Below, hands: Hands) -> dict[str, object]:
     async def find() -> dict[str, object] | None:
         return None  # the same bytes once more are the same file
 
-    async def undo(value: dict[str, object]) -> None:
-        if value["before"] is None:
+    async def undo(_value: object) -> None:
+        if before is None:
             await asyncio.to_thread(jail.remove, place, asked.path)
         else:
-            await asyncio.to_thread(jail.write, place, asked.path, str(value["before"]).encode())
+            await asyncio.to_thread(jail.write, place, asked.path, before.encode())
 
-    await hands.once(do, find=find, undo=undo)
-    return {"path": asked.path, "bytes": len(data)}
+    before = await hands.before(look)
+    return await hands.once(do, find=find, undo=undo)
 
 
 def _place(limits: Below, hands: Hands) -> Path:

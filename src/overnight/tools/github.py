@@ -144,7 +144,11 @@ async def comment(asked: Comment, _limits: InRepo, hands: Hands) -> dict[str, An
 async def label(asked: Labels, _limits: Labelled, hands: Hands) -> dict[str, Any]:
     """Add labels to an issue or a pull request."""
     api, where = GitHub.of(hands), f"{path_of(asked.repo, 'issues', asked.number)}/labels"
-    before = {each["name"] for each in await api.every(where)}
+
+    async def look() -> list[str]:
+        return [str(each["name"]) for each in await api.every(where)]
+
+    before = await hands.before(look)
     done = {"labels": asked.labels, "new": [each for each in asked.labels if each not in before]}
 
     async def do() -> dict[str, Any]:
@@ -152,8 +156,7 @@ async def label(asked: Labels, _limits: Labelled, hands: Hands) -> dict[str, Any
         return done
 
     async def find() -> dict[str, Any] | None:
-        there = {each["name"] for each in await api.every(where)}
-        return done if there.issuperset(asked.labels) else None
+        return done if set(await look()).issuperset(asked.labels) else None
 
     async def undo(value: dict[str, Any]) -> None:
         for name in value["new"]:

@@ -102,6 +102,14 @@ class Hands:
         """
         return await self.writes.once(self.call_id, do, find, undo)
 
+    async def before(self, look: Callable[[], Awaitable[T]]) -> T:
+        """What `look()` saw before this call wrote anything, also when a crash has made it look again: for `undo`."""
+
+        async def find() -> T | None:
+            return None  # nothing was written yet: it is looked at anew
+
+        return await self.writes.once(f"{self.call_id}:before", look, find, None)
+
 
 @dataclass(frozen=True, slots=True)
 class Tool:
