@@ -4,7 +4,7 @@ Who signs up is no subscriber before the link in the mail was used, for anybody 
 is not suppressed gets that mail, subscriber or not, so that nobody can find out who is one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -12,11 +12,12 @@ from typing import Any, Literal
 from sqlalchemy import Connection, Row, delete, insert, or_, select, update
 
 from overnight.errors import ConfigError, Refused
-from overnight.ledger import deliveries
+from overnight.ledger import Ledger, deliveries
 from overnight.ledger.flow import LedgerRows, Level, milliseconds
 from overnight.ledger.forgotten import tombstone
+from overnight.ledger.outsiders import let_in, page
 from overnight.ledger.tables import signup, subscriber
-from overnight.subscribers import LEFT, new_id
+from overnight.subscribers import LEFT, PAGE, Listed, Status, new_id, outside
 
 AGAIN = (timedelta(minutes=10), timedelta(hours=1), timedelta(days=1))  # until another mail to the same address
 PUT_OFF = (timedelta(minutes=5), timedelta(minutes=15), timedelta(hours=1))  # after each answer of `not yet`
@@ -115,6 +116,14 @@ def _status(connection: Connection, normalized: str) -> str | None:
     return connection.execute(select(subscriber.c.status).where(mine)).scalar_one_or_none()
 
 
+def outsiders(ledger: Ledger, status: Status | None = None) -> Iterator[Listed]:
+    """Stream those of a job's own readers who are not mailed any more, ordered by id."""
+    after = ""
+    while rows := ledger.reading(page, after, status, PAGE):
+        yield from map(outside, rows)
+        after = rows[-1].id
+
+
 def suppress_by_hand(connection: Connection, id_: str, reason: str, now: datetime) -> None:
     """Send this subscriber nothing until somebody brings the subscription back; one who left stays so."""
     active = (subscriber.c.id == id_, subscriber.c.status == "active")
@@ -123,12 +132,17 @@ def suppress_by_hand(connection: Connection, id_: str, reason: str, now: datetim
 
 
 def reactivate(connection: Connection, id_: str, now: datetime) -> None:
-    """Send a suppressed subscriber mail again. Raises Refused for one who left, ConfigError for an unknown id."""
+    """Send a suppressed subscriber mail again. Raises Refused for one who left, ConfigError for an unknown id.
+
+    Of a job's own readers, who cannot sign up here, also one who left: the operator knows of the wish.
+    """
     row = connection.execute(select(subscriber).where(subscriber.c.id == id_)).one_or_none()
+    if row is None and let_in(connection, id_):
+        return deliveries.forget(connection, id_)
     if row is None or row.status == "forgotten":
         raise ConfigError(f"{id_}: nobody is known by this id; see overnight subscribers list")
     if row.status == "unsubscribed" or (row.reason or "").endswith(LEFT):
         raise Refused(f"{id_} left by own wish: who wants the mail again signs up and confirms it, on /subscribe")
     values = {"status": "active", "reason": None, "changed_at": now}
     connection.execute(update(subscriber).where(subscriber.c.id == id_).values(**values))
-    deliveries.forget(connection, id_)
+    return deliveries.forget(connection, id_)

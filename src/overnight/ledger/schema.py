@@ -27,6 +27,7 @@ from overnight.ledger.tables import (
     meta,
     metadata,
     occurrence,
+    outsider,
     signup,
     tool_call,
 )
@@ -133,8 +134,8 @@ def _sign_ups(connection: Connection) -> None:
 
 
 def _third_bounces(connection: Connection) -> None:
-    """What mailboxes have said, and which mail from outside was read."""
-    for table in (delivery, incoming):
+    """What mailboxes have said, which mail from outside was read, and who of a job's own readers has left."""
+    for table in (delivery, incoming, outsider):
         table.create(connection)
 
 

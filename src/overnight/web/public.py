@@ -84,12 +84,12 @@ class _Public:
         return Tokens(secret_of(work.root, work.schedule.environ), work.clock)
 
     async def ask_to_leave(self, request: web.Request) -> web.Response:
-        self.tokens.read("unsubscribe", request.match_info["token"])
+        self.tokens.leaver(request.match_info["token"])
         return self._page(_ASK_TO_LEAVE)
 
     async def leave(self, request: web.Request) -> web.Response:
-        """Unsubscribe; also one who has left, or whom nobody knows any more: what was asked for is so."""
-        id_ = self.tokens.read("unsubscribe", request.match_info["token"])
+        """Unsubscribe, a job's own reader too; one who has left has left: what was asked for is so."""
+        id_ = self.tokens.leaver(request.match_info["token"])
         reason = "one-click" if ONE_CLICK in await self._form(request) else "page"
         await self._write(lambda connection, now: leave(connection, id_, reason, now))
         return self._page(_LEFT)
