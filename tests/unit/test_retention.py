@@ -35,9 +35,11 @@ def ledger(tmp_path: Path, clock: ManualClock) -> Iterator[Ledger]:
     opened.close()
 
 
-def night(ledger: Ledger, states: dict[str, State], name: str = SLOT, *, status: RunStatus = "ok") -> Scope:
+def night(
+    ledger: Ledger, states: dict[str, State], name: str = SLOT, *, status: RunStatus = "ok", rehearsal: bool = False
+) -> Scope:
     """A run that worked on these items, asked a model once for each and mailed each."""
-    scope = begin(ledger, slot=name)
+    scope = begin(ledger, slot=name, rehearsal=rehearsal)
     keys = list(states)
     ledger.writing(lambda c: plan(c, scope, [(n, key, f'"{key}"') for n, key in enumerate(keys)]))
     ledger.writing(lambda c: planned(c, scope, NOW))
@@ -125,6 +127,16 @@ async def test_what_is_not_finished_stays(ledger: Ledger, clock: ManualClock, st
     clock.at += LATER
     assert (await retire(ledger, TERMS)).items == 0
     assert len(rows(ledger, item)) == 2
+
+
+@pytest.mark.parametrize("state", ["pending", "retry", "unknown"])
+async def test_a_rehearsal_goes_whatever_is_left_of_it(ledger: Ledger, clock: ManualClock, state: State) -> None:
+    night(ledger, {"a": "ok", "b": state}, f"{SLOT}~a", rehearsal=True)
+    ledger.writing(lambda c: c.execute(update(effect).values(state="unknown")))
+    assert (await retire(ledger, TERMS)).rows == 0, "it is of today"
+    clock.at += LATER
+    assert (await retire(ledger, TERMS)).items == 2
+    assert rows(ledger, item) == []
 
 
 async def test_an_open_effect_or_a_run_of_today_keeps_the_slot(ledger: Ledger, clock: ManualClock) -> None:
