@@ -21,6 +21,12 @@ def test_the_demo_shows_an_injected_task_one_without_budget_and_one_that_escalat
     assert "open, nobody was asked, $0.00; no budget: it stays in the queue" in broke
     assert "done, claude-haiku-5-5 then claude-sonnet-5-5" in escalated
     shown = Project(tmp_path / "shown", home.env)
+    commands = [line.split()[3:] for line in lines if line.startswith("  overnight --config shown ")]
+    assert [words[0] for words in commands] == ["show", "subscribers", "show"]
+    bounced, suppressed, refused = (shown.run(*words).text for words in commands)
+    assert "5.1.1" in bounced
+    assert "bounce@example.net" in suppressed
+    assert "refus" in refused
     tasks = {task["title"]: task for task in shown.json("tasks", "list")}
     denied = shown.json("show", "nightly_agents", tasks["The new footer"]["id"])["tools"]
     assert [(call["tool"], call["verdict"]) for call in denied] == [
