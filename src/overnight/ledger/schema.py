@@ -107,6 +107,7 @@ def _third(connection: Connection) -> None:
     _third_bounces(connection)
     _agents(connection)
     _rollups(connection)
+    _add_column(connection, "run", "noted_at", "VARCHAR(24)")
 
 
 def _index_what_is_open(connection: Connection) -> None:

@@ -121,6 +121,7 @@ run = Table(
     Column("scheduled_for", Instant, nullable=False),
     Column("started_at", Instant, nullable=False),
     Column("ended_at", Instant),
+    Column("noted_at", Instant),  # of one whose process died: when somebody noticed
     Column("day", String(10), nullable=False),  # local date of started_at
     Column("worker_id", String(128), nullable=False),
     Column("code_version", String(64), nullable=False),
