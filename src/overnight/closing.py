@@ -12,8 +12,8 @@ from sqlalchemy import Connection, update
 from overnight.errors import ConfigError, Refused
 from overnight.ledger import Ledger
 from overnight.ledger.rollups import entered, left
-from overnight.ledger.runs import KILLED, effects_of, item_of, latest_run, lease_of
-from overnight.ledger.tables import effect, item, lease, occurrence, run, slot
+from overnight.ledger.runs import close_dead, effects_of, item_of, latest_run, lease_of
+from overnight.ledger.tables import effect, item, occurrence, slot
 from overnight.liveness import HOST, ask_to_end, is_dead
 
 Answer = Literal["sent", "unsent"]
@@ -106,6 +106,4 @@ def _give_up(connection: Connection, of: Any) -> None:
 
 def _close_dead(connection: Connection, of: Any, now: datetime) -> None:
     _give_up(connection, of)
-    still = (run.c.id == of["id"], run.c.status == "running")
-    connection.execute(update(run).where(*still).values(status=KILLED[0], reason=KILLED[1], ended_at=now))
-    connection.execute(update(lease).where(lease.c.run_id == of["id"]).values(until=None))
+    close_dead(connection, of["id"], now)

@@ -254,29 +254,29 @@ class Dispatcher:
         One for some of the items only is not, unless it has come between an interrupted run and its rest.
         """
         newest_run = await self.work.ledger.read(latest_run, job, slot)
-        if newest_run is None or await self.work.ledger.read(given_up, job, slot):
+        if newest_run is None:
             return False
-        if newest_run["partial"] and not await self.work.ledger.read(unfinished_on, job, slot):
+        some = newest_run["partial"] and not await self.work.ledger.read(unfinished_on, job, slot)
+        if some or await self.work.ledger.read(given_up, job, slot):
+            await self._leave(job, slot, "nobody goes on with its run", now)
             return False
         remedy = f"overnight resume {newest_run['id']}"
         if now - newest_run["scheduled_for"] > self.work.schedule.jobs[job].max_age:
-            await self._leave(job, slot, "the rest is older than max_age")
+            await self._leave(job, slot, "the rest is older than max_age", now)
             await self._alarm("missed", job, f"the rest of {job} {slot} is older than max_age: {remedy}")
             return False
         times = await self.work.ledger.read(deaths, job, slot)
         if 1 < times < GIVE_UP and now - newest_run["started_at"] < timedelta(seconds=LOOK_EVERY):
             return False  # what killed it twice may be over in a minute
         if times >= GIVE_UP:
-            died = (
-                f"{job} {slot} killed its process, or blocked it for over a minute, {GIVE_UP} times; it is left alone"
-            )
-            await self._leave(job, slot, f"its process died {GIVE_UP} times")
-            await self._alarm("gave_up", job, f"{died}; to see why: {remedy}")
+            died = f"{job} {slot} killed its process, or blocked it for over a minute, {GIVE_UP} times"
+            await self._leave(job, slot, f"its process died {GIVE_UP} times", now)
+            await self._alarm("gave_up", job, f"{died}; it is left alone; to see why: {remedy}")
             return False
         return True
 
-    async def _leave(self, job: str, slot: str, reason: str) -> None:
-        await self.work.ledger.write(lambda connection: leave(connection, job, slot, reason))
+    async def _leave(self, job: str, slot: str, reason: str, now: datetime) -> None:
+        await self.work.ledger.write(lambda c: leave(c, job, slot, reason, now, partial(self._died, now=now)))
 
     async def _report(self) -> None:
         """Make the reports that dead runs owe, and upload what waits; a run that goes on does both at its own end."""

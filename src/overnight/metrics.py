@@ -1,6 +1,7 @@
 """What a period of nights has come to, from the ledger.
 
-A run belongs to the period in which it ended, so that each is told once, however long it took. Each figure is had by
+A run belongs to the period in which it ended, or in which it was found dead, so that each is told once, however long it
+took. Each figure is had by
 itself: one that cannot be had is None, and the mail that tells the others still goes out.
 """
 
@@ -195,8 +196,9 @@ def _rate(items: Mapping[Any, int]) -> float | None:
 
 
 def _in(period: Period) -> Any:
-    """Real runs that ended in the period."""
-    return and_(run.c.ended_at >= period.since, run.c.ended_at < period.until, slot.c.rehearsal.is_(False))
+    """Real runs that ended in the period, or were found dead in it."""
+    known_at = func.coalesce(run.c.noted_at, run.c.ended_at)
+    return and_(known_at >= period.since, known_at < period.until, slot.c.rehearsal.is_(False))
 
 
 def _with_slot(query: Any, table: Any = run) -> Any:

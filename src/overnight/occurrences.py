@@ -12,7 +12,7 @@ from sqlalchemy import Connection, RowMapping, bindparam, func, select, update
 
 from overnight.clock import token
 from overnight.ledger.items import due_slots
-from overnight.ledger.runs import Opening, held_leases, open_run
+from overnight.ledger.runs import Opening, close_dead, held_leases, lease_of, open_run
 from overnight.ledger.statements import insert_new, put
 from overnight.ledger.tables import UNSETTLED, entry, lease, occurrence, run, slot
 from overnight.triggers import Listed, read
@@ -302,10 +302,18 @@ def left_open(connection: Connection, now: datetime) -> tuple[Sequence[RowMappin
     return held_leases(connection), interrupted(connection), due_slots(connection, now)
 
 
-def leave(connection: Connection, job: str, slot: str, reason: str) -> None:
-    """Nobody goes on with the slot's run: its occurrence is over, or it would hold up what comes after it for ever."""
+def leave(
+    connection: Connection, job: str, slot: str, reason: str, now: datetime, died: Callable[[RowMapping], bool]
+) -> None:
+    """Nobody goes on with the slot: its occurrence is over, or it would hold up what comes after it for ever.
+
+    A run that `died` is closed with it, so that it is reported, and told once.
+    """
     mine = (occurrence.c.job == job, occurrence.c.slot == slot, occurrence.c.state == "claimed")
     connection.execute(update(occurrence).where(*mine).values(state="ran", reason=reason))
+    held = lease_of(connection, job, slot)
+    if held is not None and held["until"] is not None and died(held):
+        close_dead(connection, held["run_id"], now)
 
 
 def running(

@@ -4,7 +4,7 @@ Deleted: items with their payloads and results, `once` values, the texts of mode
 counters of budgets that count no more, alerts that are over. Kept for ever: that a slot was planned and what it came
 to, runs and what calls cost, each effect as a tombstone, occurrences, and what editions have used (a feed may show an
 old story again). Nothing that is unfinished goes: pending, deferred or unknown items, effects not settled, runs under
-way.
+way. A rehearsal is nobody's work: what is unfinished of it goes like the rest.
 
 Done a few rows a transaction: nobody else waits for longer than that.
 """
@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, delete, func, select, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, or_, select, update
 
 from overnight.budget import run_counter
 from overnight.clock import iso
@@ -138,14 +138,17 @@ def _count(connection: Connection, *where: ColumnElement[bool]) -> int:
 
 
 def _over(before: datetime) -> list[ColumnElement[bool]]:
-    """Conditions on `slot`: everything about it was finished before that time."""
-    counts = [slot.c[state] == 0 for state in ("pending", "retry", "unknown")]
-    recent = select(run.c.id).where(_same(run), (run.c.started_at >= before) | (run.c.status == "running"))
+    """Conditions on `slot`: everything about it was finished before that time, or was a rehearsal."""
     open_effect = select(effect.c.id).where(_same(effect), effect.c.state.not_in(SETTLED))
+    counts = [slot.c[state] == 0 for state in ("pending", "retry", "unknown")]
+    finished = and_(slot.c.planned_at.is_not(None), *counts, ~open_effect.exists())
+    recent = select(run.c.id).where(_same(run), (run.c.started_at >= before) | (run.c.status == "running"))
     held = select(lease.c.run_id).where(_same(lease), lease.c.until.is_not(None))
     waiting = select(occurrence.c.id).where(_same(occurrence), occurrence.c.state.in_(("claimed", "queued")))
-    times = [slot.c.scheduled_for < before, slot.c.created_at < before, slot.c.planned_at.is_not(None)]
-    return [slot.c.retired_at.is_(None), *times, *counts, *(~q.exists() for q in (recent, open_effect, held, waiting))]
+    left = select(item.c.key).where(_same(item))  # of a slot whose retention was cut short
+    present = slot.c.retired_at.is_(None) | left.exists()
+    old = [present, slot.c.scheduled_for < before, slot.c.created_at < before]
+    return [*old, or_(slot.c.rehearsal.is_(True), finished), *(~q.exists() for q in (recent, held, waiting))]
 
 
 def _same(table: Any) -> ColumnElement[bool]:
@@ -154,22 +157,26 @@ def _same(table: Any) -> ColumnElement[bool]:
 
 
 def _retire_some(connection: Connection, one: Slot, terms: Mapping[str, timedelta], now: datetime) -> Deleted:
-    """One transaction's worth of a slot; nothing when it is retired, or somebody has begun with it again."""
+    """One transaction's worth of a slot; nothing when all of it is gone, or somebody has begun with it again.
+
+    Its items go last, when the slot says that it is retired: from then on nobody counts them again.
+    """
     job, name = one
     before = now - _term(terms, job)
-    still = select(slot.c.job).where(slot.c.job == job, slot.c.slot == name, *_over(before))
-    if connection.execute(still).first() is None:
+    still = select(slot.c.retired_at).where(slot.c.job == job, slot.c.slot == name, *_over(before))
+    row = connection.execute(still).one_or_none()
+    if row is None:
         return Deleted()
-    keys = (
-        connection.execute(select(item.c.key).where(item.c.job == job, item.c.slot == name).limit(CHUNK))
-        .scalars()
-        .all()
-    )
-    if keys:
-        gone = delete(item).where(item.c.job == job, item.c.slot == name, item.c.key.in_(keys))
-        return Deleted(items=connection.execute(gone).rowcount)
+    if row.retired_at is not None:
+        return Deleted(items=_drop_items(connection, job, name))
     answers = _blank_answers(connection, job, name)
     return Deleted(answers=answers) if answers else _retire(connection, job, name, now)
+
+
+def _drop_items(connection: Connection, job: str, name: str) -> int:
+    mine = (item.c.job == job, item.c.slot == name)
+    keys = connection.execute(select(item.c.key).where(*mine).limit(CHUNK)).scalars().all()
+    return int(connection.execute(delete(item).where(*mine, item.c.key.in_(keys))).rowcount)
 
 
 def _blank_answers(connection: Connection, job: str, name: str) -> int:

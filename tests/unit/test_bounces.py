@@ -17,10 +17,11 @@ from overnight.clock import token
 from overnight.errors import ConfigError
 from overnight.ledger import Ledger
 from overnight.ledger.deliveries import bounced, delivered, pardon, standing
-from overnight.ledger.tables import delivery, effect, subscriber
+from overnight.ledger.outsiders import STAND_IN
+from overnight.ledger.tables import delivery, effect, outsider, subscriber
 from overnight.mail.verp import leaving_subject, return_path
 from overnight.subscribers import add, unsubscribe
-from tests.slots import NOW, ManualClock, open_ledger
+from tests.slots import NOW, ManualClock, open_ledger, rows
 
 SECRET, BACK_TO = b"a secret of the tests", "bounces@example.org"
 ENVID = "0123456789abcdef" * 2
@@ -135,6 +136,37 @@ def test_without_a_signed_address_the_envelope_or_the_message_id_names_the_subsc
     for mail in (notification(BACK_TO), notification(BACK_TO, envid="", original=REF)):
         assert piped(ledger, clock, tmp_path, mail).kinds == {"hard": 1}
     assert status_of(ledger, who)[0] == "suppressed"
+
+
+def test_a_reader_whom_only_a_job_knows_leaves_and_is_suppressed_by_mail_too(
+    ledger: Ledger, clock: ManualClock, tmp_path: Path
+) -> None:
+    row = {"id": "e", "job": "j", "slot": "s", "key": "Y" * 60, "kind": "mail", "name": "letter", "target": "Y" * 60,
+           "ref": REF, "state": "done", "run_id": "r", "intent_at": NOW}  # fmt: skip
+    ledger.writing(lambda connection: connection.execute(insert(effect).values(**row)))
+    mails = [
+        notification(return_path(SECRET, BACK_TO, "User.42").upper()),
+        notification(BACK_TO),  # of one whose id fits into no return path: the envelope names the mail
+        letter(leaving_subject(SECRET, "Ann/7")),
+    ]
+    counted = piped(ledger, clock, tmp_path, *mails)
+    assert (counted.suppressed, counted.left) == (["User.42", "Y" * 60], ["Ann/7"])
+    states = {who: ledger.reading(standing, who).status for who in ("User.42", "Y" * 60, "Ann/7", "other")}
+    assert states == {"User.42": "suppressed", "Y" * 60: "suppressed", "Ann/7": "unsubscribed", "other": None}
+    ledger.writing(lambda c: pardon(c, {REF: "Y" * 60, "<x>": "Ann/7"}, NOW))
+    assert ledger.reading(standing, "Y" * 60).status is None
+    assert ledger.reading(standing, "Ann/7").status == "unsubscribed"
+
+
+def test_what_comes_back_to_an_operator_or_from_a_test_is_about_no_reader(
+    ledger: Ledger, clock: ManualClock, tmp_path: Path
+) -> None:
+    for number, target in enumerate(("a_" + "0" * 32, STAND_IN)):
+        row = {"id": target, "job": "j", "slot": "s", "key": "k", "kind": "mail", "name": "letter", "target": target,
+               "ref": f"<{number:032}@example.org>", "state": "done", "run_id": "r", "intent_at": NOW}  # fmt: skip
+        ledger.writing(lambda connection, row=row: connection.execute(insert(effect).values(**row)))
+        assert piped(ledger, clock, tmp_path, notification(BACK_TO, envid=f"{number:032}")).kinds == {"unclear": 1}
+    assert rows(ledger, outsider) == []
 
 
 def test_who_only_knows_the_address_or_the_id_suppresses_nobody(

@@ -171,3 +171,22 @@ async def test_a_relay_that_refuses_everybody_alike_stops_the_mailing_and_suppre
     assert transport.asked == asked
     assert {row["status"] for row in rows(ledger, subscriber)} == {"active"}
     ledger.close()
+
+
+async def test_who_is_told_that_the_mailing_has_stopped_is_not_stopped_by_it(tmp_path: Path) -> None:
+    clock = ManualClock()
+    ledger = open_ledger(tmp_path, clock)
+    relay = Refusing(classify("data", 554, "5.6.0 content rejected"))
+    post = mailer(tmp_path, ledger, clock, relay)
+    for _ in range(EQUAL + 1):
+        with pytest.raises(Permanent):
+            await post.send(Scope("alert", "1", "a", ""), "ops@example.org", "daily", {})
+    readers = [Subscriber(f"r{number}", f"reader{number}@example.org") for number in range(EQUAL)]
+    for number, who in enumerate(readers):
+        with pytest.raises(Stop if number == EQUAL - 1 else Permanent):
+            await post.send(Scope("daily", "2026-11-22", who.id, "r_1"), who, "daily", {})
+    asked = relay.asked
+    with pytest.raises(Permanent):
+        await post.send(Scope("alert", "2", "b", ""), "ops@example.org", "daily", {})
+    assert relay.asked == asked + 1
+    ledger.close()

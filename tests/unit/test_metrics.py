@@ -58,6 +58,14 @@ async def had(ledger: Ledger, **options: Any) -> Figures:
     return await figures(ledger, SINCE, UNTIL, PARIS, **options)
 
 
+async def test_a_run_that_was_found_dead_after_its_edition_is_told_in_the_next(ledger: Ledger) -> None:
+    add(ledger, slot)
+    add(ledger, run, id="r", status="interrupted", noted_at=UNTIL + timedelta(minutes=1))
+    assert (await had(ledger)).runs == {}
+    following = await figures(ledger, UNTIL, UNTIL + timedelta(hours=24), PARIS)
+    assert following.runs == {"interrupted": 1}
+
+
 async def test_a_night_in_numbers(ledger: Ledger) -> None:
     add(ledger, slot, ok=18, failed=1, retry=1, pending=2)
     add(ledger, run, id="r", items=20)

@@ -218,6 +218,13 @@ def test_a_run_is_told_with_its_speed(ledger: Ledger, day: Day) -> None:
     assert row["started_at"] == "2026-11-22T06:00:00.000Z"
 
 
+def test_a_run_that_ended_before_it_began_has_no_duration(ledger: Ledger, day: Day) -> None:
+    add_slot(ledger)
+    add_run(ledger, items=20, ended_at=AT - timedelta(minutes=5))  # the clock was set back
+    (row,) = read(runs.csv(day))
+    assert (row["duration_s"], row["items_per_hour"]) == ("", "")
+
+
 @settings(max_examples=500)
 @given(st.text())
 def test_no_text_is_a_formula_and_each_comes_back_unchanged(value: str) -> None:

@@ -19,7 +19,7 @@ from overnight.dispatcher import Dispatcher
 from overnight.errors import ConfigError, Refused
 from overnight.ledger import Ledger, LedgerFault
 from overnight.ledger.controls import alert
-from overnight.ledger.runs import close_run, owed_reports, reports_made
+from overnight.ledger.runs import close_run, held_leases, owed_reports, reports_made
 from overnight.ledger.tables import item, lease, occurrence, run
 from overnight.liveness import HOST, RENEW_EVERY, slot_lock
 from overnight.occurrences import set_pause
@@ -27,7 +27,7 @@ from overnight.redact import Redactor
 from overnight.runner import Request, Result, Workplace, run_slot
 from overnight.schedule import Watch, load
 from overnight.schedule.watch import in_force, keep
-from tests.slots import ManualClock, begin, rows
+from tests.slots import NOW, SLOT, ManualClock, begin, rows
 
 NIGHT = datetime(2026, 11, 22, 0, 0, tzinfo=UTC)
 FAR = datetime(2027, 1, 1, tzinfo=UTC)
@@ -623,6 +623,22 @@ async def test_a_run_that_dies_again_and_again_is_given_a_minute_and_then_left_a
     assert await dies(at(6, 2)) == started
     assert [await dies(at(6, minute)) for minute in (3, 4)] == [[], []]
     assert sum("it is left alone" in message for message in place.alerts()) == 1
+    assert {row["status"] for row in rows(place.ledger, run)} == {"interrupted"}, "digest and reports tell of it"
+
+
+@pytest.mark.parametrize("asked", ["all", "some"])
+async def test_a_dead_run_that_nobody_goes_on_with_is_closed_and_told_once(place: Place, asked: str) -> None:
+    place.write("often: { every: 6h, max_age: 3h }")
+    await place.look(at(0))
+    begin(place.ledger, "often", SLOT, host=HOST, partial=asked == "some")
+    place.ledger.writing(lambda connection: connection.execute(lease.update().values(until=at(1))))
+    assert await place.look(NOW + timedelta(hours=4)) == []
+    [row] = rows(place.ledger, run)
+    assert (row["status"], row["noted_at"], place.ledger.reading(held_leases)) == ("interrupted", place.clock.at, [])
+    told = [alarm for alarm in rows(place.ledger, alert) if "the rest" in alarm["message"]]
+    assert len(told) == (asked == "all")
+    await place.look(place.clock.at + timedelta(minutes=2))
+    assert [alarm for alarm in rows(place.ledger, alert) if "the rest" in alarm["message"]] == told, "no word more"
 
 
 async def test_what_was_interrupted_is_gone_on_with_after_the_next_occurrence_and_not_for_ever(place: Place) -> None:

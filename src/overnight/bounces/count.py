@@ -1,5 +1,6 @@
 """Counting what came back, each mail once, however often it is read."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,10 +14,12 @@ from overnight.bounces.place import Incoming, Place
 from overnight.clock import Clock
 from overnight.ledger import Ledger
 from overnight.ledger.deliveries import bounced
+from overnight.ledger.outsiders import STAND_IN
 from overnight.ledger.statements import insert_new
 from overnight.ledger.tables import effect, incoming, subscriber
-from overnight.subscribers import unsubscribe
+from overnight.subscribers import leave
 
+_GIVEN = re.compile(rf"s_[a-z2-7]{{16}}|a_[0-9a-f]{{32}}|{STAND_IN}")  # subscribers, operators, tests: ids of ours
 PAGE = 200  # mails understood at a time, and looked up together
 
 
@@ -42,7 +45,7 @@ def count(ledger: Ledger, clock: Clock, reader: Reader, place: Place) -> Counted
 
 
 def _named(ledger: Ledger, read: list[tuple[Incoming, Notice]]) -> Iterator[tuple[Incoming, Notice]]:
-    """Each with the subscriber it is about; what names none that we know is unclear.
+    """Each with the reader it is about, a subscriber or a job's own; what names neither is unclear.
 
     Who is named by the Message-ID alone is looked up among all mails ever sent, for the whole page at once: a second
     for each million. `mail: bounces_to` spares that.
@@ -64,7 +67,7 @@ def _counted(ledger: Ledger, clock: Clock, mail: Incoming, notice: Notice, resul
         return "unclear"
     now = clock.now()
     if notice.kind == "left" and not ledger.reading(_was_read, mail.digest):
-        unsubscribe(ledger, clock, notice.subscriber)  # which may be done twice
+        ledger.writing(lambda connection: leave(connection, notice.subscriber, "asked", now))  # which may be done twice
         result.left.append(notice.subscriber)
     new, suppressed = ledger.writing(lambda connection: _note(connection, mail.digest, notice, now))
     if suppressed:
@@ -92,4 +95,6 @@ def _targets(connection: Connection, refs: set[str]) -> dict[str, str]:
 
 
 def _known(connection: Connection, ids: set[str]) -> set[str]:
-    return set(connection.execute(select(subscriber.c.id).where(subscriber.c.id.in_(ids))).scalars())
+    """Those that are somebody's: a job's own reader is known by our signature, or by a mail of ours, alone."""
+    own = {who for who in ids if not _GIVEN.fullmatch(who)}
+    return own | set(connection.execute(select(subscriber.c.id).where(subscriber.c.id.in_(ids))).scalars())
