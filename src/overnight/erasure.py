@@ -52,7 +52,7 @@ from overnight.ledger.forgotten import tombstone
 from overnight.ledger.items import moved_by_hand
 from overnight.ledger.outsiders import outsider_of
 from overnight.ledger.rollups import left
-from overnight.ledger.tables import call, item, metadata, outsider, signup, slot
+from overnight.ledger.tables import call, item, metadata, outsider, signup, slot, tool_call
 from overnight.ledger.tables import subscriber as table
 from overnight.mail.outbox import write_index
 from overnight.outcome import State
@@ -279,6 +279,10 @@ def _erase_rows(connection: Connection, person: Person) -> Counter[str]:
     answers = (call.c.key == person.id, call.c.response.is_not(None))
     rows["call"] += connection.execute(update(call).where(*answers).values(response=None)).rowcount
     there = inspect(connection)  # a copy may be of an older schema
+    if there.has_table(tool_call.name):
+        talked = (tool_call.c.key == person.id, tool_call.c.arguments.is_not(None))
+        told = update(tool_call).where(*talked).values(arguments=None, result=None)
+        rows["tool_call"] += connection.execute(told).rowcount
     if there.has_table(signup.name):
         mine = or_(signup.c.id == person.id, signup.c.normalized.in_(person.addresses))
         rows["signup"] += connection.execute(delete(signup).where(mine)).rowcount

@@ -114,6 +114,7 @@ def open_ports(
         clock=clock,
         prices=prices_of(schedule),
         tools=toolkit_of(root, schedule, ledger, clock, dependencies),
+        clean=Redactor(schedule.secrets).known,
     )
     if not rehearsal:
         tell_ending(schedule, clock)

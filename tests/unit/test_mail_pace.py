@@ -81,6 +81,21 @@ async def test_no_refusal_but_421_slows_a_domain_and_memory_does_not_grow_with_d
     assert len(pace._domains) == KNOWN
 
 
+async def test_neither_the_busiest_domain_nor_one_that_is_slowed_down_is_forgotten_for_others() -> None:
+    clock = ManualClock()
+    pace = Pace(Slow(60, count=10), clock)
+    await throttle(pace, "slow.example")
+    await mails(pace, clock, "busy.example", 9)
+    for number in range(KNOWN + 50):
+        await mails(pace, clock, f"d{number}.example", 1)
+        assert number % 500 or await mails(pace, clock, "busy.example", 1) >= 0
+    assert {"busy.example", "slow.example"} <= pace._domains.keys()
+    assert len(pace._domains) == KNOWN
+    clock.move(SLOW_FOR + 1)
+    await mails(pace, clock, "one.example", 1)
+    assert "slow.example" not in pace._domains, "which is over, and it was mailed longest ago"
+
+
 def told(streak: Streak, number: int, text: str) -> None:
     error = classify("data", 554, text)
     assert isinstance(error, Permanent)

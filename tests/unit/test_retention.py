@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 from sqlalchemy import insert, update
 
+from overnight.bounces.count import _note
+from overnight.bounces.notice import Notice
 from overnight.clock import iso
 from overnight.ledger import Ledger
 from overnight.ledger.controls import alert, budget
 from overnight.ledger.items import Recorded, plan, planned, record
 from overnight.ledger.runs import close_run, keep_once, slot_of
-from overnight.ledger.tables import call, effect, histogram, item, once, run, seen
+from overnight.ledger.tables import call, effect, histogram, incoming, item, once, run, seen
 from overnight.outcome import Outcome, RunStatus, Scope, State
 from overnight.recount import rebuild
 from overnight.retention import _retire_some, claim, due, preview, retire, retired_days
@@ -181,6 +183,20 @@ async def test_counters_of_past_days_and_alerts_that_are_over_go(ledger: Ledger,
     assert (deleted.counters, deleted.alerts) == (3, 1)
     assert {row["scope"] for row in rows(ledger, budget)} == {*names[3:], "job:busy:2026-11-22"}
     assert [row["key"] for row in rows(ledger, alert)] == ["b"]
+
+
+async def test_marks_of_mail_that_nobody_has_read_for_a_year_go_and_reading_it_again_keeps_them(
+    ledger: Ledger, clock: ManualClock
+) -> None:
+    def read(digest: str) -> bool:
+        return ledger.writing(lambda c: _note(c, digest, Notice("policy", "s_a"), clock.now())) == (True, False)
+
+    assert [read("mbox"), read("pipe")] == [True, True]
+    clock.at += timedelta(days=200)
+    assert not read("mbox")
+    clock.at += timedelta(days=200)
+    assert (await retire(ledger, TERMS)).incoming == 1
+    assert [row["digest"] for row in rows(ledger, incoming)] == ["mbox"]
 
 
 def test_one_process_does_it_once_a_day(ledger: Ledger, clock: ManualClock) -> None:
