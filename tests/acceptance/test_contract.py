@@ -43,8 +43,7 @@ HEAD = "import asyncio\nimport os\nimport signal\n\nfrom overnight import Perman
 CALLS: list[tuple[str, int]] = [
     ("init {new}", 0),
     *((f"completion {shell}", 0) for shell in ("bash", "zsh", "fish")),
-    *((word, 0) for word in ("validate", "schema", "next", "runs", "report", "costs", "budget", "alerts")),
-    ("doctor", 1),  # there is no key
+    *((word, 0) for word in ("validate", "schema", "next", "runs", "report", "costs", "budget", "alerts", "doctor")),
     ("run hello", 0),
     ("run hurt", 1),
     ("run mixed", 3),

@@ -45,15 +45,15 @@ def demo(cli: Cli, folder: Path) -> None:
     sent = next(result for result in shown.results if result.job == "daily_email")
     command = "overnight" if shutil.which("overnight") else os.path.relpath(sys.argv[0])
     text = f"""
-{shown.mails} mails were written, and {dollars(shown.billed_nano)} would have been billed. One address bounced and one
-task was refused by the model; everything else went on, and both are named, kept and ready for a retry:
+{shown.mails} mails were written, and {dollars(shown.billed_nano)} would have been billed. One address bounced and is
+mailed no more; one task was refused by the model and is kept for a retry; everything else went on, and both are named:
 
   {command} --config {folder} show {sent.run_id}
-  {command} --config {folder} retry {sent.run_id}
+  {command} --config {folder} subscribers list --status suppressed
 
 Look at:
   {folder}/var/outbox/index.html                 the mails
-  {folder}/var/reports/latest/                   the reports: cost, success rate, runs, errors
+  {folder}/var/reports/latest/                   the reports: cost, success rate, runs, items, errors
   {folder}/var/log/overnight.jsonl               the log, a line for each task
   {folder}/schedule.yaml                         what runs when; yours begins with `{command} init DIR`"""
     document = {"folder": str(folder), "mails": shown.mails, "runs": [result.run_id for result in shown.results]}
