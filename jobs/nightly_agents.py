@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from overnight import Answer, Downstream, Permanent, Run, Skip, Stop, job
+from overnight.context import Context
 from overnight.dependency import dependencies
 from overnight.errors import Invalid, OvernightError
 from overnight.tasks import Task, attempted, close, failed, open_tasks, state_of
@@ -50,7 +51,7 @@ async def nightly_agents(task: Task, run: Run) -> Finding:
         answer = await attempt(task, run)
     except OvernightError as error:
         await note(task, run, str(error))
-        if isinstance(error, Permanent | Invalid) and run.steps.taken:  # what it has done would stand alone
+        if isinstance(error, Permanent | Invalid | Skip) and run.steps.taken:  # it would be done again the next night
             raise Downstream(f"{error}; what it had done is undone", code=error.code) from error
         raise
     now, result = run.now(), json.dumps(asdict(answer.value), ensure_ascii=False)
@@ -63,10 +64,13 @@ async def attempt(task: Task, run: Run) -> Answer[Finding]:
     """The agent's answer. Raises Permanent for a role that schedule.yaml lacks: one such task stops no other."""
     if not run.rehearsal:
         await run.ledger.write(lambda connection: attempted(connection, task.id))
-    context = None
-    if task.documents:
+
+    async def chosen() -> Context:
         most = int(run.params.get("context_tokens", 2_000))
-        context = await run.context(f"{task.title}\n{task.body}", task.documents, most)
+        return await run.context(f"{task.title}\n{task.body}", task.documents, most)
+
+    # The agent may write into what it reads; after a crash it has to be the same question all the same.
+    context = await run.steps.seen("context", chosen) if task.documents else None
     try:
         return await run.agent(task.role, data=material(task), output=Finding, context=context)
     except Stop as error:

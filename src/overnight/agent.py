@@ -63,7 +63,7 @@ class Agent:
 
     `fallbacks` counts by role how often a fallback stood in, `notices` says once per role and error why, `warnings`
     that a budget is nearly spent: material for one alert each per run. `on_fallback(scope, role, error)` is told each
-    time.
+    time. `clean` takes our secrets out of replies.
     """
 
     ledger: Ledger
@@ -79,6 +79,7 @@ class Agent:
     notices: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     tools: Toolkit = NO_TOOLS
+    clean: Callable[[Any], Any] = lambda value: value
     _tried: Tried = field(init=False)
     _exchanges: Exchanges = field(init=False)
     _talks: Talks = field(init=False)
@@ -86,7 +87,9 @@ class Agent:
     def __post_init__(self) -> None:
         self._tried = Tried(self.ledger)
         warn = partial(self._notice, self.warnings)
-        self._exchanges = Exchanges(self.model, self.budgets, self.api, self.clock, self.prices, self.retry, warn)
+        self._exchanges = Exchanges(
+            self.model, self.budgets, self.api, self.clock, self.prices, self.retry, warn, self.clean
+        )  # fmt: skip
         self._talks = Talks(self.ledger, self.clock, self._exchanges)
 
     async def ask(

@@ -38,6 +38,7 @@ from sqlalchemy import (
     Text,
     create_engine,
     delete,
+    false,
     inspect,
     literal,
     or_,
@@ -49,8 +50,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from overnight.ledger import Ledger
 from overnight.ledger.forgotten import tombstone
 from overnight.ledger.items import moved_by_hand
+from overnight.ledger.outsiders import outsider_of
 from overnight.ledger.rollups import left
-from overnight.ledger.tables import call, item, metadata, signup, slot
+from overnight.ledger.tables import call, item, metadata, outsider, signup, slot, tool_call
 from overnight.ledger.tables import subscriber as table
 from overnight.mail.outbox import write_index
 from overnight.outcome import State
@@ -109,9 +111,20 @@ def find_person(ledger: Ledger, who: str) -> Person | None:
 
     row = ledger.writing(find)
     if row is None:
-        return None
+        return ledger.reading(_outsider, who)
     known = (row.email, row.normalized) if row.status != REASON else ()
     return Person(row.id, tuple(dict.fromkeys(form for form in (*known, *typed) if form)), row.name)
+
+
+def _outsider(connection: Connection, id_: str) -> Person | None:
+    """One of a job's own readers who is not mailed any more: what the job's items say of who has this key."""
+    if outsider_of(connection, id_) is None:
+        return None
+    payloads = connection.execute(select(item.c.payload).where(item.c.key == id_)).scalars()
+    said = [value for value in map(json.loads, payloads) if isinstance(value, dict)]
+    written = dict.fromkeys(str(value.get("email", "")) for value in said)
+    addresses = dict.fromkeys(form for each in written for form in (each, *forms(each)) if form)
+    return Person(id_, tuple(addresses), next((str(value["name"]) for value in said if value.get("name")), ""))
 
 
 def forget(
@@ -224,7 +237,7 @@ def _overwrite(path: Path, pattern: "re.Pattern[bytes]") -> int:
 def _pattern(person: Person) -> str:
     """The address in every form in which it is written somewhere, and nobody's of which it is only a part."""
     forms = sorted(_spelled(person), key=len, reverse=True)
-    return f"{_BEFORE}(?:{'|'.join(map(re.escape, forms))}){_AFTER}"
+    return f"{_BEFORE}(?:{'|'.join(map(re.escape, forms)) or '(?!)'}){_AFTER}"
 
 
 def _spelled(person: Person) -> set[str]:
@@ -266,9 +279,17 @@ def _erase_rows(connection: Connection, person: Person) -> Counter[str]:
     answers = (call.c.key == person.id, call.c.response.is_not(None))
     rows["call"] += connection.execute(update(call).where(*answers).values(response=None)).rowcount
     there = inspect(connection)  # a copy may be of an older schema
+    if there.has_table(tool_call.name):
+        talked = (tool_call.c.key == person.id, tool_call.c.arguments.is_not(None))
+        told = update(tool_call).where(*talked).values(arguments=None, result=None)
+        rows["tool_call"] += connection.execute(told).rowcount
     if there.has_table(signup.name):
         mine = or_(signup.c.id == person.id, signup.c.normalized.in_(person.addresses))
         rows["signup"] += connection.execute(delete(signup).where(mine)).rowcount
+    if there.has_table(outsider.name):
+        out = (outsider.c.id == person.id, outsider.c.status != REASON)
+        buried = update(outsider).where(*out).values(status=REASON, reason="asked")
+        rows["outsider"] += connection.execute(buried).rowcount
     for each in metadata.tables.values():
         if each is not table and there.has_table(each.name):
             columns = {column["name"] for column in there.get_columns(each.name)}
@@ -336,7 +357,7 @@ def _replace_texts(connection: Connection, of: Table, columns: Collection[str], 
     for column in of.columns:
         if column.name not in columns or not isinstance(column.type, (String, Text)):
             continue
-        holding = or_(*(column.icontains(form, autoescape=True) for form in _spelled(person)))
+        holding = or_(false(), *(column.icontains(form, autoescape=True) for form in _spelled(person)))
         for row in connection.execute(select(*keys, column.label("text")).where(holding)).all():
             clean, n = pattern.subn(person.id, row.text)
             if n:

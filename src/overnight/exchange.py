@@ -6,6 +6,7 @@ in between leaves it standing, so that money which may have been spent is never 
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from overnight import logs
 from overnight.budget import Also, Budgets, Reservation, dollars
@@ -27,7 +28,10 @@ OF_ONE_MODEL = {"http_403", "http_404"}  # refusals that say nothing about other
 
 @dataclass(slots=True)
 class Exchanges:
-    """Sends requests for the items of a run; `warn(text, scope)` hears of a budget that is nearly spent."""
+    """Sends requests for the items of a run; `warn(text, scope)` hears of a budget that is nearly spent.
+
+    `clean` takes our secrets out of a reply before anything is done with it: the ledger, too, never has them.
+    """
 
     model: Models
     budgets: Budgets
@@ -36,6 +40,7 @@ class Exchanges:
     prices: Prices
     retry: Retry
     warn: Callable[[str, Scope], None]
+    clean: Callable[[Any], Any] = lambda value: value
     _spent: dict[str, Spent] = field(default_factory=dict)
 
     async def reply(self, question: Question, request: ModelRequest, digest: str) -> tuple[str, ModelReply]:
@@ -64,7 +69,7 @@ class Exchanges:
         self, question: Question, request: ModelRequest, digest: str, send: Callable[[], None]
     ) -> tuple[str, ModelReply]:
         sent, reservation = await self._reserve(question, request, digest)
-        exchange = _Exchange()
+        exchange = _Exchange(self.clean)
         try:
             async with self.api.request(
                 request.model, requests=1, input_tokens=request.input_estimate, output_tokens=request.max_tokens
@@ -140,6 +145,7 @@ class Exchanges:
 class _Exchange:
     """One request and what became of it by the model's own word; `started` (monotonic seconds) None: never sent."""
 
+    clean: Callable[[Any], Any]
     started: float | None = None
     reply: ModelReply | None = None
     error: BaseException | None = None
@@ -149,10 +155,12 @@ class _Exchange:
         self.started = clock.monotonic()
         try:
             async with off_the_clock():
-                self.reply = await model.create(request)
+                reply = await model.create(request)
         except BaseException as error:
             self.error = error
             raise
+        text, content = self.clean(reply.text), tuple(self.clean(list(reply.content)))
+        self.reply = replace(reply, text=text, content=content)
         return self.reply
 
 

@@ -10,11 +10,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from stat import S_ISREG
 
+from overnight.clock import token
 from overnight.errors import Denied, Permanent
 
 DEEPEST = 32
 LONGEST = 1_000  # characters of a path
-_ODD = re.compile(r"[\x00-\x1f\x7f\\]|%[0-9a-fA-F]{2}|^~|^[A-Za-z]:")
+LONGEST_NAME = 200  # bytes of one step; most file systems take 255
+_ODD = re.compile(r"[\x00-\x1f\x7f\\\ud800-\udfff]|%[0-9a-fA-F]{2}|^~|^[A-Za-z]:")
 
 
 def steps(path: str) -> list[str]:
@@ -27,6 +29,8 @@ def steps(path: str) -> list[str]:
         raise Denied(f"{path!r:.120} is no plain relative path, such as docs/index.md", code="path")
     if any(part in ("", "..") or part.startswith(".") for part in parts):
         raise Denied(f"{path!r:.120} leads upwards or to a hidden file, which is not allowed", code="path")
+    if any(len(part.encode()) > LONGEST_NAME for part in parts):
+        raise Denied(f"{path!r:.120} has a name of over {LONGEST_NAME} bytes", code="path")
     return parts
 
 
@@ -43,8 +47,7 @@ def folder_of(root: Path, path: str, *, make: bool = False) -> Iterator[tuple[in
     try:
         for part in folders:
             if make:
-                with suppress(FileExistsError):
-                    os.mkdir(part, dir_fd=here)
+                _make(part, here, path)
             inner = _opened(part, here, path)
             os.close(here)
             here = inner
@@ -71,13 +74,19 @@ def write(root: Path, path: str, data: bytes) -> None:
     """Write a file below `root` as a whole or not at all. Raises Denied."""
     with folder_of(root, path, make=True) as (folder, name):
         _refuse_link(name, folder, path)
-        temporary = f".{name[:100]}.{os.getpid()}.part"
-        file = _file(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, folder, path)
-        with os.fdopen(file, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+        temporary = (
+            f".{token(8)}.part"  # its own, and new: two writers do not mix, and nothing is written through a link
+        )
+        file = _file(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, folder, path)
+        try:
+            with os.fdopen(file, "wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+        except BaseException:
+            os.unlink(temporary, dir_fd=folder)
+            raise
 
 
 def remove(root: Path, path: str) -> None:
@@ -98,6 +107,15 @@ def names(root: Path, path: str, most: int) -> list[str]:
 
 def _out(entry: "os.DirEntry[str]") -> bool:
     return entry.name.startswith(".") or entry.is_symlink()
+
+
+def _make(part: str, folder: int, path: str) -> None:
+    try:
+        os.mkdir(part, dir_fd=folder)
+    except FileExistsError:
+        pass
+    except PermissionError as error:
+        raise Denied(f"{path}: no folder may be made here", code="path") from error
 
 
 def _opened(part: str, folder: int | None, path: str) -> int:

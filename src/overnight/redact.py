@@ -68,6 +68,21 @@ class Redactor:
         self._remember(texts)
         return value
 
+    def known(self, value: Any, depth: int = 0) -> Any:
+        """The same structure without the values it was told of, and nothing else changed: it goes on being worked with.
+
+        What lies deeper than anything honest does is replaced as a whole.
+        """
+        if isinstance(value, str):
+            for form in self._forms:
+                value = value.replace(form, REDACTED)
+            return value
+        if isinstance(value, (dict, list)) and depth > DEEPEST:
+            return REDACTED
+        if isinstance(value, dict):
+            return {self.known(key): self.known(each, depth + 1) for key, each in value.items()}
+        return [self.known(each, depth + 1) for each in value] if isinstance(value, list) else value
+
     def _search(self, text: str) -> Suspects:
         return Suspects(tuple([form for form in self._forms if form in text]), search(text))
 

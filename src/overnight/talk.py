@@ -23,7 +23,6 @@ from overnight.ledger import Ledger
 from overnight.ledger.journal import discarded_answers, paid_answers
 from overnight.ledger.toolcalls import Told, keep, kept
 from overnight.model import ModelReply
-from overnight.pricing import Usage
 from overnight.question import Question, Said, Turn
 
 SAME = 3  # times that the same call may have the same result
@@ -66,16 +65,13 @@ class Talks:
         )
         if not rows:
             return None
-        row, blocks = rows[0], ()
-        reason = row["stop_reason"] or "end_turn"
-        if reason == "tool_use":
-            blocks = tuple(json.loads(row["response"]))
-        text = "" if blocks else row["response"]
-        return row["id"], ModelReply(text, reason, Usage(), row["model"], "", content=blocks)
+        row = rows[0]
+        return row["id"], ModelReply.remembered(row["response"], row["stop_reason"] or "end_turn", row["model"])
 
     async def _told(self, question: Question, digest: str, reply: ModelReply) -> tuple[Told, ...]:
         """Decide about each call of a turn, one after the other; returns what the model is told."""
-        ids = [hashlib.sha256(f"{digest}/{place}".encode()).hexdigest() for place in range(len(reply.calls))]
+        turn = f"{question.scope.task_id}\0{digest}"  # another item may have asked the very same
+        ids = [hashlib.sha256(f"{turn}/{place}".encode()).hexdigest() for place in range(len(reply.calls))]
         known = await self.ledger.read(kept, ids) if question.journaled else {}
         told: list[Told] = []
         for id_, call in zip(ids, reply.calls, strict=True):
@@ -98,7 +94,7 @@ class Talks:
             raise
         except OvernightError as error:
             verdict, code = "denied" if isinstance(error, Denied) else "failed", error.code
-            result = str(error)
+            result = question.box.kit.redact(str(error))
         seconds = self.clock.monotonic() - started
         arguments = _text(question.box.kit.redact(call["input"]))
         told = Told(id_, question.role.name, name, arguments, verdict, result, code, round(seconds * 1000))

@@ -4,6 +4,7 @@ HTTP 200 is not yet an answer: replies are checked field by field.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -73,13 +74,22 @@ class ModelReply:
 
     @property
     def calls(self) -> tuple[Mapping[str, Any], ...]:
-        """The blocks in which the model calls tools."""
+        """The blocks in which the model calls tools; none of a reply that was cut off: the last may be half a one."""
+        if self.stop_reason != "tool_use":
+            return ()
         return tuple(block for block in self.content if block.get("type") == "tool_use")
 
     @property
     def kept(self) -> str:
         """The reply as the journal keeps it: its text, or the blocks of one that calls tools."""
-        return json.dumps(self.content, ensure_ascii=False) if self.calls else self.text
+        return json.dumps(self.content, ensure_ascii=False) if self.stop_reason == "tool_use" else self.text
+
+    @classmethod
+    def remembered(cls, kept: str, stop_reason: str, model: str) -> "ModelReply":
+        """The reply that was `kept`; it costs nothing more."""
+        blocks = tuple(json.loads(kept)) if stop_reason == "tool_use" else ()
+        text = words(kept, stop_reason)
+        return cls(text, stop_reason, Usage(), model, "", content=blocks)
 
     def answer(self) -> str:
         """Return the text. Raises Invalid for a refusal, a reply that was cut off, and an empty one."""
@@ -96,6 +106,19 @@ class ModelReply:
         return self.text
 
 
+def words(kept: str, stop_reason: str) -> str:
+    """What a model has said in words, between its calls of tools if it made any: of a reply as the journal keeps it."""
+    return "".join(map(_text, json.loads(kept))) if stop_reason == "tool_use" else kept
+
+
+_HALVES = re.compile(r"\\u[dD][89a-fA-F]")  # of letters beyond 16 bits; alone they are no text, and cannot be stored
+_ESCAPE = re.compile(r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u[dD][89a-fA-F][0-9a-fA-F]{2}|.)")
+
+
+def _storable(escape: re.Match[str]) -> str:
+    return r"\ufffd" if len(escape[0]) == 6 else escape[0]  # half a pair; a whole one has 12
+
+
 def garbled(what: str) -> Lost:
     return Lost(f"the model's API answered 200, but not with a message: {what}", code="garbled")
 
@@ -103,7 +126,8 @@ def garbled(what: str) -> Lost:
 def parsed(body: bytes) -> Any:
     """The body as JSON. The SDK would make objects of it, at a third of a call's CPU, and checks nothing."""
     try:
-        return json.loads(body)
+        text = body.decode("utf-8-sig")
+        return json.loads(_ESCAPE.sub(_storable, text) if _HALVES.search(text) else text)
     except (ValueError, RecursionError) as error:
         raise garbled("no JSON, or not all of it") from error
 

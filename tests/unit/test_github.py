@@ -96,6 +96,14 @@ async def test_issues_are_listed_and_read_with_their_comments(tmp_path: Path) ->
         assert missing.value.code == "http_404"
 
 
+async def test_an_answer_that_comes_in_many_pieces_is_read_to_its_end(tmp_path: Path) -> None:
+    async with desk(tmp_path) as at:
+        for number in range(2, 30):
+            at.there.issue(number, f"Issue {number}", "x" * 60_000)
+        assert len(await at.use("github.issues")) == 29
+        assert len(at.there.seen) == 1
+
+
 FAULTS: list[list[str | int | None]] = [
     [],
     [502],

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from jobs.daily_email import Edition, Story
-from jobs.nightly_agents import Finding, nightly_agents
+from jobs.nightly_agents import Finding, attempt, nightly_agents
 from overnight.agent import Answer
 from overnight.batch import Batch, Picked
 from overnight.compensation import Step
@@ -105,18 +105,19 @@ async def test_a_task_that_is_done_has_its_result(tmp_path: Path) -> None:
     assert (outcome.state, agent.wall) == ("ok", ["analyst"])
 
 
-@pytest.mark.parametrize("error", [Invalid("no use", code="max_turns"), Permanent("refused", code="http_400")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        Invalid("no use", code="max_turns"),
+        Permanent("refused", code="http_400"),
+        Skip("budget", code="budget"),
+    ],
+)
 async def test_what_a_failed_task_has_done_is_undone_and_it_says_why(tmp_path: Path, error: Exception) -> None:
     agent = Answering(error)
     row, outcome = await night(tmp_path, agent, NewTask(role="analyst", title="look"))
     assert (row["state"], row["attempts"], row["error"]) == ("open", 1, str(error))
     assert (outcome.state, outcome.error_class, agent.wall) == ("failed", "downstream", [])
-
-
-async def test_without_budget_what_was_done_stays_and_the_task_is_open(tmp_path: Path) -> None:
-    agent = Answering(Skip("budget", code="budget"))
-    row, outcome = await night(tmp_path, agent, NewTask(role="analyst", title="look"))
-    assert (row["state"], row["error"], outcome.state, agent.wall) == ("open", "budget", "skipped", ["analyst"])
 
 
 async def test_documents_come_as_passages_and_what_is_left_out_is_counted(tmp_path: Path) -> None:
@@ -128,6 +129,22 @@ async def test_documents_come_as_passages_and_what_is_left_out_is_counted(tmp_pa
     [passage] = agent.asked["data"]["context"]["passages"]
     assert passage == {"document": "docs/bees.md", "line": 1, "text": "Bees dance."}
     assert agent.asked["left_out"] > 10_000
+
+
+async def test_an_agent_that_writes_into_what_it_reads_is_asked_the_same_after_a_crash(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    page = tmp_path / "docs" / "bees.md"
+    page.write_text("Bees dance.")
+    ledger = open_ledger(tmp_path, ManualClock())
+    agent, asked = Answering(FINDING), []
+    run = run_in(ledger, begin(ledger, "nightly_agents"), tmp_path, asks=agent)
+    for _ in range(2):
+        task_ = Task("t_1", "analyst", "Do bees dance?", "", ("docs",))
+        await attempt(task_, run.for_item("t_1"))
+        asked.append(agent.asked["data"])
+        page.write_text("Bees dance, as I have written here myself.")
+    ledger.close()
+    assert asked[0] == asked[1]
 
 
 async def test_of_an_issue_the_agent_learns_where_it_is(tmp_path: Path) -> None:

@@ -141,7 +141,7 @@ class Books:
     def column(self, report: Report, name: str) -> list[str]:
         """A column of a report's CSVs of all days, which are made once."""
         if report.name not in self.made:
-            files = (io.StringIO(report.csv(Day(day, self.ledger, PARIS)).decode(), newline="") for day in DAYS)
+            files = (io.StringIO(report.csv(Day(day, self.ledger)).decode(), newline="") for day in DAYS)
             self.made[report.name] = [row for file in files for row in csv.DictReader(file)]
         return [row[name] for row in self.made[report.name]]
 

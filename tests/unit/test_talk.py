@@ -16,7 +16,7 @@ from overnight.budget import Budgets, Caps, RoleCaps
 from overnight.compensation import Steps
 from overnight.dependency import Dependencies
 from overnight.effects import Effects
-from overnight.errors import Deferred, Invalid, Skip, Transient
+from overnight.errors import Deferred, Invalid, Permanent, Skip, Transient
 from overnight.ledger import Ledger
 from overnight.ledger.items import plan
 from overnight.ledger.tables import call, effect, tool_call
@@ -24,6 +24,7 @@ from overnight.model import ModelReply, ModelRequest
 from overnight.outcome import Scope
 from overnight.pricing import Usage
 from overnight.prompts import unfence
+from overnight.redact import Redactor
 from overnight.roles import Role, Roles
 from overnight.tools import BUILT_IN, Arguments, Granted, Hands, Limits, Tool, files, tool
 from overnight.tools.toolkit import Toolkit
@@ -98,6 +99,7 @@ class Desk:
     max_turns: int = 6
     max_calls: int = 20
     model: Scripted = field(default_factory=lambda: Scripted([said()]))
+    redactor: Redactor = field(default_factory=Redactor)
     steps: Steps = field(init=False)
 
     def tools(self) -> dict[str, Granted]:
@@ -148,7 +150,10 @@ class Desk:
             budgets=Budgets(self.ledger, self.clock, ZoneInfo("UTC"), self.caps),
             api=sides.of("anthropic"),
             clock=self.clock,
-            tools=Toolkit(self.root, self.ledger, self.clock, sides, {"worker": self.tools()}),
+            tools=Toolkit(
+                self.root, self.ledger, self.clock, sides, {"worker": self.tools()}, redact=self.redactor.value
+            ),
+            clean=self.redactor.known,
         )
 
     async def ask(self, *replies: ModelReply | BaseException, **more: Any) -> Answer[Finding]:
@@ -250,6 +255,68 @@ async def test_what_an_earlier_process_wrote_is_undone_by_this_one(tmp_path: Pat
         await at.ask(AssertionError("nobody is to be asked"))
         assert await at.steps.undo() == []
         assert at.words() == []
+
+
+async def test_two_items_that_ask_the_same_have_calls_of_their_own(tmp_path: Path) -> None:
+    async with desk(tmp_path) as at:
+        first = at.scope
+        other = dataclasses.replace(first, key="t2")
+        at.ledger.writing(lambda connection: plan(connection, first, [(1, "t2", "{}")]))
+        await at.ask(calls(WRITE), said("done"))
+        at.scope, at.fault = (
+            other,
+            lambda moment: (_ for _ in ()).throw(KeyboardInterrupt) if moment == "before" else None,
+        )
+        with pytest.raises(KeyboardInterrupt):
+            await at.ask(calls(WRITE), said("done"))
+        at.fault = lambda _moment: None
+        await at.ask(said("done"))
+        assert (at.words(), len(set(at.wall))) == (["hello", "hello"], 2), "one was taken for the other"
+        assert {row["key"] for row in rows(at.ledger, tool_call)} == {"t1", "t2"}
+
+
+async def test_a_secret_in_an_error_reaches_neither_the_model_nor_the_ledger(tmp_path: Path) -> None:
+    def fail(_moment: str) -> None:
+        raise Permanent("https://u:hunter2-hunter2@example.org refused", code="refused")
+
+    async with desk(tmp_path, fault=fail, redactor=Redactor(["hunter2-hunter2"])) as at:
+        await at.ask(calls(WRITE), said())
+        assert at.verdicts() == [("wall_write", "failed")]
+        assert "hunter2" not in str(at.model.asked[1].messages)
+        assert "hunter2" not in str(rows(at.ledger, tool_call))
+
+
+async def test_a_secret_that_a_model_says_is_neither_kept_nor_used(tmp_path: Path) -> None:
+    deep: Any = "hunter2-hunter2"
+    for _ in range(400):
+        deep = [deep]
+    asked = calls(("wall_write", {"word": "the key is hunter2-hunter2"}), ("wall_look", {"x": deep}))
+    async with desk(tmp_path, redactor=Redactor(["hunter2-hunter2"])) as at:
+        answer = await at.ask(asked, said("it is hunter2-hunter2"))
+        assert (answer.value, at.words()) == (Finding("it is [redacted]"), ["the key is [redacted]"])
+        assert at.verdicts() == [("wall_write", "done"), ("wall_look", "denied")]
+        assert all("hunter2" not in str(rows(at.ledger, table)) for table in (call, tool_call, effect))
+        again = await at.ask(AssertionError("nobody is to be asked"))
+        assert (again.value, again.source) == (answer.value, "replayed")
+
+
+@pytest.mark.parametrize("reason", ["max_tokens", "refusal"])
+async def test_calls_of_a_reply_that_was_cut_off_are_not_made(tmp_path: Path, reason: str) -> None:
+    half = dataclasses.replace(calls(WRITE), stop_reason=reason, usage=Usage(10, 300))
+    async with desk(tmp_path, models=(HAIKU, SONNET)) as at:
+        answer = await at.ask(half, said("done"))
+        assert (answer.value, at.words(), at.verdicts()) == (Finding("done"), [], [])
+        again = await at.ask(AssertionError("nobody is to be asked"))
+        assert (again.value, again.source, at.words()) == (Finding("done"), "replayed", [])
+
+
+async def test_a_call_without_a_call_is_an_empty_answer_also_the_next_time(tmp_path: Path) -> None:
+    nothing = ModelReply("", "tool_use", Usage(10, 10), HAIKU, "req")
+    async with desk(tmp_path) as at:
+        with pytest.raises(Deferred):
+            await at.ask(nothing, Transient("gone", code="connection"))
+        assert (await at.ask(said("done"))).value == Finding("done")
+        assert len(at.model.asked) == 1
 
 
 async def test_a_denied_call_is_told_and_logged_and_the_run_goes_on(tmp_path: Path, capsys: Any) -> None:

@@ -1,5 +1,6 @@
 """The port of tools: what is allowed is decided outside the model; every cell of roles and tools, every bad path."""
 
+import asyncio
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
+from overnight import jail
 from overnight.compensation import Steps
 from overnight.dependency import Dependencies
 from overnight.effects import Effects
@@ -173,7 +175,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
     ledger.close()
 
 
-BELOW = files.Below(root="docs")
+BELOW = files.Into(root="docs")
 PATHS = {
     "39 upwards": "../secret.txt",
     "39 upwards in the middle": "deep/../../secret.txt",
@@ -195,6 +197,9 @@ PATHS = {
     "only slashes": "///",
     "a line break": "deep/page.md\n",
     "very long": "a/" * 600,
+    "a long name": "a" * 300,
+    "a long folder": "a" * 300 + "/page.md",
+    "half a letter": "deep/\ud800.md",
     "79 slip": "deep/../../../out.txt",
 }
 
@@ -241,7 +246,7 @@ async def test_a_long_file_is_cut_and_says_so(place: Place) -> None:
     told = await place.use(files.read, files.Below(root="docs", max_bytes=100), path="long")
     assert (told["bytes"], len(told["text"])) == (500, 100)
     with pytest.raises(Permanent, match="more than the 100"):
-        await place.use(files.write, files.Below(root="docs", max_bytes=100), path="long", text="y" * 101)
+        await place.use(files.write, files.Into(root="docs", max_bytes=100), path="long", text="y" * 101)
 
 
 async def test_what_was_written_is_taken_back(place: Place) -> None:
@@ -264,6 +269,61 @@ async def test_what_was_there_before_is_known_also_when_a_crash_has_left_the_new
     await place.use(files.write, BELOW, steps, path="deep/page.md", text="another")
     assert await steps.undo() == []
     assert (place.root / "docs" / "deep" / "page.md").read_text() == "a page"
+
+
+async def test_what_could_not_be_put_back_is_not_replaced(place: Place) -> None:
+    for name, data in (("image", b"\xff\xfe"), ("long", b"x" * (files.LONGEST_BEFORE + 1))):
+        (place.root / "docs" / name).write_bytes(data)
+        with pytest.raises(Permanent, match="not replaced"):
+            await place.use(files.write, BELOW, path=name, text="mine")
+        assert (place.root / "docs" / name).read_bytes() == data
+
+
+async def test_two_who_write_the_same_file_at_once_leave_one_of_the_two(place: Place) -> None:
+    texts = [letter * 90_000 for letter in "abcdefgh"]
+    limits = files.Into(root="docs", max_bytes=1_000_000)
+    await asyncio.gather(
+        *(place.use(files.write, limits, call=f"{n:032}", path="same.md", text=text) for n, text in enumerate(texts))
+    )
+    assert (place.root / "docs" / "same.md").read_text() in texts
+    assert not list((place.root / "docs").glob(".*.part"))
+
+
+def test_a_file_that_somebody_has_put_in_the_way_is_not_written_through(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("overnight.jail.token", lambda _size: "known")
+    (place.root / "docs" / ".known.part").hardlink_to(place.root / "secret.txt")
+    with pytest.raises(Denied):
+        jail.write(place.root / "docs", "a.md", b"mine")
+    assert (place.root / "secret.txt").read_text() == "s3cret"
+
+
+@pytest.mark.parametrize("root", ["link", "link/inner", "."])
+async def test_a_root_that_leads_to_secrets_and_the_ledger_is_denied(place: Place, root: str) -> None:
+    (place.root / "var" / "inner").mkdir(parents=True)
+    (place.root / "var" / "inner" / "a.md").write_text("s3cret")
+    (place.root / "link").symlink_to(place.root / "var")
+    limits = BELOW.model_copy(update={"root": root})
+    for made, more in ((files.read, {}), (files.write, {"text": "mine"}), (files.listing, {})):
+        with pytest.raises(Denied, match="no role may have"):
+            await place.use(made, limits, path="a.md", **more)
+
+
+async def test_code_and_prompts_of_the_project_are_read_at_most(place: Place) -> None:
+    (place.root / "jobs").mkdir()
+    (place.root / "link").symlink_to(place.root / "jobs")
+    with pytest.raises(ValidationError, match="code or prompts"):
+        files.Into(root="jobs/")
+    with pytest.raises(Denied, match="leads to jobs/"):
+        await place.use(files.write, files.Into(root="link"), path="evil.py", text="import os")
+    assert await place.use(files.listing, files.Below(root="jobs"), path=".") == []
+
+
+@pytest.mark.parametrize("root", ["docs/../var", "..", "~/x", "", "var/", "./"])
+def test_a_root_around_the_project_or_in_its_var_is_a_mistake(root: str) -> None:
+    with pytest.raises(ValidationError):
+        files.Below(root=root)
 
 
 # -- the others ----------------------------------------------------------------------------------------------------

@@ -57,6 +57,10 @@ async def page(_: web.Request) -> web.Response:
     return web.Response(text="päivä")
 
 
+async def odd(_: web.Request) -> web.Response:
+    return web.Response(body="päivä".encode(), headers={"content-type": "text/plain; charset=no-such-thing"})
+
+
 async def image(_: web.Request) -> web.Response:
     return web.Response(body=b"\x89PNG", content_type="image/png")
 
@@ -76,7 +80,7 @@ async def move(request: web.Request) -> web.Response:
 @asynccontextmanager
 async def serving() -> AsyncIterator[str]:
     app = web.Application()
-    for handler in (page, image, missing, endless, trickle, bomb, move, circle):
+    for handler in (page, odd, image, missing, endless, trickle, bomb, move, circle):
         app.router.add_get(f"/{handler.__name__}", handler)
     async with TestServer(app) as server:
         yield str(server.make_url("")).rstrip("/")
@@ -86,6 +90,7 @@ async def test_a_page_is_fetched_as_text_with_its_status() -> None:
     async with serving() as url:
         told = await get(f"{url}/page", private=True)
         assert (told["text"], told["status"], told["cut"]) == ("päivä", 200, False)
+        assert (await get(f"{url}/odd", private=True))["text"] == "päivä", "in letters that nobody knows"
         assert (await get(f"{url}/missing", private=True))["status"] == 404
         with pytest.raises(Permanent, match="image/png, not text"):
             await get(f"{url}/image", private=True)
@@ -216,7 +221,23 @@ def test_hosts_below_a_domain_are_named_with_a_star() -> None:
 
 
 @pytest.mark.parametrize(
-    "address", ["0.0.0.1", "224.0.0.1", "::", "ff02::1", "2002:7f00:1::", "::ffff:10.0.0.1", "fe80::1%1"]
+    "address",
+    [
+        "0.0.0.1",
+        "224.0.0.1",
+        "::",
+        "ff02::1",
+        "2002:7f00:1::",
+        "::ffff:10.0.0.1",
+        "fe80::1%1",
+        "::127.0.0.1",
+        "64:ff9b::7f00:1",
+        "64:ff9b::a9fe:a9fe",
+        "64:ff9b:1::a00:1",
+        "fec0::1",
+        "fd00:ec2::254",
+        "100.100.100.200",
+    ],
 )
 def test_what_is_no_public_address_is_not_connected_to(address: str) -> None:
     assert ipaddress.ip_address(address.partition("%")[0])

@@ -26,7 +26,7 @@ from overnight.storage import waiting
 from overnight.triggers import compact
 
 STANDING = frozenset(  # not settled by the next run of the job
-    {"success_rate", "daily_cost", "p95_duration", "late", "stuck", "breaker", "unknown", "spool"}
+    {"success_rate", "daily_cost", "p95_duration", "late", "stuck", "breaker", "unknown", "spool", "mail_policy"}
 )
 PROJECT = "project"  # the scope of what belongs to no job
 FEWEST_DAYS = 3  # days with costs, below which a median says nothing

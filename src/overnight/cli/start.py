@@ -42,14 +42,15 @@ def demo(cli: Cli, folder: Path) -> None:
     prepare(folder)
     cli.say(f"A night of {SLOT}, on this machine alone: no account, no key, no mail leaves it.\n")
     shown = asyncio.run(show(folder.absolute(), cli.say))
-    sent = next(result for result in shown.results if result.job == "daily_email")
+    runs = {result.job: result.run_id for result in shown.results}
     command = "overnight" if shutil.which("overnight") else os.path.relpath(sys.argv[0])
     text = f"""
-{shown.mails} mails were written, and {dollars(shown.billed_nano)} would have been billed. One address bounced and is
-mailed no more; one task was refused by the model and is kept for a retry; everything else went on, and both are named:
+{shown.mails} mails were written, and {dollars(shown.billed_nano)} would have been billed. One address bounced and gets
+no more mail, one task was refused by the model; everything else went on, and both are named:
 
-  {command} --config {folder} show {sent.run_id}
+  {command} --config {folder} show {runs["daily_email"]}
   {command} --config {folder} subscribers list --status suppressed
+  {command} --config {folder} show {runs["nightly_agents"]}
 
 Look at:
   {folder}/var/outbox/index.html                 the mails

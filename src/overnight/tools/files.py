@@ -7,10 +7,12 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from overnight import jail
-from overnight.errors import Permanent
+from overnight.errors import Denied, Permanent
 from overnight.tools.port import Arguments, Hands, Limits, tool
 
 MOST_NAMES = 500
+CODE = ("jobs", "reports", "templates")
+LONGEST_BEFORE = 1_000_000  # bytes of a file that is kept, to put it back
 
 
 def _folder(value: str) -> str:
@@ -23,9 +25,9 @@ Folder = Annotated[str, AfterValidator(_folder)]
 
 
 def _below(value: str) -> str:
-    """Refuse the project itself, where secrets and the ledger lie in var/."""
+    """Refuse the project itself, where secrets and the ledger lie in var/; `_place` looks where a root really leads."""
     parts = PurePosixPath(_folder(value)).parts
-    if not parts or parts[0] in ("..", "var") or value == "~":
+    if not parts or parts[0] == "var" or ".." in parts or value.startswith("~"):
         raise ValueError(f"{value!r} would give away secrets and the ledger; name a folder such as docs/")
     return value
 
@@ -35,6 +37,19 @@ class Below(Limits):
 
     root: Annotated[str, AfterValidator(_below)]
     max_bytes: int = Field(default=200_000, ge=1, le=10_000_000)
+
+
+def _not_code(value: str) -> str:
+    """Refuse what runs, or instructs, in the next night: with all secrets, and in every role."""
+    if (first := PurePosixPath(value).parts[0]) in CODE:
+        raise ValueError(f"{first}/ holds code or prompts of the project, which no role may write; name another folder")
+    return value
+
+
+class Into(Below):
+    """A folder that may be written to."""
+
+    root: Annotated[str, AfterValidator(_below), AfterValidator(_not_code)]
 
 
 class File(Arguments):
@@ -66,12 +81,12 @@ async def listing(asked: File, limits: Below, hands: Hands) -> list[str]:
 
 
 @tool("files.write", writes=True)
-async def write(asked: Text, limits: Below, hands: Hands) -> dict[str, object]:
+async def write(asked: Text, limits: Into, hands: Hands) -> dict[str, object]:
     """Write a text file as a whole; one of the same name is replaced."""
     data = asked.text.encode(errors="replace")
     if len(data) > limits.max_bytes:
         raise Permanent(f"{len(data)} bytes are more than the {limits.max_bytes} that are allowed", code="too_long")
-    place = _place(limits, hands)
+    place = _place(limits, hands, *CODE)
     done: dict[str, object] = {"path": asked.path, "bytes": len(data)}
 
     async def look() -> str | None:
@@ -94,16 +109,26 @@ async def write(asked: Text, limits: Below, hands: Hands) -> dict[str, object]:
     return await hands.once(do, find=find, undo=undo)
 
 
-def _place(limits: Below, hands: Hands) -> Path:
-    return hands.root / limits.root
+def _place(limits: Below, hands: Hands, *more: str) -> Path:
+    """The folder of the role. Raises Denied when var/, or one of `more`, lies in it or around it, by whatever link."""
+    place = (hands.root / limits.root).resolve()
+    for ours in ((hands.root / name).resolve() for name in ("var", *more)):
+        if ours.is_relative_to(place) or place.is_relative_to(ours):
+            raise Denied(f"{limits.root} leads to {ours.name}/, which no role may have; name another root", code="root")
+    return place
 
 
 def _before(place: Path, path: str) -> str | None:
-    """What the file holds now; None when there is none, or nothing that could be put back."""
+    """What the file holds now, None when there is none. Raises Permanent for what could not be put back."""
     try:
-        data, size = jail.read(place, path, 1_000_000)
+        data, size = jail.read(place, path, LONGEST_BEFORE)
+        text = data.decode()
     except Permanent as error:
         if error.code == "not_found":
             return None
         raise
-    return data.decode(errors="replace") if size <= len(data) else None
+    except UnicodeDecodeError as error:
+        raise Permanent(f"{path} is no text, and is not replaced", code="binary") from error
+    if size > len(data):
+        raise Permanent(f"{path} has {size} bytes; over {LONGEST_BEFORE} it is not replaced", code="too_long")
+    return text

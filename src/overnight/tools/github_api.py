@@ -19,7 +19,8 @@ OFFICIAL = "https://api.github.com"
 TOKEN = "GITHUB_TOKEN"  # noqa: S105  the name of the variable, not its value
 SECONDS = 30.0
 VERSION = "2022-11-28"
-LARGEST = 5_000_000  # bytes of an answer
+LARGEST = 50_000_000  # bytes of an answer; a hundred issues can have tens of millions
+CHUNK = 65_536
 PAGES = 10  # of 100 entries each
 REPEATABLE = ("GET", "DELETE", "PATCH")  # the second time changes nothing more
 
@@ -85,7 +86,7 @@ class GitHub:
             async with asyncio.timeout(SECONDS), aiohttp.ClientSession(headers=headers) as session:
                 where, params = f"{self.base}{path}", {name: str(value) for name, value in query.items()}
                 async with session.request(method, where, json=body, params=params, allow_redirects=False) as response:
-                    text = await response.content.read(LARGEST)
+                    text = await _whole(response.content)
                     return self._read(what, method, response.status, response.headers, text)
         except aiohttp.ClientConnectorError as error:  # nothing was sent
             raise Transient(f"{what}: cannot connect ({type(error).__name__})", code="connection") from error
@@ -116,6 +117,14 @@ def path_of(repo: str, *parts: object) -> str:
     return "/".join(
         ["/repos", *(quote(part, safe="") for part in repo.split("/")), *(quote(str(p), safe="") for p in parts)]
     )
+
+
+async def _whole(content: Any) -> bytes:
+    """The body, which comes in many pieces; what is longer than LARGEST is cut, and then no JSON."""
+    body = bytearray()
+    while len(body) < LARGEST and (chunk := await content.read(CHUNK)):
+        body += chunk
+    return bytes(body)
 
 
 def _lost(method: str, said: str, code: str) -> OvernightError:

@@ -21,6 +21,10 @@ READABLE = ("text/", "application/json", "application/xml", "application/xhtml+x
             "application/rss+xml")  # fmt: skip
 
 
+# All of IPv6 that is given out. Outside lie spellings of IPv4 addresses (NAT64, `::a.b.c.d`) and retired private ones.
+_GLOBAL = ipaddress.ip_network("2000::/3")
+
+
 class Hosts(Limits):
     """Hosts that may be asked, `*.example.org` for all below one; `private` allows those in a network of your own."""
 
@@ -114,8 +118,15 @@ async def _text(response: Any, url: str, limits: Hosts) -> dict[str, Any]:
     while len(body) < limits.max_bytes and (chunk := await response.content.read(CHUNK)):  # as it is after unpacking
         body += chunk
     cut = len(body) >= limits.max_bytes
-    text = bytes(body[: limits.max_bytes]).decode(response.charset or "utf-8", errors="replace")
+    text = _decoded(bytes(body[: limits.max_bytes]), response.charset or "utf-8")
     return {"url": url, "status": response.status, "cut": cut, "text": text}
+
+
+def _decoded(body: bytes, charset: str) -> str:
+    try:
+        return body.decode(charset, errors="replace")
+    except (LookupError, ValueError):  # a charset that nobody knows, or that is none for text
+        return body.decode(errors="replace")
 
 
 class _Gate:
@@ -138,7 +149,7 @@ def _open_to(host: str, *, private: bool) -> bool:
     for inner in ("ipv4_mapped", "sixtofour"):  # an IPv4 address in the clothes of another
         address = getattr(address, inner, None) or address
     usable = not (address.is_link_local or address.is_multicast or address.is_unspecified)
-    return usable and (private or address.is_global)
+    return usable and (private or (address.is_global and (address.version == 4 or address in _GLOBAL)))
 
 
 def _covers(pattern: str, host: str) -> bool:
