@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from threading import Thread
 
@@ -16,6 +17,7 @@ from overnight.ledger.controls import alert
 from overnight.ledger.items import plan, planned
 from overnight.ledger.runs import slot_of, under_way
 from overnight.ledger.tables import call, effect, item, once, subscriber
+from overnight.ledger.toolcalls import Told, keep
 from overnight.subscribers import active_subscribers, add, export_csv, import_csv
 from tests.slots import NOW, SLOT, ManualClock, begin, open_ledger, rows
 
@@ -72,6 +74,8 @@ def leave_traces(ledger: Ledger, person: Person) -> None:
     ledger.writing(
         lambda c: c.execute(insert(once).values(name="n", value=json.dumps({"to": ADDRESS}), at=NOW, **same))
     )
+    told = Told("t", "r", "look", f'{{"who": "{NAME}"}}', "done", f"{NAME} is well")
+    ledger.writing(lambda c: keep(c, replace(scope, key=person.id), told, NOW))
     wrong = {"key": "bug:x", "rule": "bug", "scope": "x", "state": "firing", "first_at": NOW, "last_at": NOW}
     ledger.writing(lambda c: c.execute(insert(alert).values(message=text, **wrong)))
 
@@ -155,7 +159,8 @@ def test_what_is_left_are_an_id_a_hash_and_right_counts(ledger: Ledger) -> None:
     counts = ledger.reading(slot_of, "greet", SLOT)
     assert (counts["pending"], counts["skipped"]) == (1, 1)
     assert rows(ledger, effect)[0]["state"] == "done"
-    assert dict(done.rows) == {"item": 2, "call": 1, "effect": 1, "once": 1, "alert": 1, "subscriber": 1}
+    counted = {"item": 2, "call": 1, "tool_call": 1, "effect": 1, "once": 1, "alert": 1, "subscriber": 1}
+    assert dict(done.rows) == counted
 
 
 def test_no_import_brings_the_person_back(ledger: Ledger, tmp_path: Path, clock: ManualClock) -> None:
