@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from threading import Thread
@@ -21,6 +22,7 @@ from overnight.ledger.deliveries import standing
 from overnight.ledger.items import plan, planned
 from overnight.ledger.runs import close_run, slot_of, under_way
 from overnight.ledger.tables import call, effect, item, metadata, once, subscriber
+from overnight.ledger.toolcalls import Told, keep
 from overnight.report import Day, Report, publish
 from overnight.storage import Folder, Spool
 from overnight.subscribers import active_subscribers, add, export_csv, import_csv, leave
@@ -79,6 +81,8 @@ def leave_traces(ledger: Ledger, person: Person) -> None:
     ledger.writing(
         lambda c: c.execute(insert(once).values(name="n", value=json.dumps({"to": ADDRESS}), at=NOW, **same))
     )
+    told = Told("t", "r", "look", f'{{"who": "{NAME}"}}', "done", f"{NAME} is well")
+    ledger.writing(lambda c: keep(c, replace(scope, key=person.id), told, NOW))
     wrong = {"key": "bug:x", "rule": "bug", "scope": "x", "state": "firing", "first_at": NOW, "last_at": NOW}
     ledger.writing(lambda c: c.execute(insert(alert).values(message=text, **wrong)))
 
@@ -162,7 +166,8 @@ def test_what_is_left_are_an_id_a_hash_and_right_counts(ledger: Ledger) -> None:
     counts = ledger.reading(slot_of, "greet", SLOT)
     assert (counts["pending"], counts["skipped"]) == (1, 1)
     assert rows(ledger, effect)[0]["state"] == "done"
-    assert dict(done.rows) == {"item": 2, "call": 1, "effect": 1, "once": 1, "alert": 1, "subscriber": 1}
+    counted = {"item": 2, "call": 1, "tool_call": 1, "effect": 1, "once": 1, "alert": 1, "subscriber": 1}
+    assert dict(done.rows) == counted
 
 
 def test_no_import_brings_the_person_back(ledger: Ledger, tmp_path: Path, clock: ManualClock) -> None:
