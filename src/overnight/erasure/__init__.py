@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Row, literal, or_, select
+from sqlalchemy import Connection, Row, false, literal, or_, select
 
 from overnight.erasure.files import erase_files, files_of
 from overnight.erasure.person import Erased, Person, spelled
@@ -95,6 +95,6 @@ def forget(
 def _told_in(connection: Connection, person: Person) -> set[str]:
     """The days whose reports will say something else without this person."""
     waits = select(item.c.job, item.c.slot).where(item.c.key == person.id, item.c.state.in_(OPEN))
-    held = or_(*(trouble.c.sample.icontains(form, autoescape=True) for form in spelled(person)))
+    held = or_(false(), *(trouble.c.sample.icontains(form, autoescape=True) for form in spelled(person)))
     sampled = select(trouble.c.job, trouble.c.slot).where(held)
     return {day for job, name in connection.execute(waits.union(sampled)) for day in days_of(connection, job, name)}
