@@ -137,7 +137,7 @@ class Dispatcher:
         timed = [_timed(settings, entries[name], last.get(name)) for name, settings in jobs.items() if settings.enabled]
         found = [decision for one in timed for decision in due(one, now)]
         # A job that comes after another one does so also when both are late.
-        return sorted(found, key=lambda one: (_rank(jobs, one.job), one.scheduled_for))
+        return sorted(found, key=lambda one: (self.work.schedule.rank(one.job), one.scheduled_for))
 
     async def _carry_out(self, decision: Decision) -> bool:
         """Run an occurrence, or note why not; False while it waits for the job it comes after."""
@@ -385,12 +385,6 @@ def _known(
 def _run_out(held: Sequence[RowMapping], now: datetime) -> dict[Slot, int]:
     """The slots of this machine whose lease was not renewed in time, and which process has it."""
     return {(row["job"], row["slot"]): row["pid"] for row in held if row["host"] == HOST and row["until"] <= now}
-
-
-def _rank(jobs: Mapping[str, JobSettings], job: str) -> int:
-    """How many jobs it comes after."""
-    after = jobs[job].after
-    return 0 if after is None else 1 + _rank(jobs, after)
 
 
 def _timed(settings: JobSettings, entry: RowMapping, last: datetime | None) -> Timed:

@@ -6,12 +6,14 @@ brings the person back, and effects under the opaque id, so that counts stay rig
     the ledger        rows are rewritten, then the file is, for SQLite leaves deleted bytes in free pages
     its copies        the same, in backups and in files kept aside
     mail files        those to this person deleted, and their index is written anew
+    reports           the same as below, and their manifests told; those whose figures change are made anew
     the rest          the address is overwritten in place by x: processes may have these files open
 
 An address ends where it ends: ann@example.co is in none of joann@example.co and ann@example.com. Only files whose place
 and name are ones we write are looked at, for a folder that schedule.yaml names may have other things in it.
 
-Out of reach: reports in S3, mail in relays and mailboxes, backups elsewhere, what a disk keeps of deleted files.
+Out of reach: reports in S3 that are not made anew, mail in relays and mailboxes, backups elsewhere, what a disk keeps
+of deleted files.
 """
 
 import json
@@ -51,11 +53,13 @@ from overnight.ledger import Ledger
 from overnight.ledger.forgotten import tombstone
 from overnight.ledger.items import moved_by_hand
 from overnight.ledger.outsiders import outsider_of
-from overnight.ledger.rollups import left
+from overnight.ledger.rollups import left, trouble
+from overnight.ledger.runs import days_of, owe_reports
 from overnight.ledger.tables import call, item, metadata, outsider, signup, slot, tool_call
 from overnight.ledger.tables import subscriber as table
 from overnight.mail.outbox import write_index
 from overnight.outcome import State
+from overnight.storage.spool import foretell
 from overnight.subscribers import forms
 
 REASON = "forgotten"
@@ -140,6 +144,7 @@ def forget(
 
     def erase(connection: Connection) -> None:
         refuse(connection)
+        owe_reports(connection, _told_in(connection, person))
         done.rows.update(_erase_rows(connection, person))
         done.rows["subscriber"] += _bury(connection, person)
 
@@ -148,6 +153,14 @@ def forget(
         done.left.append(f"{ledger.faults.file}-wal, which somebody is reading: give the command again")
     _erase_files(sorted({file.resolve() for file in files()}), person, done)
     return done
+
+
+def _told_in(connection: Connection, person: Person) -> set[str]:
+    """The days whose reports will say something else without this person."""
+    waits = select(item.c.job, item.c.slot).where(item.c.key == person.id, item.c.state.in_(_OPEN))
+    held = or_(*(trouble.c.sample.icontains(form, autoescape=True) for form in _spelled(person)))
+    sampled = select(trouble.c.job, trouble.c.slot).where(held)
+    return {day for job, name in connection.execute(waits.union(sampled)) for day in days_of(connection, job, name)}
 
 
 def _bury(connection: Connection, person: Person) -> int:
@@ -182,8 +195,11 @@ def _erase_file(path: Path, pattern: "re.Pattern[bytes]", person: Person, done: 
             done.files[str(path)] = f"{rows} rows erased"
     elif path.suffix == ".eml":
         _erase_mail(path, pattern, person, done, indexes)
-    elif n := _overwrite(path, pattern):
-        done.files[str(path)] = f"overwritten in {n} places"
+    else:
+        if path.suffix == ".csv":
+            foretell(path, pattern.sub(lambda match: b"x" * len(match[0]), path.read_bytes()))
+        if n := _overwrite(path, pattern):
+            done.files[str(path)] = f"overwritten in {n} places"
 
 
 def _erase_mail(path: Path, pattern: "re.Pattern[bytes]", person: Person, done: Erased, indexes: set[Path]) -> None:
