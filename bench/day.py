@@ -12,7 +12,6 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 from figures import told
 
@@ -83,7 +82,7 @@ def ours(folder: Path) -> None:
     from reports.success_rate import success_rate  # noqa: PLC0415  is measured
 
     ledger = ledger_of(folder)
-    day = Day(DAY, ledger, ZoneInfo("UTC"))
+    day = Day(DAY, ledger)
     made = {each.name: each.table(day) for each in (cost, errors, runs, success_rate)}
     bytes_ = sum(len(table.csv()) for table in made.values())
     four = time.perf_counter() - started

@@ -27,6 +27,7 @@ class Page:
     """One tab."""
 
     socket: aiohttp.ClientWebSocketResponse
+    complaints: list[str] = field(default_factory=list)  # of the console: what a policy has blocked, what has failed
     _numbers: Any = field(default_factory=lambda: count(1))
 
     async def call(self, method: str, **parameters: Any) -> dict[str, Any]:
@@ -35,18 +36,51 @@ class Page:
         await self.socket.send_json({"id": number, "method": method, "params": parameters})
         while True:
             message = await self.socket.receive_json(timeout=PATIENCE)
+            self._listen(message)
             if message.get("id") == number:
                 assert "error" not in message, message["error"]
                 result: dict[str, Any] = message["result"]
                 return result
 
-    async def show(self, html: str, width: int, *, dark: bool) -> None:
-        """Lay out a mail as a device of this width would; an unbroken page, as high as it needs."""
+    def _listen(self, message: dict[str, Any]) -> None:
+        told = message.get("params", {})
+        if message.get("method") == "Log.entryAdded" and told["entry"]["level"] in ("warning", "error"):
+            self.complaints.append(f"{told['entry']['text']} {told['entry'].get('url', '')}")
+        if message.get("method") == "Runtime.exceptionThrown":
+            self.complaints.append(str(told["exceptionDetails"]))
+
+    async def device(self, width: int, *, dark: bool) -> None:
+        """Look like a device of this width in this colour scheme."""
         await self.call(
             "Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=width < 500
         )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         await self.call("Emulation.setEmulatedMedia", features=[scheme])
+
+    async def go(self, url: str) -> None:
+        """Load a page, and listen from then on to what the console says of it."""
+        for domain in ("Log", "Runtime", "Page"):
+            await self.call(f"{domain}.enable")
+        await self.call("Page.navigate", url=url)
+        await self.until(f"location.href === {json.dumps(url)} && document.readyState === 'complete'")
+
+    async def until(self, script: str) -> None:
+        """Wait until an expression in the page is true; also over a navigation."""
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                with suppress(AssertionError):  # the page is just going away
+                    if await self.computed(script):
+                        return
+                await asyncio.sleep(0.05)
+
+    async def rest(self, seconds: float) -> None:
+        """Give the page a moment, and hear what the console says."""
+        await asyncio.sleep(seconds)
+        await self.computed("1")
+
+    async def show(self, html: str, width: int, *, dark: bool) -> None:
+        """Lay out a mail as a device of this width would; an unbroken page, as high as it needs."""
+        await self.device(width, dark=dark)
         frame = (await self.call("Page.getFrameTree"))["frameTree"]["frame"]["id"]
         await self.call("Page.setDocumentContent", frameId=frame, html=html)
 

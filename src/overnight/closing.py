@@ -12,8 +12,8 @@ from sqlalchemy import Connection, update
 from overnight.errors import ConfigError, Refused
 from overnight.ledger import Ledger
 from overnight.ledger.rollups import entered, left
-from overnight.ledger.runs import KILLED, effects_of, item_of, latest_run, lease_of
-from overnight.ledger.tables import effect, item, lease, occurrence, run, slot
+from overnight.ledger.runs import close_dead, days_of, effects_of, item_of, latest_run, lease_of, owe_reports
+from overnight.ledger.tables import effect, item, occurrence, slot
 from overnight.liveness import HOST, ask_to_end, is_dead
 
 Answer = Literal["sent", "unsent"]
@@ -63,6 +63,7 @@ def settle_item(connection: Connection, of: Any, key: str, answer: Answer, now: 
     # An item whose turn is still to come finds the effect settled; one that failed downstream stays failed.
     if found["state"] != "pending" and any(one["state"] in OPEN for one in unsettled):
         _move(connection, found, answer, now)
+    owe_reports(connection, days_of(connection, of["job"], of["slot"]))
     return [one["ref"] or one["name"] for one in unsettled]
 
 
@@ -106,6 +107,4 @@ def _give_up(connection: Connection, of: Any) -> None:
 
 def _close_dead(connection: Connection, of: Any, now: datetime) -> None:
     _give_up(connection, of)
-    still = (run.c.id == of["id"], run.c.status == "running")
-    connection.execute(update(run).where(*still).values(status=KILLED[0], reason=KILLED[1], ended_at=now))
-    connection.execute(update(lease).where(lease.c.run_id == of["id"]).values(until=None))
+    close_dead(connection, of["id"], now)

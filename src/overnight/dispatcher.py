@@ -18,8 +18,8 @@ from sqlalchemy import Connection, RowMapping
 from overnight import __version__, logs
 from overnight.alerts import Alarm
 from overnight.budget import reap
-from overnight.errors import Refused, Stop
-from overnight.ledger.runs import LEASE, Opening, deaths, held_leases, latest_run, owed_reports, paused
+from overnight.errors import Stop
+from overnight.ledger.runs import LEASE, Opening, held_leases, latest_run, owed_reports, paused
 from overnight.liveness import HOST, RENEW_EVERY, ask_to_end, is_dead
 from overnight.occurrences import (
     Claim,
@@ -28,13 +28,13 @@ from overnight.occurrences import (
     Timed,
     claim,
     due,
-    given_up,
     leave,
     left_open,
     let_go,
     newest,
     note,
     outdated,
+    prospects,
     queued,
     register,
     running,
@@ -56,6 +56,7 @@ TOLD = (0, 3, REFUSED, 130)  # exit codes of runs that are over, refused, or ask
 GIVE_UP = 3  # deaths in a row after which a slot is left alone: a crash loop costs money
 LOOK_EVERY = 60.0  # seconds: repairs a suspended machine, a stepped clock, and other processes' deaths
 TAKEN_OUT = "the job was taken out of schedule.yaml while it waited"
+MADE_AGAIN = timedelta(minutes=10)  # after reports that could not be made: a bug in one lasts, and all are made anew
 AWAY = timedelta(seconds=LOOK_EVERY * 1.5)  # after so long without a round nobody had a chance to renew a lease
 
 
@@ -75,6 +76,7 @@ class Dispatcher:
     draining: bool = False
     on_end: Callable[[], None] = lambda: None
     upkeep: Upkeep = field(default_factory=Upkeep)
+    unmade: tuple[Mapping[str, str], datetime] | None = None  # days whose reports failed, and when to try again
 
     async def look(self) -> None:
         """One round: what is due, what waits in the queue, what died, what is deferred, what is spooled."""
@@ -135,7 +137,7 @@ class Dispatcher:
         timed = [_timed(settings, entries[name], last.get(name)) for name, settings in jobs.items() if settings.enabled]
         found = [decision for one in timed for decision in due(one, now)]
         # A job that comes after another one does so also when both are late.
-        return sorted(found, key=lambda one: (_rank(jobs, one.job), one.scheduled_for))
+        return sorted(found, key=lambda one: (self.work.schedule.rank(one.job), one.scheduled_for))
 
     async def _carry_out(self, decision: Decision) -> bool:
         """Run an occurrence, or note why not; False while it waits for the job it comes after."""
@@ -156,7 +158,7 @@ class Dispatcher:
             lambda connection: claim(connection, decision, opening, now, overlap, lambda row: self._died(row, now))
         )
         if claimed is not None and claimed.run_id:
-            self._spawn(decision.job, decision.slot, "--occurrence", claimed.id)
+            self.start(decision.job, decision.slot, "--occurrence", claimed.id)
         elif claimed is not None and claimed.skipped:
             await self._alarm("missed", decision.job, f"{decision.job} {decision.slot} was skipped: {claimed.skipped}")
         elif claimed is not None and overlap == "replace":
@@ -207,7 +209,7 @@ class Dispatcher:
             opening = self._opening(settings, row["slot"], row["scheduled_for"], now)
             free = partial(start_if_free, row=row, opening=opening, now=now, died=partial(self._died, now=now))
             if await self.work.ledger.write(free):
-                self._spawn(row["job"], row["slot"], "--occurrence", row["id"])
+                self.start(row["job"], row["slot"], "--occurrence", row["id"])
                 any_started = True
         return any_started
 
@@ -227,10 +229,10 @@ class Dispatcher:
         left.update(stopped)
         for job, slot in sorted(left - busy):
             if await self._may_sweep(job, slot) and await self._may_go_on(job, slot, now):
-                self._spawn(job, slot, "--slot", slot, "--sweep", "rest")
+                self.start(job, slot, "--slot", slot, "--sweep", "rest")
         for job, slot in sorted(set(deferred) - left - busy):
             if await self._may_sweep(job, slot):
-                self._spawn(job, slot, "--slot", slot, "--sweep", "deferred")
+                self.start(job, slot, "--slot", slot, "--sweep", "deferred")
 
     def _end_hung(self, silent: Mapping[Slot, int]) -> None:
         """End children whose loop has stood still for the length of a lease: they could not write any more.
@@ -249,39 +251,36 @@ class Dispatcher:
         return known and await self.work.ledger.read(paused, job) is None
 
     async def _may_go_on(self, job: str, slot: str, now: datetime) -> bool:
-        """Whether a dead run is continued: not a replaced or cancelled one, not too late, not for ever.
-
-        One for some of the items only is not, unless it has come between an interrupted run and its rest.
-        """
-        newest_run = await self.work.ledger.read(latest_run, job, slot)
-        if newest_run is None or await self.work.ledger.read(given_up, job, slot):
+        """Whether a dead run is continued: not a replaced or cancelled one, not too late, not for ever."""
+        newest_run, over, times = await self.work.ledger.read(prospects, job, slot)
+        if newest_run is None:
             return False
-        if newest_run["partial"] and not await self.work.ledger.read(unfinished_on, job, slot):
+        if over:
+            await self._leave(job, slot, "nobody goes on with its run", now)
             return False
         remedy = f"overnight resume {newest_run['id']}"
         if now - newest_run["scheduled_for"] > self.work.schedule.jobs[job].max_age:
-            await self._leave(job, slot, "the rest is older than max_age")
+            await self._leave(job, slot, "the rest is older than max_age", now)
             await self._alarm("missed", job, f"the rest of {job} {slot} is older than max_age: {remedy}")
             return False
-        times = await self.work.ledger.read(deaths, job, slot)
         if 1 < times < GIVE_UP and now - newest_run["started_at"] < timedelta(seconds=LOOK_EVERY):
             return False  # what killed it twice may be over in a minute
         if times >= GIVE_UP:
-            died = (
-                f"{job} {slot} killed its process, or blocked it for over a minute, {GIVE_UP} times; it is left alone"
-            )
-            await self._leave(job, slot, f"its process died {GIVE_UP} times")
-            await self._alarm("gave_up", job, f"{died}; to see why: {remedy}")
+            died = f"{job} {slot} killed its process, or blocked it for over a minute, {GIVE_UP} times"
+            await self._leave(job, slot, f"its process died {GIVE_UP} times", now)
+            await self._alarm("gave_up", job, f"{died}; it is left alone; to see why: {remedy}")
             return False
         return True
 
-    async def _leave(self, job: str, slot: str, reason: str) -> None:
-        await self.work.ledger.write(lambda connection: leave(connection, job, slot, reason))
+    async def _leave(self, job: str, slot: str, reason: str, now: datetime) -> None:
+        await self.work.ledger.write(lambda c: leave(c, job, slot, reason, now, partial(self._died, now=now)))
 
     async def _report(self) -> None:
         """Make the reports that dead runs owe, and upload what waits; a run that goes on does both at its own end."""
         work = self.work
         owed = {} if self.children else await work.ledger.read(owed_reports)
+        if self.unmade is not None and owed == self.unmade[0] and work.clock.now() < self.unmade[1]:
+            owed = {}
         if not owed and not waiting(work.root / work.schedule.reports.spool):
             return
         async with (
@@ -290,6 +289,7 @@ class Dispatcher:
         ):
             if owed:
                 await publish(work.root, work.schedule, work.ledger, dependencies, alerter)
+                self.unmade = await work.ledger.read(owed_reports), work.clock.now() + MADE_AGAIN
             await drain_spool(work.root, work.schedule, dependencies, alerter)
 
     async def _alarm(self, rule: str, job: str, message: str) -> None:
@@ -315,17 +315,17 @@ class Dispatcher:
         )
 
     def start(self, job: str, slot: str, *arguments: str) -> asyncio.Task[int]:
-        """Start a run over a slot because somebody asks for it; gives its exit code. Raises Refused."""
-        if self.draining:
-            raise Refused(f"{job} is not started: `serve` is about to end")
-        task = asyncio.create_task(self._child(job, slot, arguments))
+        """Start a run over a slot, once the process that had it is gone; gives its exit code, 4 when we are to end."""
+        before = [task for task, of in self.children.items() if of == (job, slot)]
+        task = asyncio.create_task(self._in_turn(before, job, slot, arguments))
         self.children[task] = (job, slot)
         task.add_done_callback(self._ended)
         return task
 
-    def _spawn(self, job: str, slot: str, *arguments: str) -> None:
-        if not self.draining:
-            self.start(job, slot, *arguments)
+    async def _in_turn(self, before: Sequence[asyncio.Task[int]], job: str, slot: str, arguments: Sequence[str]) -> int:
+        if before:
+            await asyncio.wait(before)
+        return REFUSED if self.draining else await self._child(job, slot, arguments)
 
     def _ended(self, task: asyncio.Task[int]) -> None:
         self.children.pop(task, None)
@@ -385,12 +385,6 @@ def _known(
 def _run_out(held: Sequence[RowMapping], now: datetime) -> dict[Slot, int]:
     """The slots of this machine whose lease was not renewed in time, and which process has it."""
     return {(row["job"], row["slot"]): row["pid"] for row in held if row["host"] == HOST and row["until"] <= now}
-
-
-def _rank(jobs: Mapping[str, JobSettings], job: str) -> int:
-    """How many jobs it comes after."""
-    after = jobs[job].after
-    return 0 if after is None else 1 + _rank(jobs, after)
 
 
 def _timed(settings: JobSettings, entry: RowMapping, last: datetime | None) -> Timed:

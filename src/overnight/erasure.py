@@ -6,12 +6,14 @@ brings the person back, and effects under the opaque id, so that counts stay rig
     the ledger        rows are rewritten, then the file is, for SQLite leaves deleted bytes in free pages
     its copies        the same, in backups and in files kept aside
     mail files        those to this person deleted, and their index is written anew
+    reports           the same as below, and their manifests told; those whose figures change are made anew
     the rest          the address is overwritten in place by x: processes may have these files open
 
 An address ends where it ends: ann@example.co is in none of joann@example.co and ann@example.com. Only files whose place
 and name are ones we write are looked at, for a folder that schedule.yaml names may have other things in it.
 
-Out of reach: reports in S3, mail in relays and mailboxes, backups elsewhere, what a disk keeps of deleted files.
+Out of reach: reports in S3 that are not made anew, mail in relays and mailboxes, backups elsewhere, what a disk keeps
+of deleted files.
 """
 
 import json
@@ -38,6 +40,7 @@ from sqlalchemy import (
     Text,
     create_engine,
     delete,
+    false,
     inspect,
     literal,
     or_,
@@ -49,11 +52,14 @@ from sqlalchemy.exc import SQLAlchemyError
 from overnight.ledger import Ledger
 from overnight.ledger.forgotten import tombstone
 from overnight.ledger.items import moved_by_hand
-from overnight.ledger.rollups import left
-from overnight.ledger.tables import call, item, metadata, signup, slot, tool_call
+from overnight.ledger.outsiders import outsider_of
+from overnight.ledger.rollups import left, trouble
+from overnight.ledger.runs import days_of, owe_reports
+from overnight.ledger.tables import call, item, metadata, outsider, signup, slot, tool_call
 from overnight.ledger.tables import subscriber as table
 from overnight.mail.outbox import write_index
 from overnight.outcome import State
+from overnight.storage.spool import foretell
 from overnight.subscribers import forms
 
 REASON = "forgotten"
@@ -109,9 +115,20 @@ def find_person(ledger: Ledger, who: str) -> Person | None:
 
     row = ledger.writing(find)
     if row is None:
-        return None
+        return ledger.reading(_outsider, who)
     known = (row.email, row.normalized) if row.status != REASON else ()
     return Person(row.id, tuple(dict.fromkeys(form for form in (*known, *typed) if form)), row.name)
+
+
+def _outsider(connection: Connection, id_: str) -> Person | None:
+    """One of a job's own readers who is not mailed any more: what the job's items say of who has this key."""
+    if outsider_of(connection, id_) is None:
+        return None
+    payloads = connection.execute(select(item.c.payload).where(item.c.key == id_)).scalars()
+    said = [value for value in map(json.loads, payloads) if isinstance(value, dict)]
+    written = dict.fromkeys(str(value.get("email", "")) for value in said)
+    addresses = dict.fromkeys(form for each in written for form in (each, *forms(each)) if form)
+    return Person(id_, tuple(addresses), next((str(value["name"]) for value in said if value.get("name")), ""))
 
 
 def forget(
@@ -127,6 +144,7 @@ def forget(
 
     def erase(connection: Connection) -> None:
         refuse(connection)
+        owe_reports(connection, _told_in(connection, person))
         done.rows.update(_erase_rows(connection, person))
         done.rows["subscriber"] += _bury(connection, person)
 
@@ -135,6 +153,14 @@ def forget(
         done.left.append(f"{ledger.faults.file}-wal, which somebody is reading: give the command again")
     _erase_files(sorted({file.resolve() for file in files()}), person, done)
     return done
+
+
+def _told_in(connection: Connection, person: Person) -> set[str]:
+    """The days whose reports will say something else without this person."""
+    waits = select(item.c.job, item.c.slot).where(item.c.key == person.id, item.c.state.in_(_OPEN))
+    held = or_(*(trouble.c.sample.icontains(form, autoescape=True) for form in _spelled(person)))
+    sampled = select(trouble.c.job, trouble.c.slot).where(held)
+    return {day for job, name in connection.execute(waits.union(sampled)) for day in days_of(connection, job, name)}
 
 
 def _bury(connection: Connection, person: Person) -> int:
@@ -169,8 +195,11 @@ def _erase_file(path: Path, pattern: "re.Pattern[bytes]", person: Person, done: 
             done.files[str(path)] = f"{rows} rows erased"
     elif path.suffix == ".eml":
         _erase_mail(path, pattern, person, done, indexes)
-    elif n := _overwrite(path, pattern):
-        done.files[str(path)] = f"overwritten in {n} places"
+    else:
+        if path.suffix == ".csv":
+            foretell(path, pattern.sub(lambda match: b"x" * len(match[0]), path.read_bytes()))
+        if n := _overwrite(path, pattern):
+            done.files[str(path)] = f"overwritten in {n} places"
 
 
 def _erase_mail(path: Path, pattern: "re.Pattern[bytes]", person: Person, done: Erased, indexes: set[Path]) -> None:
@@ -224,7 +253,7 @@ def _overwrite(path: Path, pattern: "re.Pattern[bytes]") -> int:
 def _pattern(person: Person) -> str:
     """The address in every form in which it is written somewhere, and nobody's of which it is only a part."""
     forms = sorted(_spelled(person), key=len, reverse=True)
-    return f"{_BEFORE}(?:{'|'.join(map(re.escape, forms))}){_AFTER}"
+    return f"{_BEFORE}(?:{'|'.join(map(re.escape, forms)) or '(?!)'}){_AFTER}"
 
 
 def _spelled(person: Person) -> set[str]:
@@ -273,6 +302,10 @@ def _erase_rows(connection: Connection, person: Person) -> Counter[str]:
     if there.has_table(signup.name):
         mine = or_(signup.c.id == person.id, signup.c.normalized.in_(person.addresses))
         rows["signup"] += connection.execute(delete(signup).where(mine)).rowcount
+    if there.has_table(outsider.name):
+        out = (outsider.c.id == person.id, outsider.c.status != REASON)
+        buried = update(outsider).where(*out).values(status=REASON, reason="asked")
+        rows["outsider"] += connection.execute(buried).rowcount
     for each in metadata.tables.values():
         if each is not table and there.has_table(each.name):
             columns = {column["name"] for column in there.get_columns(each.name)}
@@ -340,7 +373,7 @@ def _replace_texts(connection: Connection, of: Table, columns: Collection[str], 
     for column in of.columns:
         if column.name not in columns or not isinstance(column.type, (String, Text)):
             continue
-        holding = or_(*(column.icontains(form, autoescape=True) for form in _spelled(person)))
+        holding = or_(false(), *(column.icontains(form, autoescape=True) for form in _spelled(person)))
         for row in connection.execute(select(*keys, column.label("text")).where(holding)).all():
             clean, n = pattern.subn(person.id, row.text)
             if n:

@@ -51,7 +51,7 @@ class Transient(OvernightError):
 class Deferred(Transient):
     """Retries are spent for now; the sweep takes the item up again after `after` seconds.
 
-    `within` (seconds) is for how long that is worth doing; without it, until the job's next slot.
+    `within` (seconds) is for how long that is worth doing; without it, until the job's next slot, a day at most.
     """
 
     def __init__(

@@ -1,12 +1,13 @@
 """What a period of nights has come to, from the ledger.
 
-A run belongs to the period in which it ended, so that each is told once, however long it took. Each figure is had by
+A run belongs to the period in which it ended, or in which it was found dead, so that each is told once, however long it
+took. Each figure is had by
 itself: one that cannot be had is None, and the mail that tells the others still goes out.
 """
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from statistics import median
 from typing import Any, TypeVar
@@ -28,6 +29,7 @@ MOST_ERRORS = 8
 CHART = 14  # days
 WEEK = 7  # windows of 24 hours, whose median is what is usual
 WINDOW = timedelta(hours=24)
+TARGET = 0.95  # success rate below which reports and the digest name a job; alerts have `alerts.success_rate`
 
 log = structlog.get_logger()
 
@@ -102,7 +104,7 @@ class DayCost:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """A period in numbers; None means that the number could not be had.
+    """A period in numbers; None means that there is no such number, or, where `failed` names it, that it was not had.
 
     Money is nano-USD. `budget_nano` is the cap of the day on which the period ends, `day_cost_nano` what that day has
     spent of it (with what is charged for calls of unknown outcome); `running` are runs that the next period will tell.
@@ -127,6 +129,7 @@ class Figures:
     errors: list[ErrorFigure] | None
     unknown_effects: int | None
     spooled: int | None
+    failed: tuple[str, ...] = ()
 
 
 async def figures(
@@ -137,22 +140,24 @@ async def figures(
     `without` is the id of the run that asks, which is not among those that are still going on.
     """
     period, today = Period(since, until), until.astimezone(zone).date()
+    failed: list[str] = []
 
     async def had(figure: Callable[..., T], *arguments: Any) -> T | None:
         try:
             return await ledger.read(figure, *arguments)
         except Exception as error:  # noqa: BLE001  whatever is wrong with one figure, the others are wanted all the more
             log.warning("a figure cannot be had", figure=figure.__name__, reason=f"{type(error).__name__}: {error}")
+            failed.append(figure.__name__.strip("_").replace("_", " "))
             return None
 
     jobs = await had(_jobs, period)
-    buckets = await had(_buckets, period)
+    buckets = await had(_durations, period)
     merged: Counter[int] = sum(map(Counter, (buckets or {}).values()), Counter())
     cap, spent = await had(_budget, f"day:{today}") or (None, None)
     items: dict[str, int] | None = (
         None if jobs is None else {state: sum(one.items[state] for one in jobs) for state in STATES}
     )
-    return Figures(
+    found = Figures(
         since=since,
         until=until,
         runs=await had(_runs, period),
@@ -173,6 +178,7 @@ async def figures(
         unknown_effects=await had(_unknown),
         spooled=spooled,
     )
+    return replace(found, failed=tuple(failed))
 
 
 def last_edition(connection: Connection, job: str, before: datetime, name: str) -> str | None:
@@ -195,8 +201,9 @@ def _rate(items: Mapping[Any, int]) -> float | None:
 
 
 def _in(period: Period) -> Any:
-    """Real runs that ended in the period."""
-    return and_(run.c.ended_at >= period.since, run.c.ended_at < period.until, slot.c.rehearsal.is_(False))
+    """Real runs that ended in the period, or were found dead in it."""
+    known_at = func.coalesce(run.c.noted_at, run.c.ended_at)
+    return and_(known_at >= period.since, known_at < period.until, slot.c.rehearsal.is_(False))
 
 
 def _with_slot(query: Any, table: Any = run) -> Any:
@@ -225,7 +232,7 @@ def _jobs(connection: Connection, period: Period) -> list[JobFigures]:
         .group_by(slot.c.job)
         .order_by(slot.c.job)
     )
-    buckets = _buckets(connection, period)
+    buckets = _durations(connection, period)
     return [_job(connection, row, period, buckets) for row in connection.execute(query).mappings()]
 
 
@@ -249,7 +256,7 @@ def _per_hour(connection: Connection, period: Period, job: str | None = None) ->
     return 3600 * sum(row.items for row in rows) / seconds if seconds else None
 
 
-def _buckets(connection: Connection, period: Period) -> dict[str, dict[int, int]]:
+def _durations(connection: Connection, period: Period) -> dict[str, dict[int, int]]:
     """Durations by job."""
     query = _with_slot(
         select(run.c.job, histogram.c.bucket, func.sum(histogram.c.n))

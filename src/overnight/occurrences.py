@@ -12,7 +12,7 @@ from sqlalchemy import Connection, RowMapping, bindparam, func, select, update
 
 from overnight.clock import token
 from overnight.ledger.items import due_slots
-from overnight.ledger.runs import Opening, held_leases, open_run
+from overnight.ledger.runs import Opening, close_dead, deaths, held_leases, latest_run, lease_of, open_run
 from overnight.ledger.statements import insert_new, put
 from overnight.ledger.tables import UNSETTLED, entry, lease, occurrence, run, slot
 from overnight.triggers import Listed, read
@@ -260,6 +260,16 @@ def given_up(connection: Connection, job: str, slot: str) -> bool:
     return any(reason is not None for reason in connection.execute(select(occurrence.c.reason).where(*mine)).scalars())
 
 
+def prospects(connection: Connection, job: str, slot: str) -> tuple[RowMapping | None, bool, int]:
+    """Of a slot whose run died: that run, whether nobody goes on with it, and how often its process died in a row.
+
+    One for some of the items only is not gone on with, unless it has come between an interrupted run and its rest.
+    """
+    newest_run = latest_run(connection, job, slot)
+    some = newest_run is not None and newest_run["partial"] and not unfinished_on(connection, job, slot)
+    return newest_run, some or given_up(connection, job, slot), deaths(connection, job, slot)
+
+
 def let_go(connection: Connection, job: str, slot: str, holder: tuple[str, int], now: datetime) -> None:
     """Release a slot that was given up before its run began; `holder`, host and process, has claimed it."""
     if not given_up(connection, job, slot):
@@ -302,10 +312,18 @@ def left_open(connection: Connection, now: datetime) -> tuple[Sequence[RowMappin
     return held_leases(connection), interrupted(connection), due_slots(connection, now)
 
 
-def leave(connection: Connection, job: str, slot: str, reason: str) -> None:
-    """Nobody goes on with the slot's run: its occurrence is over, or it would hold up what comes after it for ever."""
+def leave(
+    connection: Connection, job: str, slot: str, reason: str, now: datetime, died: Callable[[RowMapping], bool]
+) -> None:
+    """Nobody goes on with the slot: its occurrence is over, or it would hold up what comes after it for ever.
+
+    A run that `died` is closed with it, so that it is reported, and told once.
+    """
     mine = (occurrence.c.job == job, occurrence.c.slot == slot, occurrence.c.state == "claimed")
     connection.execute(update(occurrence).where(*mine).values(state="ran", reason=reason))
+    held = lease_of(connection, job, slot)
+    if held is not None and held["until"] is not None and died(held):
+        close_dead(connection, held["run_id"], now)
 
 
 def running(

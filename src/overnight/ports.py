@@ -21,7 +21,7 @@ from overnight.dependency import Dependencies
 from overnight.effects import Effects
 from overnight.errors import ConfigError, Permanent
 from overnight.ledger import Ledger
-from overnight.mail import MARK, Diverted, Mailer, MailSettings, Pace, Turn, no_turn
+from overnight.mail import MARK, Diverted, Mailer, MailSettings, Pace, Streak, Turn, no_turn
 from overnight.model import Model, ModelReply, ModelRequest
 from overnight.project import load_tool
 from overnight.redact import Redactor
@@ -119,7 +119,7 @@ def open_ports(
     if not rehearsal:
         tell_ending(schedule, clock)
     post = Diverted(mailer, to) if to else mailer
-    return Ports(mailer, post, agent, _alerter(schedule, ledger, clock, mailer), dependencies)
+    return Ports(mailer, post, agent, _alerter(schedule, ledger, clock, mailer, dependencies), dependencies)
 
 
 @asynccontextmanager
@@ -135,17 +135,33 @@ async def open_dependencies(schedule: Schedule, ledger: Ledger, clock: Clock) ->
 @asynccontextmanager
 async def operator_alerts(root: Path, schedule: Schedule, ledger: Ledger, clock: Clock) -> AsyncIterator[Alerter]:
     """Tell the operators something that belongs to no run."""
-    post = mailer_of(root, schedule, ledger, clock)
-    try:
-        yield _alerter(schedule, ledger, clock, post)
-    finally:
-        await post.close()
+    async with open_dependencies(schedule, ledger, clock) as sides:
+        post = _mailer_with(root, schedule, ledger, clock, sides)
+        try:
+            yield _alerter(schedule, ledger, clock, post, sides)
+        finally:
+            await post.close()
+
+
+@asynccontextmanager
+async def open_mailer(root: Path, schedule: Schedule, ledger: Ledger, clock: Clock) -> AsyncIterator[Mailer]:
+    """Send mail that belongs to no run, within the limits that all processes share."""
+    async with open_dependencies(schedule, ledger, clock) as sides:
+        post = _mailer_with(root, schedule, ledger, clock, sides)
+        try:
+            yield post
+        finally:
+            await post.close()
 
 
 def mailer_of(root: Path, schedule: Schedule, ledger: Ledger, clock: Clock) -> Mailer:
-    """Who sends mail that belongs to no run; `close` it. Connects to nothing yet."""
+    """Who knows where mail goes and whether that is real. To send with, see `open_mailer`: this one heeds no limit."""
+    return _mailer_with(root, schedule, ledger, clock, Dependencies({}, clock))
+
+
+def _mailer_with(root: Path, schedule: Schedule, ledger: Ledger, clock: Clock, sides: Dependencies) -> Mailer:
     archive, transport = _archive(root, schedule), schedule.mail.transport
-    return _mailer(root, schedule, ledger, clock, Dependencies({}, clock), transport=transport, archive=archive)
+    return _mailer(root, schedule, ledger, clock, sides, transport=transport, archive=archive)
 
 
 class Absent:
@@ -215,11 +231,26 @@ def _turn(transport: str, per_domain: Rate | None, dependencies: Dependencies) -
     return turn
 
 
-def _alerter(schedule: Schedule, ledger: Ledger, clock: Clock, post: Mailer) -> Alerter:
+def _urgent_turn(transport: str, dependencies: Dependencies) -> Turn:
+    """Within the relay's rate, but also when its breaker is open: what opened it may be about readers."""
+    url = urlsplit(transport)
+    if not url.scheme.startswith("smtp"):
+        return no_turn
+    limit = dependencies.of(f"smtp:{url.hostname}:{url.port}").limit
+
+    @asynccontextmanager
+    async def turn(_domain: str) -> AsyncIterator[None]:
+        await limit.acquire(messages=1)
+        yield
+
+    return turn
+
+
+def _alerter(schedule: Schedule, ledger: Ledger, clock: Clock, post: Mailer, sides: Dependencies) -> Alerter:
     return Alerter(
         ledger=ledger,
         clock=clock,
-        post=_for_operators(post),
+        post=_for_operators(post, _urgent_turn(post.settings.transport, sides)),
         redactor=Redactor(schedule.secrets),
         repeat=schedule.alerts.repeat,
         channels=_channels(schedule),
@@ -231,9 +262,9 @@ def _per_domain(schedule: Schedule) -> Rate | None:
     return limit.per_domain if limit else None
 
 
-def _for_operators(post: Mailer) -> Mailer:
-    """They named their own addresses, and get a message twice rather than not at all."""
-    return replace(post.unasked(), settings=replace(post.settings, on_unknown="resend"))
+def _for_operators(post: Mailer, turn: Turn) -> Mailer:
+    """They named their own addresses, and get a message twice rather than not at all, whatever readers have met."""
+    return replace(post.unasked(), settings=replace(post.settings, on_unknown="resend"), turn=turn, streak=Streak())
 
 
 def _channels(schedule: Schedule) -> tuple[Channel, ...]:

@@ -37,11 +37,10 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Day:
-    """What a report is asked about: a date in the project's `zone`, and the ledger."""
+    """What a report is asked about: a date in the project's zone, and the ledger."""
 
     date: date
     ledger: Ledger
-    zone: ZoneInfo
 
     def query(self, statement: str | Executable, **parameters: Any) -> "DataFrame":
         """The rows as a DataFrame of plain Python objects: integers stay integers, NULL stays None.
@@ -104,13 +103,13 @@ def report(columns: Columns) -> Callable[[Callable[[Day], "DataFrame"]], Report]
 class Published:
     """What publishing has come to: keys written, why reports failed (by `name date`), and the upload.
 
-    `unkept` are the days for which this disk had no room: theirs are to be made again.
+    `unmade` are the days of which a report failed, or for which this disk had no room: theirs are to be made again.
     """
 
     keys: tuple[str, ...]
     errors: Mapping[str, str]
     drained: Drained
-    unkept: frozenset[date] = frozenset()
+    unmade: frozenset[date] = frozenset()
 
 
 async def publish(
@@ -123,33 +122,36 @@ async def publish(
     """
     keys: list[str] = []
     errors: dict[str, str] = {}
-    unkept: set[date] = set()
-    newest = await ledger.read(newest_day)
+    unmade: set[date] = set()
+    today = ledger.clock.now().astimezone(zone).date()
     for day in sorted(set(dates)):
         for each in reports:
             try:
-                keys += await asyncio.to_thread(_keep, each, Day(day, ledger, zone), spool, latest=day == newest)
+                keys.append(await asyncio.to_thread(_keep, each, Day(day, ledger), spool, today))
             except Exception as error:
                 errors[f"{each.name} {day}"] = f"{type(error).__name__}: {error}"
-                unkept |= {day} if isinstance(error, OSError) else set()
+                unmade.add(day)
                 log.exception("report failed", report=each.name, day=day.isoformat())
     drained = await spool.drain(DEADLINE)
     if drained.error:
         log.warning("reports wait in the spool", left=drained.left, reason=drained.error, spool=str(spool.folder))
-    return Published(tuple(keys), errors, drained, frozenset(unkept))
+    return Published(tuple(keys), errors, drained, frozenset(unmade))
 
 
-def _keep(made: Report, day: Day, spool: Spool, *, latest: bool) -> list[str]:
-    written = made.table(day)
-    content = written.csv()
+def _keep(made: Report, day: Day, spool: Spool, today: date) -> str:
+    """Make and keep one report; returns the key of its CSV. One process at a time: who reads later is sent later."""
     where = f"report={made.name}/date={day.date}"
-    files = [(f"{where}/{made.name}-{day.date}.csv", content)]
-    if latest:
-        files.append((f"latest/{made.name}.csv", content))
-    told = manifest(made, day.date, written, content)
-    files.append((f"{where}/manifest.json", told))  # last: who finds it finds the rest
-    spool.add(files)
-    return [files[0][0]]
+    key = f"{where}/{made.name}-{day.date}.csv"
+    with spool.alone():
+        written = made.table(day)
+        content = written.csv()
+        files = [(key, content)]
+        if day.date == day.ledger.reading(newest_day, today):
+            files.append((f"latest/{made.name}.csv", content))
+        told = manifest(made, day.date, written, content)
+        files.append((f"{where}/manifest.json", told))  # last: who finds it finds the rest
+        spool.add(files)
+    return key
 
 
 def manifest(made: Report, day: date, written: Table, content: bytes) -> bytes:
@@ -164,14 +166,16 @@ def manifest(made: Report, day: date, written: Table, content: bytes) -> bytes:
         "bytes": len(content),
         "sha256": digest(content),
         "sums_nano_usd": written.sums(),
-        "source": "ledger",
     }
     return (json.dumps(document, indent=2) + "\n").encode()
 
 
-def newest_day(connection: Connection) -> date | None:
-    """The newest report day: of the newest real slot that is not in the future of all runs."""
-    started = select(sql.max(run.c.day)).scalar_subquery()
+def newest_day(connection: Connection, today: date) -> date | None:
+    """The newest report day: of the newest real slot that is not in the future, nor in that of all runs.
+
+    A clock that was years ahead for one run has left a slot that is newer than `today` for years.
+    """
+    started = select(sql.max(run.c.day)).where(run.c.day <= today.isoformat()).scalar_subquery()
     found = connection.execute(
         select(sql.max(slot.c.day)).where(slot.c.rehearsal.is_(False), slot.c.day <= started)
     ).scalar_one()

@@ -36,6 +36,7 @@ from overnight.run import Run
 from overnight.schedule import JobSettings, Schedule
 
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # a closed terminal ends a run as politely as Ctrl-C
+DEFERRED_FOR = timedelta(hours=25)  # the longest day: what waits for tomorrow's budget gets it
 REHEARSAL = "~"  # in a slot's name: a slot that touches nothing real
 
 
@@ -138,6 +139,13 @@ def current_slot(settings: JobSettings, now: datetime) -> str:
     return settings.trigger().slot(now.replace(second=0, microsecond=0))
 
 
+def term(settings: JobSettings, now: datetime) -> datetime:
+    """Deferred items are tried again until the job's next slot: for an hour at least, and not for days."""
+    longest = now + max(DEFERRED_FOR, settings.max_age)
+    following = settings.trigger().next(now)
+    return max(min(following or longest, longest), now + timedelta(hours=1))
+
+
 def _slot(settings: JobSettings, request: Request, now: datetime) -> str:
     trigger = settings.trigger()
     if request.slot is None:
@@ -237,6 +245,7 @@ class _Attempt:
             log=log,
             previous=previous,
             public_url=self.work.schedule.public_url,
+            spool=self.work.root / self.work.schedule.reports.spool,
             rehearsal=self.request.rehearsal,
             on_unknown=self.settings.on_unknown,
             redact=self.work.redactor.text,
@@ -256,20 +265,14 @@ class _Attempt:
             job=self.job,
             run=run,
             options=options,
-            expires_at=self._expires_at(),
+            expires_at=term(self.settings, self.work.clock.now()),
             redact=self.work.redactor.text,
             on_outcome=self.request.on_outcome,
         )
 
-    def _expires_at(self) -> datetime:
-        """Deferred items are tried again until the job's next slot, but at least for an hour."""
-        now = self.work.clock.now()
-        following = self.settings.trigger().next(now)
-        return max(following or now + timedelta(days=1), now + timedelta(hours=1))
-
     async def _items(self, batch: Batch, slot: RowMapping) -> Stop | None:
         """Plan and work; returns why the run could not go on."""
-        planning = None if slot["planned_at"] else asyncio.create_task(batch.plan())
+        planning = None if slot["planned_at"] else asyncio.create_task(batch.plan(self.request.picked))
         if planning is None:
             again = slot["failed"] if self.request.picked.selection == "again" else 0
             self.request.on_total(slot["pending"] + slot["retry"] + again)

@@ -4,8 +4,10 @@ A token reads `value.signature` or `value.time.signature`, in characters that ne
 The signature covers the purpose, so that a token for one thing is worth nothing for another.
 """
 
+import base64
 import hashlib
 import ipaddress
+import re
 from datetime import timedelta
 from functools import lru_cache
 from hmac import compare_digest
@@ -27,7 +29,24 @@ _LIFETIME: dict[Purpose, timedelta] = {  # the others hold for ever: so does an 
     "session": SESSION,
     "form": SESSION,
 }
+_WORD = re.compile(r"[a-z0-9_-]+")
+_SPELLED = "x."  # before an id in base32: with a dot, which no word has
 _PRIVATE = (".localhost", ".local", ".internal", ".lan", ".test", ".invalid")
+
+
+def word_of(id_: str) -> str:
+    """An id as it stands in links, addresses and subjects, where case and most characters may get lost."""
+    if _WORD.fullmatch(id_):
+        return id_
+    return _SPELLED + base64.b32encode(id_.encode()).decode().rstrip("=").lower()
+
+
+def id_of(word: str) -> str:
+    """The id for which a word stands. Raises ValueError."""
+    if not word.startswith(_SPELLED):
+        return word
+    letters = word.removeprefix(_SPELLED).upper()
+    return base64.b32decode(letters + "=" * (-len(letters) % 8)).decode()
 
 
 class BadToken(Permanent):
@@ -73,7 +92,15 @@ class Tokens:
 
     def unsubscribe_url(self, public_url: str, subscriber_id: str) -> str:
         """The page on which this subscriber leaves; empty when mail programs could not reach it."""
-        return f"{public_url.rstrip('/')}/u/{self.make('unsubscribe', subscriber_id)}" if reachable(public_url) else ""
+        token = self.make("unsubscribe", word_of(subscriber_id))
+        return f"{public_url.rstrip('/')}/u/{token}" if reachable(public_url) else ""
+
+    def leaver(self, token: str) -> str:
+        """The id of who leaves by this token. Raises BadToken."""
+        try:
+            return id_of(self.read("unsubscribe", token))
+        except ValueError as error:
+            raise BadToken(code="token") from error
 
     def confirm_url(self, public_url: str, value: str) -> str:
         """The page on which a sign-up is confirmed, wherever `public_url` points to: trying it out is done at home."""

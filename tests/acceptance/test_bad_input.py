@@ -290,6 +290,7 @@ def test_an_old_edition_is_not_mailed_without_being_asked_each_time(site: Projec
     assert "daily_email 2026-11-22 was due " in said.err
     assert "longer than its max_age (1h30m)" in said.err
     assert "--yes" in said.err
+    assert site.run("retry", "daily_email").code == REFUSED, "which is as old"
     assert (smtp.count(), site.runs_recorded()) == before
     site.schedule("max_age: 90m", "max_age: 3650d")
     assert site.run(*RUN).code == 0, "a scheduler would run it, too"

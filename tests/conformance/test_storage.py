@@ -300,6 +300,24 @@ async def test_an_answer_lost_after_the_upload_costs_the_same_bytes_once_more() 
         assert (bucket.written, list(bucket.objects.values())) == ([f"/{BUCKET}/p/{KEY}"] * 2, [b"x"])
 
 
+async def test_who_may_not_list_a_bucket_writes_it_all_the_same(tmp_path: Path) -> None:
+    with counting_bucket() as bucket:
+        bucket.lists = False
+        spool = Spool(tmp_path, bucket_of(f"s3://{BUCKET}/p", bucket.environ))
+        for content in (b"1\n", b"2\n", b"2\n"):
+            spool.add([(KEY, content)])
+        assert (await spool.drain()).left == 0
+        assert (len(bucket.written), bucket.objects) == (2, {f"/{BUCKET}/p/{KEY}": b"2\n"})
+
+
+async def test_who_may_write_and_not_read_is_told_what_the_policy_lacks() -> None:
+    with counting_bucket() as bucket:
+        bucket.lists, real = False, bucket.answer
+        bucket.answer = lambda method, path, body: real(method, path if method == "PUT" else "", body)  # type: ignore[method-assign]
+        with pytest.raises(Permanent, match="s3:GetObject"):
+            await bucket_of(f"s3://{BUCKET}/p", bucket.environ).put(KEY, b"x")
+
+
 async def test_a_store_is_named_by_its_host_and_never_by_what_opens_it() -> None:
     secret = {"AWS_ENDPOINT_URL": "https://ann:s3same@minio.example.org:9000/x", "AWS_REGION": "eu-west-1"}
     names = [bucket_of("s3://bucket", environ).side.breaker.name for environ in (secret, PAIR, {})]

@@ -4,7 +4,7 @@ import json
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from overnight.alerts.book import Told, silence, undelivered
 from overnight.errors import Stop
 from overnight.ledger import Ledger
 from overnight.ledger.controls import alert, notice
+from overnight.ledger.flow import Circuit, LedgerRows
 from overnight.mail.templates import Templates
 from overnight.outcome import Outcome, Scope
 from overnight.redact import Redactor
@@ -255,6 +256,7 @@ async def test_a_silenced_alert_is_kept_but_not_told_until_the_silence_is_over(
 async def test_an_open_breaker_keeps_what_follows_from_it_quiet(
     ledger: Ledger, post: Postbox, clock: ManualClock
 ) -> None:
+    leave_alone(ledger, "anthropic", NOW + timedelta(minutes=10))
     down = Alarm("breaker", "anthropic", "anthropic fails")
     low, tell = Alarm("success_rate", "greet", "9 of 57 succeeded"), alerter(ledger, post)
     await tell.raise_all([low, down, BUG])
@@ -263,6 +265,25 @@ async def test_an_open_breaker_keeps_what_follows_from_it_quiet(
     await tell.raise_all([Alarm("breaker", "anthropic", "answers again", firing=False), low])
     later = [(told.rule, told.change) for told in post.sent[1][1]]
     assert sorted(later) == [("breaker", "over"), ("success_rate", "new")]
+
+
+async def test_an_open_breaker_hides_nothing_that_it_does_not_explain(
+    ledger: Ledger, post: Postbox, clock: ManualClock
+) -> None:
+    low, model = Alarm("success_rate", "greet", "9 of 57 succeeded"), Alarm("model", "greet", "a fallback stood in")
+    leave_alone(ledger, "s3:bucket", NOW + timedelta(minutes=10))
+    leave_alone(ledger, "smtp:mx", NOW + timedelta(minutes=10))
+    await alerter(ledger, post).raise_all([Alarm("breaker", "s3:bucket", "fails"), low])
+    assert sorted(told.rule for told in post.sent[-1][1]) == ["breaker", "success_rate"], "the store of reports"
+    await alerter(ledger, post).raise_all([Alarm("breaker", "smtp:mx", "fails"), model])
+    assert sorted(told.rule for told in post.sent[-1][1]) == ["breaker", "model"], "a relay"
+    clock.move(13 * 60)
+    await alerter(ledger, post).raise_all([Alarm("p95_duration", "greet", "slow")])
+    assert [told.rule for told in post.sent[-1][1]] == ["p95_duration"], "nobody waits for that relay any more"
+
+
+def leave_alone(ledger: Ledger, side: str, until: datetime) -> None:
+    ledger.writing(lambda connection: LedgerRows(connection).put_circuit(side, Circuit("open", 1, 1, until)))
 
 
 @asynccontextmanager

@@ -18,6 +18,7 @@ from overnight.cli import COMMANDS, _guarded, common_first
 from overnight.cli.serve import worst
 from overnight.clock import SystemClock
 from overnight.ledger import Ledger
+from overnight.ledger.deliveries import standing
 from overnight.ledger.items import Recorded, plan, record
 from overnight.ledger.runs import close_run, open_run
 from overnight.ledger.tables import call as calls
@@ -26,6 +27,7 @@ from overnight.ledger.toolcalls import Told, keep
 from overnight.liveness import HOST
 from overnight.outcome import Outcome, Scope
 from overnight.scaffold import write_project
+from overnight.subscribers import leave
 from overnight.tasks import NewTask, add
 from tests.slots import opening, rows
 
@@ -178,6 +180,17 @@ def test_next_tells_of_the_last_run_that_did_something_what_its_slot_has_come_to
     end(ledger, begin(ledger, at=at + timedelta(hours=1)))
     end(ledger, begin(ledger, slot=f"{DAY}~abc", rehearsal=True))
     assert "Sat 11-21 05:30 JST ok, 1 of 2 ok" in overnight("next")[1]
+
+
+def test_a_reader_of_a_job_who_has_left_is_listed_and_may_be_brought_back(ledger: Ledger, overnight: Command) -> None:
+    assert overnight("subscribers", "show", "u1")[0] == 2, "nobody knows of one who has not left"
+    ledger.writing(lambda connection: leave(connection, "u1", "page", NOW))
+    for words in (("list",), ("list", "--status", "unsubscribed"), ("show", "u1")):
+        assert re.search(r"^u1 .*\[unsubscribed \S+: page\]", overnight("subscribers", *words)[1])
+    assert "u1" not in overnight("subscribers", "list", "--status", "suppressed")[1]
+    assert "u1" not in overnight("subscribers", "export")[1], "there is no address to import again"
+    assert overnight("subscribers", "reactivate", "u1")[0] == 0
+    assert ledger.reading(standing, "u1").status is None
 
 
 def test_an_error_names_its_code_once(ledger: Ledger, overnight: Command) -> None:

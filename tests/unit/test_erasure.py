@@ -1,24 +1,31 @@
 """A person who is forgotten is nowhere any more, and nobody brings that person back."""
 
+import asyncio
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from threading import Thread
+from zoneinfo import ZoneInfo
 
 import pytest
-from sqlalchemy import Connection, insert, select
+from pandas import DataFrame
+from sqlalchemy import Connection, delete, insert, select
 
 from overnight.backup import back_up
 from overnight.erasure import Person, files_of, find_person, forget
 from overnight.errors import Refused
 from overnight.ledger import Ledger
 from overnight.ledger.controls import alert
+from overnight.ledger.deliveries import standing
 from overnight.ledger.items import plan, planned
-from overnight.ledger.runs import slot_of, under_way
-from overnight.ledger.tables import call, effect, item, once, subscriber
+from overnight.ledger.runs import close_run, slot_of, under_way
+from overnight.ledger.tables import call, effect, item, metadata, once, subscriber
 from overnight.ledger.toolcalls import Told, keep
-from overnight.subscribers import active_subscribers, add, export_csv, import_csv
+from overnight.report import Day, Report, publish
+from overnight.storage import Folder, Spool
+from overnight.subscribers import active_subscribers, add, export_csv, import_csv, leave
 from tests.slots import NOW, SLOT, ManualClock, begin, open_ledger, rows
 
 ADDRESS, NAME = "Canary.Bird@example.org", "Canary Bird"
@@ -192,10 +199,56 @@ def test_forgetting_may_be_done_again_and_then_goes_on_with_what_was_left(ledger
     assert find_person(ledger, "nobody@example.org") is None
 
 
+def test_a_report_stays_true_to_its_manifest_and_one_that_waits_is_still_uploaded(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    def faulty(day: Day) -> DataFrame:
+        return day.query("SELECT :text AS text", text=f"550 {ADDRESS}")
+
+    scope = begin(ledger)
+    ledger.writing(lambda c: close_run(c, scope, "ok", None, NOW))
+    var = tmp_path / "var"
+    report = Report("faulty", faulty, {"text": "text"})
+    spool = Spool(var / "spool", Folder(var / "reports"))
+    asyncio.run(publish([report], [NOW.date()], ledger, ZoneInfo("UTC"), spool))
+    spool.add(
+        [(str(path.relative_to(var / "reports")), path.read_bytes()) for path in sorted((var / "reports").rglob("*.*"))]
+    )
+    forget(ledger, known(ledger), lambda: files(ledger, tmp_path), nobody)
+    assert holding(var, ADDRESS) == set()
+    folder = var / "reports/report=faulty/date=2026-11-22"
+    for _ in range(2):
+        told = json.loads((folder / "manifest.json").read_text())
+        assert told["sha256"] == sha256((folder / "faulty-2026-11-22.csv").read_bytes()).hexdigest()
+        assert asyncio.run(spool.drain()).left == 0
+
+
 def test_an_id_is_enough(ledger: Ledger, tmp_path: Path) -> None:
     id_ = ledger.reading(lambda c: c.execute(select(subscriber.c.id).where(subscriber.c.email == OTHER))).scalar_one()
     forget(ledger, known(ledger, id_), lambda: files(ledger, tmp_path), nobody)
     assert holding(tmp_path / "var", OTHER) == set()
+
+
+def test_a_second_time_by_id_changes_nothing_of_anybody(ledger: Ledger) -> None:
+    person = known(ledger)
+    leave_traces(ledger, person)
+    forget(ledger, person, list, nobody)
+    before = {table.name: rows(ledger, table) for table in metadata.sorted_tables}
+    again = forget(ledger, known(ledger, person.id), list, nobody)
+    assert +again.rows == {}
+    assert {table.name: rows(ledger, table) for table in metadata.sorted_tables} == before
+
+
+def test_a_reader_of_a_job_who_has_left_is_forgotten_by_id(ledger: Ledger, tmp_path: Path) -> None:
+    reader = Person("u1", ())
+    leave_traces(ledger, reader)
+    ledger.writing(lambda c: c.execute(delete(subscriber).where(subscriber.c.email == ADDRESS)))
+    assert find_person(ledger, "u1") is None, "who has not left is known to the job alone"
+    ledger.writing(lambda c: leave(c, "u1", "page", NOW))
+    for _ in range(2):
+        forget(ledger, known(ledger, "u1"), lambda: files(ledger, tmp_path), nobody)
+        assert holding(tmp_path / "var", ADDRESS, NAME) == set()
+        assert ledger.reading(standing, "u1").status == "forgotten", "whom the job brings again, is mailed nothing"
 
 
 SHORT = "ann@example.co"

@@ -9,12 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from overnight.deadline import deadline
 from overnight.errors import Deferred, Fenced, OvernightError, Permanent, Stop, Unknown
+from overnight.mail import conversation
 from overnight.mail.conversation import stuffed
 from overnight.mail.replies import Bounced, Throttled
 from overnight.mail.transport import Letter
 from tests.unit.test_mail_smtp import certificate, intent, letter, sending
 
+TAKING = "overnight.mail.conversation.TAKING"
 STALL, HANG_UP = b"stall", b"hang up"
 OK = {
     "HELLO": b"220 test\r\n",
@@ -151,6 +154,7 @@ async def test_a_refused_recipient_in_a_group_sends_no_text_and_the_next_message
         ("TEXT", HANG_UP, Unknown, "smtp_unknown", 1),
         ("TEXT", STALL, Unknown, "smtp_unknown", 1),
         ("TEXT", b"HTTP/1.1 400 Bad Request\r\n", Unknown, "smtp_unknown", 1),
+        ("TEXT", b"354 more\r\n", Unknown, "smtp_unknown", 1),
         ("TEXT", b"550 5.7.26 unauthenticated\r\n", Stop, "smtp_550", 1),
         ("HELLO", b"HTTP/1.1 400 Bad Request\r\n", Deferred, "smtp_garbage", 1),
         ("HELLO", HANG_UP, Deferred, "smtp_unreachable", 1),
@@ -158,8 +162,15 @@ async def test_a_refused_recipient_in_a_group_sends_no_text_and_the_next_message
     ],
 )
 async def test_a_fault_is_known_by_how_far_the_message_got(
-    step: str, reply: bytes, kind: type[OvernightError], code: str, connections: int, extensions: bytes
+    monkeypatch: pytest.MonkeyPatch,
+    step: str,
+    reply: bytes,
+    kind: type[OvernightError],
+    code: str,
+    connections: int,
+    extensions: bytes,
 ) -> None:
+    monkeypatch.setattr(TAKING, 0.3)
     async with (
         wire(**{"EHLO": extensions, step: reply}) as relay,
         sending(f"smtp://127.0.0.1:{relay.port}?timeout=0.3") as smtp,
@@ -181,6 +192,54 @@ async def test_a_relay_that_takes_its_time_is_waited_for() -> None:
         await until(lambda: any(b"Subject" in data for data in relay.reads))
         relay.writers[0].write(b"250 ok\r\n")
         await sent
+
+
+@pytest.mark.parametrize(("step", "reply"), [("TEXT", b"251 a\r\n"), ("RCPT", b"252 b\r\n"), ("MAIL", b"253 c\r\n")])
+@pytest.mark.parametrize("extensions", [b"250-test\r\n250 PIPELINING\r\n", b"250 test\r\n"])
+async def test_what_a_relay_says_with_a_two_in_front_is_yes(step: str, reply: bytes, extensions: bytes) -> None:
+    async with wire(**{"EHLO": extensions, step: reply}) as relay, sending(f"smtp://127.0.0.1:{relay.port}") as smtp:
+        await smtp.send(letter(), intent)
+    assert relay.texts == [b"Subject: Hello\r\n\r\nHi"]
+
+
+@pytest.mark.parametrize(
+    "says", [{"RCPT": b"354 what\r\n"}, {"MAIL": b"550 5.1.8 not you\r\n"}, {"MAIL": b"354 what\r\n"}]
+)
+async def test_where_a_recipient_may_have_been_taken_no_empty_mail_goes_out(says: dict[str, bytes]) -> None:
+    async with wire(**says) as relay, sending(f"smtp://127.0.0.1:{relay.port}") as smtp:
+        with pytest.raises(OvernightError):
+            await smtp.send(letter(), intent)
+        await until(relay.writers[0].is_closing)
+    assert not any(data.startswith(b".") for data in relay.reads)
+    assert relay.texts == []
+
+
+async def test_the_reply_to_a_text_has_ten_minutes_of_its_own_and_none_of_the_item() -> None:
+    assert conversation.TAKING == 600
+    async with wire(TEXT=STALL) as relay, sending(f"smtp://127.0.0.1:{relay.port}?timeout=0.2&connections=1") as smtp:
+
+        async def item() -> None:
+            async with deadline(0.2):
+                await smtp.send(letter(), intent)
+
+        sent = asyncio.create_task(item())
+        await until(lambda: any(b"Subject" in data for data in relay.reads))
+        next_one = asyncio.create_task(item())  # has to wait for the connection
+        await asyncio.sleep(0.4)  # twice what any other reply, and the item, may take
+        relay.says.clear()
+        relay.writers[0].write(b"250 ok\r\n")
+        await asyncio.gather(sent, next_one)
+    assert len(relay.texts) == 2
+
+
+async def test_who_must_stop_does_not_wait_for_the_reply_to_a_text() -> None:
+    async with wire(TEXT=STALL) as relay, sending(f"smtp://127.0.0.1:{relay.port}") as smtp:
+        sent = asyncio.create_task(smtp.send(letter(), intent))
+        await until(lambda: any(b"Subject" in data for data in relay.reads))
+        sent.cancel()
+        await asyncio.wait({sent}, timeout=5)
+        assert sent.cancelled()
+        assert smtp._idle == []
 
 
 async def test_a_message_given_up_in_the_middle_takes_its_connection_with_it() -> None:

@@ -248,6 +248,20 @@ def test_no_more_forms_are_kept_than_are_of_use(tmp_path: Path) -> None:
     assert len(press._editions) == KEPT
 
 
+def test_the_edition_that_is_in_use_is_kept_however_many_others_come(tmp_path: Path) -> None:
+    pages: list[str] = []
+
+    def keep(job: str, slot: str, _page: bytes) -> str:
+        pages.append(slot)
+        return ""
+
+    press = Press(folder(tmp_path, html="<p>Hi</p>"), keep)
+    for n in range(KEPT * 2):
+        for slot in ("long", f"short {n}"):
+            press.form(Order(HEADING, "m", {}, personal(reader()), reader(), ("daily", slot)))
+    assert pages.count("long") == 1
+
+
 def test_the_page_of_an_edition_is_kept_once_before_the_first_mail_and_names_nobody(tmp_path: Path) -> None:
     kept: list[tuple[str, str, bytes]] = []
 

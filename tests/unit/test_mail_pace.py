@@ -81,6 +81,24 @@ async def test_no_refusal_but_421_slows_a_domain_and_memory_does_not_grow_with_d
     assert len(pace._domains) == KNOWN
 
 
+async def test_neither_the_busiest_domain_nor_one_that_is_slowed_down_is_forgotten_for_others() -> None:
+    clock = ManualClock()
+    pace = Pace(Slow(60, count=10), clock)
+    await throttle(pace, "slow.example")
+    await mails(pace, clock, "busy.example", 9)
+    slow, busy = (pace._domains[name] for name in ("slow.example", "busy.example"))
+    for number in range(KNOWN + 50):
+        await mails(pace, clock, f"d{number}.example", 1)
+        if number % 500 == 0:
+            await mails(pace, clock, "busy.example", 1)
+    assert pace._domains["busy.example"] is busy, "and what it has had of its rate is counted"
+    assert pace._domains["slow.example"] is slow
+    assert len(pace._domains) == KNOWN
+    clock.move(SLOW_FOR + 1)
+    await mails(pace, clock, "one.example", 1)
+    assert "slow.example" not in pace._domains, "which is over, and it was mailed longest ago"
+
+
 def told(streak: Streak, number: int, text: str) -> None:
     error = classify("data", 554, text)
     assert isinstance(error, Permanent)
@@ -170,4 +188,23 @@ async def test_a_relay_that_refuses_everybody_alike_stops_the_mailing_and_suppre
     assert not any(kinds[: asked - 1])
     assert transport.asked == asked
     assert {row["status"] for row in rows(ledger, subscriber)} == {"active"}
+    ledger.close()
+
+
+async def test_who_is_told_that_the_mailing_has_stopped_is_not_stopped_by_it(tmp_path: Path) -> None:
+    clock = ManualClock()
+    ledger = open_ledger(tmp_path, clock)
+    relay = Refusing(classify("data", 554, "5.6.0 content rejected"))
+    post = mailer(tmp_path, ledger, clock, relay)
+    for _ in range(EQUAL + 1):
+        with pytest.raises(Permanent):
+            await post.send(Scope("alert", "1", "a", ""), "ops@example.org", "daily", {})
+    readers = [Subscriber(f"r{number}", f"reader{number}@example.org") for number in range(EQUAL)]
+    for number, who in enumerate(readers):
+        with pytest.raises(Stop if number == EQUAL - 1 else Permanent):
+            await post.send(Scope("daily", "2026-11-22", who.id, "r_1"), who, "daily", {})
+    asked = relay.asked
+    with pytest.raises(Permanent):
+        await post.send(Scope("alert", "2", "b", ""), "ops@example.org", "daily", {})
+    assert relay.asked == asked + 1
     ledger.close()

@@ -1,9 +1,14 @@
 """Return paths: a bounce is mapped to its subscriber, and to nobody when it was not ours."""
 
+import re
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from overnight.mail.transport import Letter
 from overnight.mail.verp import leaving_subject, leaving_subscriber, return_path, subscriber_of
+from overnight.tokens import id_of, word_of
 
 SECRET = b"a secret of the tests"
 BOUNCES = "bounces@example.org"
@@ -34,13 +39,35 @@ def test_a_return_path_names_its_subscriber_in_any_case() -> None:
         "",
         "@",
         "bounces+.@example.org",
+        "bounces+x..0123456789abcdef@example.org",
+        "bounces+x.1.0123456789abcdef@example.org",
+        return_path(SECRET, BOUNCES, "User.42").replace("x.", ""),
     ],
 )
 def test_an_address_we_did_not_make_names_nobody(forged: str) -> None:
     assert subscriber_of(SECRET, BOUNCES, forged) is None
 
 
-@pytest.mark.parametrize("id_", ["", "a@b.org", "x" * 41, "Jane", "a.b\r\nRCPT TO:<x@y.z>"])
+@pytest.mark.parametrize("id_", ["u1", "User.42", "a@b.org", "Jane", "\u00e9", "x.y", "a.b\r\nRCPT TO:<x@y>"])
+def test_any_id_of_a_reader_comes_back_as_it_was(id_: str) -> None:
+    path = return_path(SECRET, BOUNCES, id_)
+    assert re.fullmatch(r"bounces\+[a-z0-9_.-]+@example\.org", path)
+    assert ".." not in path
+    for returned in (path, path.upper()):
+        assert subscriber_of(SECRET, BOUNCES, returned) == id_
+    subject = leaving_subject(SECRET, id_)
+    for returned in (subject, f"RE: {subject.upper()}"):
+        assert leaving_subscriber(SECRET, returned) == id_
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=200))
+def test_a_word_stands_for_one_id(id_: str) -> None:
+    assert re.fullmatch(r"(x\.)?[a-z0-9_-]+", word_of(id_))
+    assert id_of(word_of(id_)) == id_
+    assert leaving_subscriber(SECRET, leaving_subject(SECRET, id_)) == id_
+
+
+@pytest.mark.parametrize("id_", ["", "x" * 41, "A" * 30])
 def test_an_id_that_fits_into_no_address_gets_the_plain_one(id_: str) -> None:
     assert return_path(SECRET, BOUNCES, id_) == BOUNCES
 

@@ -58,6 +58,14 @@ async def had(ledger: Ledger, **options: Any) -> Figures:
     return await figures(ledger, SINCE, UNTIL, PARIS, **options)
 
 
+async def test_a_run_that_was_found_dead_after_its_edition_is_told_in_the_next(ledger: Ledger) -> None:
+    add(ledger, slot)
+    add(ledger, run, id="r", status="interrupted", noted_at=UNTIL + timedelta(minutes=1))
+    assert (await had(ledger)).runs == {}
+    following = await figures(ledger, UNTIL, UNTIL + timedelta(hours=24), PARIS)
+    assert following.runs == {"interrupted": 1}
+
+
 async def test_a_night_in_numbers(ledger: Ledger) -> None:
     add(ledger, slot, ok=18, failed=1, retry=1, pending=2)
     add(ledger, run, id="r", items=20)
@@ -127,6 +135,7 @@ async def test_a_figure_that_cannot_be_had_leaves_the_others(ledger: Ledger) -> 
     ledger.writing(lambda connection: connection.execute(text("DROP TABLE spend")))
     found = await had(ledger)
     assert (found.spending, found.days) == (None, None)
+    assert {"spending", "days"} <= set(found.failed)
     assert found.success_rate == 1
 
 
@@ -134,6 +143,7 @@ async def test_without_any_table_every_figure_is_missing_and_nothing_is_raised(l
     metadata.drop_all(ledger.engine)
     found = await had(ledger)
     assert (found.runs, found.jobs, found.errors, found.items, found.unknown_effects) == (None,) * 5
+    assert {"budget", "durations", "running"} <= set(found.failed)
 
 
 async def test_a_run_over_the_edge_is_told_once_in_the_period_in_which_it_ended(ledger: Ledger) -> None:

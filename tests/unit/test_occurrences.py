@@ -336,7 +336,7 @@ def test_an_interrupted_slot_is_gone_on_with_also_when_the_job_has_moved_on(ledg
     assert ledger.reading(interrupted) == [("greet", "2026-11-22")]
     claiming(ledger, "2026-11-23")
     assert ledger.reading(interrupted) == [("greet", "2026-11-22")]
-    ledger.writing(lambda connection: leave(connection, "greet", "2026-11-22", "too old"))
+    ledger.writing(lambda connection: leave(connection, "greet", "2026-11-22", "too old", NOW, lambda _row: True))
     assert ledger.reading(interrupted) == []
     assert states(ledger)["2026-11-22"] == ("ran", "too old")
 

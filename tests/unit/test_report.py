@@ -1,9 +1,11 @@
 """Reports: exact money, safe text, the same bytes each time, nothing lost."""
 
+import asyncio
 import csv
 import io
 import json
 import math
+import threading
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from hashlib import sha256
@@ -36,6 +38,7 @@ from reports.items import items
 from reports.runs import runs
 from reports.success_rate import success_rate
 from tests.bucket import counting_bucket
+from tests.slots import ManualClock
 
 DAY = date(2026, 11, 22)
 AT = datetime(2026, 11, 22, 6, 0, tzinfo=UTC)
@@ -87,14 +90,14 @@ def add_calls(ledger: Ledger, rows: list[dict[str, Any]]) -> None:
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Any:
-    opened = Ledger.open(f"sqlite:///{tmp_path}/ledger.db")
+    opened = Ledger.open(f"sqlite:///{tmp_path}/ledger.db", clock=ManualClock(AT))
     yield opened
     opened.close()
 
 
 @pytest.fixture
 def day(ledger: Ledger) -> Day:
-    return Day(DAY, ledger, PARIS)
+    return Day(DAY, ledger)
 
 
 calls = st.lists(
@@ -210,12 +213,28 @@ def test_errors_are_counted_by_class_and_code_with_a_sample(ledger: Ledger, day:
     assert read(success_rate.csv(day))[0]["top_error_code"] == "smtp_550"
 
 
+@pytest.mark.parametrize("address", ["ann@example.org", '"ann b"@example.org', "b+ann=x.org@site.org", "ann%40x.org"])
+def test_no_address_of_a_person_is_in_a_sample(ledger: Ledger, day: Day, address: str) -> None:
+    add_slot(ledger, failed=1)
+    message = f"550 5.1.1 <{address}>: user unknown, see mailto:{address}"
+    add_item(ledger, "b", "failed", error_class="permanent", error_code="smtp_550", error=message, ended_at=AT)
+    (row,) = read(errors.csv(day))
+    assert row["sample_message"] == "550 5.1.1 <[address]>: user unknown, see mailto:[address]"
+
+
 def test_a_run_is_told_with_its_speed(ledger: Ledger, day: Day) -> None:
     add_slot(ledger)
     add_run(ledger, items=20, ok=19, failed=1, cost_nano=123)
     (row,) = read(runs.csv(day))
     assert (row["duration_s"], row["items_per_hour"], row["cost_usd"]) == ("90", "800", "0.000000123")
     assert row["started_at"] == "2026-11-22T06:00:00.000Z"
+
+
+def test_a_run_that_ended_before_it_began_has_no_duration(ledger: Ledger, day: Day) -> None:
+    add_slot(ledger)
+    add_run(ledger, items=20, ended_at=AT - timedelta(minutes=5))  # the clock was set back
+    (row,) = read(runs.csv(day))
+    assert (row["duration_s"], row["items_per_hour"]) == ("", "")
 
 
 @settings(max_examples=500)
@@ -332,6 +351,7 @@ async def test_a_report_that_raises_is_an_error_of_that_report_only(ledger: Ledg
     spool = Spool(tmp_path / "spool", Folder(tmp_path / "out"))
     done = await publish([Report("broken", broken, {}), runs], [DAY], ledger, PARIS, spool)
     assert done.errors == {"broken 2026-11-22": "ZeroDivisionError: a bug"}
+    assert done.unmade == {DAY}
     assert (tmp_path / "out/latest/runs.csv").exists()
 
 
@@ -354,7 +374,7 @@ async def test_reports_made_while_the_store_is_down_arrive_unchanged_later(ledge
     done = await publish(ALL, [DAY], ledger, PARIS, Spool(tmp_path / "spool", Down()))
     assert (done.drained.left, done.drained.error) == (5, "no route to the bucket")
     assert (await Spool(tmp_path / "spool", Folder(tmp_path / "out")).drain()).left == 0
-    assert (tmp_path / "out/latest/runs.csv").read_bytes() == runs.csv(Day(DAY, ledger, PARIS))
+    assert (tmp_path / "out/latest/runs.csv").read_bytes() == runs.csv(Day(DAY, ledger))
 
 
 async def test_an_old_day_made_again_is_not_the_latest(ledger: Ledger, tmp_path: Path) -> None:
@@ -362,11 +382,53 @@ async def test_an_old_day_made_again_is_not_the_latest(ledger: Ledger, tmp_path:
     add_slot(ledger, "2026-11-21", day="2026-11-21")
     add_slot(ledger, "2027-01-01", day="2027-01-01")
     add_run(ledger)
-    assert ledger.reading(newest_day) == DAY
+    assert ledger.reading(newest_day, DAY) == DAY
     spool = Spool(tmp_path / "spool", Folder(tmp_path / "out"))
     await publish([runs], [date(2026, 11, 21)], ledger, PARIS, spool)
     assert (tmp_path / "out/report=runs/date=2026-11-21/runs-2026-11-21.csv").exists()
     assert not (tmp_path / "out/latest").exists()
+
+
+async def test_a_run_whose_clock_was_years_ahead_does_not_stop_latest(ledger: Ledger, tmp_path: Path) -> None:
+    add_slot(ledger)
+    add_slot(ledger, "2030-01-01", day="2030-01-01")
+    add_run(ledger)
+    add_run(ledger, "r_2", slot="2030-01-01", day="2030-01-01")
+    await publish([runs], [DAY, date(2030, 1, 1)], ledger, PARIS, Spool(tmp_path / "spool", Folder(tmp_path / "out")))
+    assert (tmp_path / "out/latest/runs.csv").read_bytes() == runs.csv(Day(DAY, ledger))
+
+
+async def test_of_two_processes_that_publish_at_once_the_one_that_read_later_is_sent_later(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    add_slot(ledger)
+    add_run(ledger)
+    asked, go_on = threading.Event(), threading.Event()
+    numbers = iter([1, 2])
+
+    def counted(day: Day) -> DataFrame:
+        number = next(numbers)
+        asked.set()
+        go_on.wait(0.2 if number == 1 else 0)  # the first one is slow: without a lock the second overtakes it here
+        return day.query("SELECT :number AS n", number=number)
+
+    one = Report("counted", counted, {"n": "count"})
+    spool = Spool(tmp_path / "spool", Folder(tmp_path / "out"))
+    first = asyncio.create_task(publish([one], [DAY], ledger, PARIS, spool))
+    await asyncio.to_thread(asked.wait)
+    await publish([one], [DAY], ledger, PARIS, Spool(tmp_path / "spool", Folder(tmp_path / "out")))
+    await first
+    await spool.drain()
+    assert (tmp_path / "out/latest/counted.csv").read_text() == "n\n2\n"
+
+
+def test_what_a_killed_process_has_left_in_the_spool_is_cleared_away(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool", Folder(tmp_path / "out"))
+    for name in (".new-00000007", ".done-00000003"):
+        (tmp_path / "spool" / name).mkdir(parents=True)
+    spool.add([("a.csv", b"1")])
+    assert asyncio.run(spool.drain()).left == 0
+    assert {path.name for path in (tmp_path / "spool").iterdir()} <= {".adding", ".draining"}
 
 
 def test_a_slot_affects_its_day_and_those_of_its_runs_and_calls(ledger: Ledger) -> None:

@@ -94,6 +94,10 @@ BAD = {
         HEAD + "  good: { every: 1h, concurrency: 0 }\n",
         "3:35: error: jobs.good.concurrency: must be at least 1, not 0",
     ),
+    "a retention that ends before the day does": (
+        HEAD + "  good: { every: 1h, retention: 6h }\n",
+        "3:33: error: jobs.good.retention: must be 2d at least: a day that has lost items has no new reports",
+    ),
     "list instead of a mapping": (HEAD + "  good: [1]\n", "3:9: error: jobs.good: must be a mapping, not a list"),
     "text instead of a list": (
         GOOD + "alerts: { to: { ops: 1 } }\n",

@@ -22,15 +22,16 @@ from sqlalchemy.exc import OperationalError
 
 from overnight.alerts import Alarm, note
 from overnight.ledger import Ledger
+from overnight.ledger.controls import alert, breaker
 from overnight.ledger.items import Recorded, plan, planned, record
 from overnight.ledger.runs import close_run
-from overnight.ledger.tables import alert, breaker, call, effect, entry, item, run, slot
+from overnight.ledger.tables import call, effect, entry, item, run, slot, tool_call
 from overnight.mail.outbox import folder_of, safe_name
 from overnight.outcome import Outcome, Scope
 from overnight.redact import Redactor
 from overnight.runner import Workplace
 from overnight.schedule import loads
-from overnight.web import serving
+from overnight.web import server, serving
 from overnight.web.desk import queries
 from tests.slots import NOW, SLOT, ManualClock, begin, open_ledger, rows
 
@@ -55,6 +56,7 @@ MAIL = (
     "--r\r\nContent-Type: image/png\r\nContent-ID: <pic>\r\nContent-Transfer-Encoding: base64\r\n\r\niVBORw0KGgo=\r\n"
     "--r--\r\n"
 )
+FORM = b"Content-Type: application/x-www-form-urlencoded\r\n"
 PAGES = ("/", "/runs", "/costs", "/schedule", "/alerts")
 
 
@@ -148,6 +150,10 @@ def furnish(ledger: Ledger, root: Path) -> Scope:
         connection.execute(
             insert(call).values(id="c1", key="fine", response=f"{EVIL} {CANARY}", cost_nano=5_000_000, **base, **told)
         )
+        asked = {"role": EVIL, "tool": EVIL, "arguments": EVIL, "verdict": "denied", "at": NOW, "job": "greet"}
+        connection.execute(
+            insert(tool_call).values(id="t1", slot=SLOT, key="fine", run_id=scope.run_id, result=CANARY, **asked)
+        )
         note(connection, Alarm("bug", EVIL, f"{EVIL} {CANARY}"), NOW, timedelta(days=1))
         connection.execute(
             insert(breaker).values(name=EVIL, state="open", opened_until=NOW + timedelta(hours=1), generation=1)
@@ -225,6 +231,7 @@ def every_page(desk: Desk) -> list[str]:
     return [*PAGES, of, *items, *parts, *more, *lists]
 
 
+@pytest.mark.slow
 async def test_every_page_is_shown_and_nothing_in_the_ledger_becomes_markup_or_tells_a_secret(desk: Desk) -> None:
     for path in every_page(desk):
         code, html = await desk.get(path)
@@ -312,6 +319,9 @@ async def test_a_page_of_items_is_read_by_an_index_however_many_there_are(desk: 
         assert said, query.__name__
         assert not any("SCAN" in one for one in said), said
         assert query is not queries.troubled_items or "item_in_trouble" in said[0], said
+    said.clear()
+    desk.ledger.reading(queries.unknown_effects)
+    assert any("effect_unknown" in one for one in said), said
 
 
 async def test_the_mail_is_shown_in_a_frame_that_runs_nothing(desk: Desk) -> None:
@@ -401,6 +411,7 @@ ACTIONS = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 async def test_a_forged_origin_form_or_host_changes_nothing(desk: Desk) -> None:
     for path in (one.format(run=desk.scope.run_id) for one in ACTIONS):
         for origin in ("http://evil.example", "null", "", desk.url.replace("127.0.0.1", "localhost"), "http://["):
@@ -456,6 +467,7 @@ async def test_every_answer_forbids_the_browser_what_it_can(desk: Desk) -> None:
     assert (cookie["httponly"], cookie["samesite"], cookie["path"]) == (True, "Strict", "/")
 
 
+@pytest.mark.slow
 async def test_with_a_token_nobody_sees_anything_without_it(tmp_path: Path) -> None:
     async with opened(tmp_path, token=TOKEN) as desk:
         for path in every_page(desk):
@@ -473,7 +485,8 @@ async def test_with_a_token_nobody_sees_anything_without_it(tmp_path: Path) -> N
         assert (await desk.post("/login", {"token": TOKEN, "form": "x"}, at="/login"))[0] == 403
         assert await desk.post("/login", {"token": TOKEN}, at="/login") == (303, "/")
         assert (await desk.get("/"))[0] == 200
-        assert TOKEN not in (await desk.get("/"))[1]
+        html = (await desk.get("/"))[1]
+        assert (TOKEN in html, "Log out" in html) == (False, True)
         assert (await desk.get("/", headers={"Host": "desk.example.org"}))[0] == 200
         cookies = {cookie.key: cookie.value for cookie in desk.client.cookie_jar}
         assert await desk.post("/jobs/greet/run") == (
@@ -505,6 +518,33 @@ async def test_a_body_that_is_too_large_or_no_form_is_refused(desk: Desk) -> Non
     for body in (b"\xff\xfe", b"form=%ff", b"form[]=1", b"=&=&&"):
         async with desk.client.post(f"{desk.url}/jobs/greet/run", data=body, headers=headers) as answer:
             assert answer.status == 403
+
+
+@pytest.mark.slow
+async def test_a_form_that_does_not_end_and_a_header_that_is_no_text_are_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "PATIENCE", 0.2)
+    async with opened(tmp_path, token=TOKEN) as desk:
+        host = desk.url.removeprefix("http://")
+        head = f"POST /jobs/greet/run HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {TOKEN}\r\n".encode()
+        assert b" 408 " in await said(host, head + FORM + b"Content-Length: 900\r\n\r\nform=")
+        for bad in (b"Bearer \xff\xfe", b"Bearer", b"\xc3", b"Basic " + TOKEN.encode()):
+            head = f"GET / HTTP/1.1\r\nHost: {host}\r\nAuthorization: ".encode()
+            page = await said(host, head + bad + b"\r\n\r\n")
+            assert page.split(b"\r\n")[0] in (b"HTTP/1.1 303 See Other", b"HTTP/1.1 400 Bad Request"), page
+        assert desk.starts.asked == []
+
+
+async def said(host: str, request: bytes) -> bytes:
+    """The beginning of the answer to these bytes."""
+    name, _, port = host.partition(":")
+    reader, writer = await asyncio.open_connection(name, int(port))
+    writer.write(request)
+    try:
+        return await asyncio.wait_for(reader.read(200), 20)
+    finally:
+        writer.close()
 
 
 @pytest.mark.slow

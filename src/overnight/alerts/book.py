@@ -15,11 +15,14 @@ from overnight.alerts.alarm import Alarm
 from overnight.alerts.state import Change, Known, step
 from overnight.clock import iso, token
 from overnight.ledger.controls import alert, notice
+from overnight.ledger.flow import held
 from overnight.ledger.statements import put
 from overnight.triggers import compact
 
 OPEN = ("pending", "firing")
 INHIBITED = ("success_rate", "p95_duration", "model")  # what an open breaker explains
+ASIDE = "s3"  # but not this one's: reports wait for their store, items do not
+BETWEEN = timedelta(minutes=2)  # from when a side may be tried again until a sweep has done so
 AT_ONCE = timedelta(minutes=1)  # how long a message belongs to the process that has taken it
 PATIENCE = timedelta(days=1)  # after which a message is given up: what lasts is told again by then
 SLOWEST = timedelta(hours=1)  # between two attempts
@@ -71,7 +74,7 @@ def note_all(connection: Connection, alarms: Sequence[Alarm], now: datetime, rep
     for alarm in sorted(alarms, key=lambda one: one.rule != "breaker"):
         row = connection.execute(select(alert).where(alert.c.key == alarm.key)).mappings().one_or_none()
         old = _known(row) if row is not None else None
-        muted = _silent(row, now) or (alarm.rule in INHIBITED and _breaker_open(connection))
+        muted = _silent(row, now) or (alarm.rule in INHIBITED and _explained(connection, alarm.rule, now))
         new, change = step(old, firing=alarm.firing, now=now, hold=alarm.hold, repeat=repeat, muted=muted)
         if new is not None and new != old:
             _write(connection, alarm, new, change or (row["untold"] if row is not None else None), row)
@@ -88,9 +91,12 @@ def _silent(row: RowMapping | None, now: datetime) -> bool:
     return row is not None and row["silenced_until"] is not None and row["silenced_until"] > now
 
 
-def _breaker_open(connection: Connection) -> bool:
-    query = select(func.count()).where(alert.c.rule == "breaker", alert.c.state == "firing")
-    return connection.execute(query).scalar_one() > 0
+def _explained(connection: Connection, rule: str, now: datetime) -> bool:
+    """Whether a side that is down, and of which people were told, is what this alert comes from."""
+    told = select(alert.c.scope).where(alert.c.rule == "breaker", alert.c.state == "firing")
+    down = {one.name for one in held(connection, now - BETWEEN) if one.down}
+    sides = {name.partition(":")[0] for name in down.intersection(connection.execute(told).scalars())}
+    return "anthropic" in sides if rule == "model" else bool(sides - {ASIDE})
 
 
 def _write(connection: Connection, alarm: Alarm, new: Known, untold: str | None, row: RowMapping | None) -> None:

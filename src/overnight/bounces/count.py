@@ -1,23 +1,28 @@
 """Counting what came back, each mail once, however often it is read."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import islice
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, select, update
 
+from overnight.alerts import Alarm
 from overnight.bounces.notice import UNCLEAR, Notice, Reader
 from overnight.bounces.place import Incoming, Place
 from overnight.clock import Clock
 from overnight.ledger import Ledger
 from overnight.ledger.deliveries import bounced
+from overnight.ledger.outsiders import STAND_IN
 from overnight.ledger.statements import insert_new
 from overnight.ledger.tables import effect, incoming, subscriber
-from overnight.subscribers import unsubscribe
+from overnight.subscribers import leave
 
+_GIVEN = re.compile(rf"s_[a-z2-7]{{16}}|a_[0-9a-f]{{32}}|{STAND_IN}")  # subscribers, operators, tests: ids of ours
 PAGE = 200  # mails understood at a time, and looked up together
+FRESH = timedelta(days=30)  # how often a mail that is read again says so: well within what the ledger remembers of it
 
 
 @dataclass(slots=True)
@@ -28,6 +33,17 @@ class Counted:
     suppressed: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
 
+    @property
+    def alarm(self) -> Alarm | None:
+        """Whether our mail as such is refused; None when no server has said anything new."""
+        if refused := self.kinds["policy"]:
+            came = "1 mail" if refused == 1 else f"{refused} mails"
+            why = "check SPF, DKIM and DMARC of `from`, and the relay's rules and reputation; nobody was suppressed"
+            return Alarm("mail_policy", "bounces", f"{came} came back because our mail as such is refused: {why}")
+        if any(self.kinds[kind] for kind in ("hard", "soft", "delayed", "content")):
+            return Alarm("mail_policy", "bounces", "mail comes back for other reasons than ours", firing=False)
+        return None
+
 
 def count(ledger: Ledger, clock: Clock, reader: Reader, place: Place) -> Counted:
     """Read everything in a place. A crash leaves the rest for the next pass, and nothing is counted twice."""
@@ -36,13 +52,13 @@ def count(ledger: Ledger, clock: Clock, reader: Reader, place: Place) -> Counted
     while page := list(islice(mails, PAGE)):
         for mail, notice in _named(ledger, [(mail, reader.read(mail.data)) for mail in page]):
             kind = _counted(ledger, clock, mail, notice, result)
-            result.kinds[kind] += 1
-            place.done(mail, clear=kind != "unclear")
+            ours = place.done(mail, clear=kind != "unclear")
+            result.kinds[kind if ours or kind != "unclear" else "again"] += 1
     return result
 
 
 def _named(ledger: Ledger, read: list[tuple[Incoming, Notice]]) -> Iterator[tuple[Incoming, Notice]]:
-    """Each with the subscriber it is about; what names none that we know is unclear.
+    """Each with the reader it is about, a subscriber or a job's own; what names neither is unclear.
 
     Who is named by the Message-ID alone is looked up among all mails ever sent, for the whole page at once: a second
     for each million. `mail: bounces_to` spares that.
@@ -64,7 +80,7 @@ def _counted(ledger: Ledger, clock: Clock, mail: Incoming, notice: Notice, resul
         return "unclear"
     now = clock.now()
     if notice.kind == "left" and not ledger.reading(_was_read, mail.digest):
-        unsubscribe(ledger, clock, notice.subscriber)  # which may be done twice
+        ledger.writing(lambda connection: leave(connection, notice.subscriber, "asked", now))  # which may be done twice
         result.left.append(notice.subscriber)
     new, suppressed = ledger.writing(lambda connection: _note(connection, mail.digest, notice, now))
     if suppressed:
@@ -75,6 +91,8 @@ def _counted(ledger: Ledger, clock: Clock, mail: Incoming, notice: Notice, resul
 def _note(connection: Connection, digest: str, notice: Notice, now: datetime) -> tuple[bool, bool]:
     """Whether the mail is new, and whether it suppressed somebody, in one transaction."""
     if not insert_new(connection, incoming, [{"digest": digest, "verdict": notice.kind, "at": now}]):
+        read = update(incoming).where(incoming.c.digest == digest, incoming.c.at < now - FRESH)
+        connection.execute(read.values(at=now))
         return False, False
     match notice.kind:
         case "hard" | "soft" as verdict:
@@ -92,4 +110,6 @@ def _targets(connection: Connection, refs: set[str]) -> dict[str, str]:
 
 
 def _known(connection: Connection, ids: set[str]) -> set[str]:
-    return set(connection.execute(select(subscriber.c.id).where(subscriber.c.id.in_(ids))).scalars())
+    """Those that are somebody's: a job's own reader is known by our signature, or by a mail of ours, alone."""
+    own = {who for who in ids if not _GIVEN.fullmatch(who)}
+    return own | set(connection.execute(select(subscriber.c.id).where(subscriber.c.id.in_(ids))).scalars())

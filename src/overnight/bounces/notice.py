@@ -10,12 +10,13 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from email import policy
+from email.errors import MessageError
 from email.header import decode_header, make_header
 from email.message import Message
 from email.parser import BytesParser
 from typing import Literal
 
-from overnight.mail.replies import verdict_of
+from overnight.mail.replies import SENDER, verdict_of
 from overnight.mail.verp import leaving_subscriber, subscriber_of
 
 Kind = Literal["hard", "soft", "delayed", "policy", "content", "left", "unclear"]
@@ -24,8 +25,13 @@ _BACK_TO = ("Delivered-To", "X-Original-To", "Envelope-To", "To")  # where a ser
 _ADDRESS = re.compile(r"[^\s<>,;:\"()]+@[^\s<>,;:\"()]+")
 _STATUS = re.compile(r"[245]\.\d{1,3}\.\d{1,3}")
 _ID = re.compile(r"<[^<>\s]{1,250}>")
-_LEAVES = re.compile(r"unsubscribe\s+(s_[a-z2-7]{16})")  # as mails said before the subject was signed
 _ENVID = re.compile(r"[0-9a-f]{32}")
+_TOLD = re.compile(r"(?:#|\b[45]\d\d[ -])([45]\.\d{1,3}\.\d{1,3})(?!\.?\d)")  # (#5.1.1), 550-5.7.26
+_COPY = re.compile(
+    r"^-{3,}.*\bmessage\b|^(?:Return-Path|Received|Message-ID|DKIM-Signature):", re.IGNORECASE | re.MULTILINE
+)
+_CAME_BACK = ("message/rfc822", "text/rfc822-headers", "message/rfc822-headers")
+_BROKEN = (MessageError, ValueError, LookupError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +60,11 @@ class Reader:
         try:
             mail = BytesParser(policy=policy.compat32).parsebytes(data)
             return self._leaving(mail) or self._standard(mail) or self._customary(mail) or UNCLEAR
-        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        except (*_BROKEN, TypeError, AttributeError, RecursionError):
             return UNCLEAR
 
     def _leaving(self, mail: Message) -> Notice | None:
-        subject = _text(mail, "Subject")
-        who = leaving_subscriber(self.secret, subject)
-        if who is None and (plain := _LEAVES.fullmatch(subject.strip().lower())):
-            who = plain.group(1)
+        who = leaving_subscriber(self.secret, _text(mail, "Subject"))
         return Notice("left", who) if who else None
 
     def _standard(self, mail: Message) -> Notice | None:
@@ -83,7 +86,9 @@ class Reader:
         logging.getLogger("flufl.bounce").disabled = True  # it tells of each detector that stumbles over a mail
         temporary, permanent = all_failures(mail)
         if permanent:
-            return self._of(mail, "hard", "5.0.0")
+            found = _TOLD.search(_told(mail))
+            status = found[1] if found else ""
+            return self._of(mail, _kind("failed", status), status)
         return self._of(mail, "delayed", "") if temporary else None
 
     def _of(self, mail: Message, kind: Kind, status: str, envelope_id: str = "") -> Notice:
@@ -108,11 +113,23 @@ def _kind(action: str, status: str) -> Kind:
     """What becomes of a mailbox by the action and status of a notification; the rest of 5.x.x may change: soft."""
     if action in ("delayed", "delivered", "relayed", "expanded"):
         return "delayed"
-    if status.startswith("5.7."):
+    if status[1:].startswith(".7.") or SENDER.fullmatch(status):
         return "policy"
     if status.startswith(("5.3.4", "5.6.", "5.2.3")):
         return "content"
     return verdict_of(status) or "soft"
+
+
+def _told(mail: Message) -> str:
+    """What a notice says in its own words: up to the copy of ours, where a status says nothing of the mailbox."""
+    words: list[str] = []
+    for part in mail.walk():
+        if part.get_content_type() in _CAME_BACK:
+            break
+        if part.get_content_maintype() == "text":
+            payload = part.get_payload(decode=True)
+            words.append(payload.decode("utf-8", "replace") if isinstance(payload, bytes) else "")
+    return _COPY.split("\n".join(words), maxsplit=1)[0]
 
 
 def _message_ids(mail: Message) -> Iterator[str]:
@@ -120,7 +137,7 @@ def _message_ids(mail: Message) -> Iterator[str]:
     for part in mail.walk():
         if part is mail:
             continue
-        if part.get_content_type() in ("text/rfc822-headers", "message/rfc822-headers"):
+        if part.get_content_type() in _CAME_BACK[1:]:
             payload = part.get_payload(decode=True)
             text = payload if isinstance(payload, bytes) else b""
             part = BytesParser(policy=policy.compat32).parsebytes(text, headersonly=True)  # noqa: PLW2901
@@ -131,5 +148,5 @@ def _text(mail: Message, name: str) -> str:
     value = str(mail.get(name, ""))
     try:
         return " ".join(str(make_header(decode_header(value))).split())
-    except (ValueError, LookupError):
+    except _BROKEN:
         return " ".join(value.split())

@@ -35,8 +35,8 @@ class Place(Protocol):
         """All of it, one at a time."""
         ...
 
-    def done(self, mail: Incoming, *, clear: bool) -> None:
-        """Put it away, counted or not understood."""
+    def done(self, mail: Incoming, *, clear: bool) -> bool:
+        """Put it away, counted or not understood; False when somebody else has done it."""
         ...
 
 
@@ -63,21 +63,25 @@ class Maildir:
         self.aside = folder / ".Unclear"
 
     def mails(self) -> Iterator[Incoming]:
-        """All of it; a file that goes away meanwhile was somebody else's to read."""
+        """All of it; a file that goes away meanwhile was somebody else's to read, and what is no file is no mail."""
         for part in ("new", "cur"):
-            for path in sorted((self.folder / part).iterdir()):
+            for path in sorted(path for path in (self.folder / part).iterdir() if path.is_file()):
                 try:
                     yield Incoming(path.read_bytes(), f"{part}/{path.name}")
                 except FileNotFoundError:
                     continue
 
-    def done(self, mail: Incoming, *, clear: bool) -> None:
+    def done(self, mail: Incoming, *, clear: bool) -> bool:
         """Move the file; a mail program sees the two folders."""
         target = self.folder / ".Counted" if clear else self.aside
         for part in ("cur", "new", "tmp"):
             (target / part).mkdir(parents=True, exist_ok=True)
         source = self.folder / mail.name
-        source.rename(_free(target / "cur" / source.name))
+        try:
+            source.rename(_free(target / "cur" / source.name))
+        except FileNotFoundError:
+            return False
+        return True
 
 
 class Stream:
@@ -91,16 +95,17 @@ class Stream:
         with self.stream:
             yield from (Incoming(data) for data in split(self.stream) if data.strip())
 
-    def done(self, mail: Incoming, *, clear: bool) -> None:
+    def done(self, mail: Incoming, *, clear: bool) -> bool:
         """Keep a copy of what was not understood, once."""
         if clear:
-            return
+            return True
         self.aside.mkdir(parents=True, exist_ok=True)
         kept = self.aside / f"{mail.digest[:32]}.eml"
         if not kept.exists():
             partial = kept.with_suffix(".part")
             partial.write_bytes(mail.data)
             partial.rename(kept)
+        return True
 
 
 def split(lines: Iterable[bytes]) -> Iterator[bytes]:

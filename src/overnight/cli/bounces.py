@@ -1,10 +1,15 @@
 """`overnight bounces`: mail that came back, and mail of people who leave."""
 
+import asyncio
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from overnight.cli.context import Cli, pass_cli
+
+if TYPE_CHECKING:
+    from overnight.alerts import Alarm
 
 _SAID = {
     "hard": "no such mailbox",
@@ -25,7 +30,7 @@ def bounces(cli: Cli, path: str) -> None:
     """Read returned mail from a maildir, an mbox, or stdin (-): who cannot be reached is not mailed any more.
 
     Mails that unsubscribe are understood as well. Each mail counts once, and none is deleted: what is not understood
-    is put aside.
+    is put aside. One alert says that our mail as such is refused, and one that it is over.
     """
     from overnight.bounces import Reader, count, opened  # noqa: PLC0415
     from overnight.mail.message import configured  # noqa: PLC0415
@@ -47,3 +52,12 @@ def bounces(cli: Cli, path: str) -> None:
     kinds = {kind: counted.kinds[kind] for kind in _SAID}
     document = {"read": total, **kinds, "suppressed": counted.suppressed, "left_ids": counted.left}
     cli.emit(document, "\n".join(lines))
+    if counted.alarm:
+        asyncio.run(_tell(cli, counted.alarm))
+
+
+async def _tell(cli: Cli, alarm: "Alarm") -> None:
+    from overnight.ports import operator_alerts  # noqa: PLC0415
+
+    async with operator_alerts(cli.root, cli.schedule, cli.ledger, cli.clock) as alerter:
+        await alerter.raise_all([alarm])

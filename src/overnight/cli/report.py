@@ -61,18 +61,24 @@ def _days(cli: Cli, day: datetime | None, since: datetime | None) -> list[Day]:
     if first > last:
         raise ConfigError(f"--since {first} is after {last}")
     span = range(first.toordinal(), last.toordinal() + 1)
-    return [Day(date.fromordinal(number), cli.ledger, zone) for number in span]
+    return [Day(date.fromordinal(number), cli.ledger) for number in span]
 
 
-def _reports(cli: Cli) -> list[Report]:
+def _reports(cli: Cli, wanted: str = "") -> list[Report]:
+    """All that can be loaded; of the others it is said why. Raises ConfigError for the one that is `wanted`."""
     from overnight import project  # noqa: PLC0415  pandas is behind the project's reports
 
     project.attach(cli.root)
-    return project.load_reports()
+    found, broken = project.load_reports()
+    for name, error in broken.items():
+        if name == wanted:
+            raise error
+        cli.say(str(error))
+    return found
 
 
 def _named(cli: Cli, name: str) -> Report:
-    found = {one.name: one for one in _reports(cli)}
+    found = {one.name: one for one in _reports(cli, name)}
     if name not in found:
         raise ConfigError(f"there is no report {name!r}; this project has {', '.join(found) or 'none'}")
     return found[name]

@@ -127,7 +127,7 @@ def _again(cli: Cli, name: str, kind: str, picked: Picked, *, yes: bool) -> int:
     row = found_run(cli, name)
     rehearsal = REHEARSAL in row["slot"]
     request = Request(row["job"], row["slot"], kind=kind, picked=picked, retry_of=row["id"], rehearsal=rehearsal)
-    return run_and_tell(cli, request, yes=yes)
+    return run_and_tell(cli, request, yes=yes, old=_too_old(cli, row["job"], row["slot"]))
 
 
 def run_and_tell(cli: Cli, request: Request, *, yes: bool, old: str = "") -> int:
@@ -201,6 +201,8 @@ def _summary(result: Result) -> str:
         words = ", ".join(f"{n} {state}" for state, n in left.items())
         again = "" if REHEARSAL in result.slot else f" · overnight retry {result.run_id}"
         lines.append(f"  the slot still has {words}: overnight show {result.run_id}{again}")
+        if REHEARSAL in result.slot and left.get("retry"):
+            lines.append("  nobody comes back to what a rehearsal has deferred: rehearse once more")
     if result.fallbacks:
         lines.append(f"  answers that came from a fallback, not from the model: {result.fallbacks}")
     if result.mails:

@@ -3,7 +3,7 @@
 import sys
 from dataclasses import asdict
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from overnight.subscribers import (
     import_csv,
     unsubscribe,
 )
-from overnight.subscriptions import reactivate, suppress_by_hand
+from overnight.subscriptions import outsiders, reactivate, suppress_by_hand
 
 PARTIAL = 3  # exit code: some rows were not imported
 SHOWN = 50  # subscribers that `list` prints for people; --json and export have all
@@ -71,7 +71,7 @@ def add_(cli: Cli, email: str, name: str, topics: tuple[str, ...]) -> None:
 @pass_cli
 def list_(cli: Cli, status: Status | None) -> None:
     """List subscribers and their status: since when, and why."""
-    rows = everyone(cli.ledger, status)
+    rows = chain(everyone(cli.ledger, status), outsiders(cli.ledger, status))
     if cli.json:
         cli.emit([_document(listed) for listed in rows], "")
         return
@@ -111,7 +111,10 @@ def reactivate_(cli: Cli, who: str) -> None:
     """Send mail again to one who was suppressed; who has unsubscribed has to sign up again."""
     known = _found(cli, who).subscriber.id
     cli.ledger.writing(lambda connection: reactivate(connection, known, cli.clock.now()))
-    listed = _found(cli, who)
+    listed = find(cli.ledger, known)
+    if listed is None:  # of a job's own readers, those who are mailed stand nowhere
+        cli.emit({"id": known, "status": None}, f"{known} gets mail again, if a job brings it")
+        return
     cli.emit(_document(listed), _text(listed))
 
 
@@ -206,4 +209,4 @@ def _text(listed: Listed) -> str:
     why = f": {listed.reason}" if listed.reason else ""
     status = "" if listed.status == "active" else f"  [{listed.status} {iso(listed.changed_at)[:10]}{why}]"
     topics = f"  {' '.join(who.topics)}" if who.topics else ""
-    return f"{who.id}  {who.email}  {who.name}{topics}{status}"
+    return f"{who.id}  {who.email or '(a reader of a job)'}  {who.name}{topics}{status}"

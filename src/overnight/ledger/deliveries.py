@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import Connection, bindparam, delete, exists, select, update
+from sqlalchemy import Connection, bindparam, delete, exists, func, select, update
 
+from overnight.ledger.outsiders import STAND_IN, keep_out, let_in
 from overnight.ledger.statements import Prepared, insert_new
 from overnight.ledger.tables import delivery as table
-from overnight.ledger.tables import subscriber
+from overnight.ledger.tables import outsider, subscriber
 
 Verdict = Literal["hard", "soft"]
 
@@ -30,30 +31,30 @@ class Standing:
 
 
 _bounces = select(table.c.ref).where(table.c.subscriber == bindparam("watched"))
+_subscribed = select(subscriber.c.status).where(subscriber.c.id == bindparam("id")).scalar_subquery()
+_out = select(outsider.c.status).where(outsider.c.id == bindparam("outside")).scalar_subquery()
 _standing = Prepared(
-    lambda _insert: select(subscriber.c.status, exists(_bounces).label("bounced")).where(
-        subscriber.c.id == bindparam("id")
-    )
+    lambda _insert: select(func.coalesce(_subscribed, _out).label("status"), exists(_bounces).label("bounced"))
 )
 
 
 def standing(connection: Connection, who: str) -> Standing:
     """Look up whether `who` may be mailed."""
-    row = _standing.one(connection, {"watched": who, "id": who}).first()
-    return Standing() if row is None else Standing(row.status, bool(row.bounced))
+    row = _standing.one(connection, {"watched": who, "id": who, "outside": who}).one()
+    return Standing(row.status, bool(row.bounced))
 
 
 def bounced(connection: Connection, who: str, ref: str, verdict: Verdict, status: str, at: datetime) -> bool:
-    """Note that the mail `ref` came back, once however often it is told; whether that suppressed `who` just now.
-
-    Of somebody whom the ledger does not know, since a job brought its own audience, nothing is noted.
-    """
-    if standing(connection, who).status is None:
+    """Note that the mail `ref` came back, once however often it is told; whether that suppressed `who` just now."""
+    if who == STAND_IN:
         return False
     _note(connection, who, ref, verdict, status, at)
     if verdict == "soft" and sum(row.verdict == "soft" for row in _latest(connection, who)) < ENOUGH:
         return False
-    values: dict[str, Any] = {"status": "suppressed", "reason": _reason(verdict, status), "changed_at": at}
+    reason = _reason(verdict, status)
+    if connection.execute(select(subscriber.c.id).where(subscriber.c.id == who)).first() is None:
+        return keep_out(connection, who, "suppressed", reason, at)
+    values: dict[str, Any] = {"status": "suppressed", "reason": reason, "changed_at": at}
     mine = (subscriber.c.id == who, subscriber.c.status == "active")
     return bool(connection.execute(update(subscriber).where(*mine).values(values)).rowcount)
 
@@ -74,7 +75,9 @@ def pardon(connection: Connection, refs: Mapping[str, str], at: datetime) -> Non
         if row is None:
             continue
         connection.execute(delete(table).where(*mine))
-        for_it = (subscriber.c.status == "suppressed", subscriber.c.reason == _reason(row.verdict, row.status))
+        reason = _reason(row.verdict, row.status)
+        let_in(connection, who, reason=reason)
+        for_it = (subscriber.c.status == "suppressed", subscriber.c.reason == reason)
         values: dict[str, Any] = {"status": "active", "reason": None, "changed_at": at}
         connection.execute(update(subscriber).where(subscriber.c.id == who, *for_it).values(values))
 

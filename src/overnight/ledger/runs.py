@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import takewhile
+from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
@@ -82,8 +83,10 @@ def open_run(connection: Connection, opening: Opening, now: datetime, *, locked:
             }
         ],
     )  # fmt: skip
-    fence = _take(connection, opening, run_id, now, locked=locked)
-    connection.execute(_KILL, {"b_job": opening.job, "b_slot": opening.slot, "b_id": run_id, "b_now": now})
+    held = lease_of(connection, opening.job, opening.slot)
+    fence = _take(connection, opening, held, run_id, now, locked=locked)
+    gone = {"b_job": opening.job, "b_slot": opening.slot, "b_id": run_id}
+    connection.execute(_KILL, gone | {"b_ended": _last_sign(held, now), "b_now": now})
     put(
         connection,
         run,
@@ -101,13 +104,20 @@ _KILL = (
     update(run)
     .where(run.c.job == bindparam("b_job"), run.c.slot == bindparam("b_slot"))
     .where(run.c.status == "running", run.c.id != bindparam("b_id"))
-    .values(status=KILLED[0], reason=KILLED[1], ended_at=bindparam("b_now"))
+    .values(status=KILLED[0], reason=KILLED[1], ended_at=bindparam("b_ended"), noted_at=bindparam("b_now"))
 )
 
 
-def _take(connection: Connection, opening: Opening, run_id: str, now: datetime, *, locked: bool) -> int:
+def _last_sign(held: RowMapping | None, now: datetime) -> datetime:
+    """When a process that is gone was last there: it renewed its lease then."""
+    until: datetime | None = None if held is None else held["until"]
+    return now if until is None else min(now, until - LEASE)
+
+
+def _take(
+    connection: Connection, opening: Opening, held: RowMapping | None, run_id: str, now: datetime, *, locked: bool
+) -> int:
     mine = (lease.c.job == opening.job) & (lease.c.slot == opening.slot)
-    held = lease_of(connection, opening.job, opening.slot)
     values = {"run_id": run_id, "host": opening.host, "pid": opening.pid, "until": now + LEASE}
     if held is None:
         connection.execute(insert(lease).values(job=opening.job, slot=opening.slot, fence=1, **values))
@@ -147,14 +157,33 @@ def close_run(connection: Connection, scope: Scope, status: RunStatus, reason: s
     leaves it as it is: whether there is more to do it does not know.
     """
     hold(connection, scope)
-    counts = slot_of(connection, scope.job, scope.slot)
-    ended = {"status": status, "reason": reason, "ended_at": now, "backlog": counts["pending"] + counts["retry"]}
-    connection.execute(_END, {"b_id": scope.run_id} | ended)
+    _end(connection, scope.job, scope.slot, scope.run_id, {"status": status, "reason": reason, "ended_at": now})
     connection.execute(_HOLD_UNTIL, {"b_job": scope.job, "b_slot": scope.slot, "b_until": None})
-    if not counts["rehearsal"]:
-        owe_reports(connection, days_of(connection, scope.job, scope.slot))
     if status != "interrupted":
         connection.execute(_RAN, {"b_job": scope.job, "b_slot": scope.slot, "b_id": scope.run_id})
+
+
+def close_dead(connection: Connection, run_id: str, now: datetime) -> None:
+    """Close a run whose process is gone, and with which nobody goes on: its slot is free, and its reports are owed.
+
+    Should the process only have been frozen, the fence refuses what it writes.
+    """
+    row = connection.execute(select(run).where(run.c.id == run_id)).mappings().one()
+    held = lease_of(connection, row["job"], row["slot"])
+    own = held if held is not None and held["run_id"] == run_id else None
+    if own is not None:
+        let_go = update(lease).where(lease.c.job == row["job"], lease.c.slot == row["slot"])
+        connection.execute(let_go.values(until=None, fence=lease.c.fence + 1))
+    if row["status"] == "running":
+        died = {"status": KILLED[0], "reason": KILLED[1], "ended_at": _last_sign(own, now), "noted_at": now}
+        _end(connection, row["job"], row["slot"], run_id, died)
+
+
+def _end(connection: Connection, job: str, name: str, run_id: str, ended: dict[str, Any]) -> None:
+    counts = slot_of(connection, job, name)
+    connection.execute(_END, {"b_id": run_id, "backlog": counts["pending"] + counts["retry"], **ended})
+    if not counts["rehearsal"]:
+        owe_reports(connection, days_of(connection, job, name))
 
 
 _END = update(run).where(run.c.id == bindparam("b_id"))

@@ -27,6 +27,7 @@ from overnight.ledger.tables import (
     meta,
     metadata,
     occurrence,
+    outsider,
     signup,
     tool_call,
 )
@@ -106,6 +107,7 @@ def _third(connection: Connection) -> None:
     _third_bounces(connection)
     _agents(connection)
     _rollups(connection)
+    _add_column(connection, "run", "noted_at", "VARCHAR(24)")
 
 
 def _index_what_is_open(connection: Connection) -> None:
@@ -128,11 +130,13 @@ def _third_alerts(connection: Connection) -> None:
 def _sign_ups(connection: Connection) -> None:
     """Who wants to become a subscriber."""
     signup.create(connection, checkfirst=True)
+    _add_column(connection, "signup", "put_off", "BIGINT DEFAULT '0' NOT NULL")
+    _add_column(connection, "signup", "next_at", "VARCHAR(24)")
 
 
 def _third_bounces(connection: Connection) -> None:
-    """What mailboxes have said, and which mail from outside was read."""
-    for table in (delivery, incoming):
+    """What mailboxes have said, which mail from outside was read, and who of a job's own readers has left."""
+    for table in (delivery, incoming, outsider):
         table.create(connection)
 
 

@@ -121,6 +121,7 @@ run = Table(
     Column("scheduled_for", Instant, nullable=False),
     Column("started_at", Instant, nullable=False),
     Column("ended_at", Instant),
+    Column("noted_at", Instant),  # of one whose process died: when somebody noticed
     Column("day", String(10), nullable=False),  # local date of started_at
     Column("worker_id", String(128), nullable=False),
     Column("code_version", String(64), nullable=False),
@@ -308,13 +309,26 @@ signup = Table(
     Column("mailed_at", Instant),  # when the link went out last; None: it is to be sent
     count("mails"),
     Column("confirmed_at", Instant),
+    count("put_off"),  # how often its mailbox has said `not yet`
+    Column("next_at", Instant),  # not before
 )
 
-# What became of the latest mails to subscribers who have bounced; the others have no rows here.
+# Readers from elsewhere who are not to be mailed any more: a job has brought them, and only it knows who they are.
+outsider = Table(
+    "outsider",
+    metadata,
+    Column("id", String(255), primary_key=True),
+    Column("status", String(16), nullable=False),  # unsubscribed, suppressed, forgotten
+    Column("reason", Text),
+    Column("at", Instant, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# What became of the latest mails to readers who have bounced; the others have no rows here.
 delivery = Table(
     "delivery",
     metadata,
-    Column("subscriber", String(40), primary_key=True),
+    Column("subscriber", String(255), primary_key=True),
     Column("ref", String(255), primary_key=True),  # the Message-ID
     Column("verdict", String(16), nullable=False),  # delivered, soft, hard
     Column("status", String(16), nullable=False),  # enhanced status code: 5.1.1

@@ -12,13 +12,14 @@ import re
 from contextlib import suppress
 from dataclasses import dataclass
 
+from overnight.deadline import off_the_clock
 from overnight.errors import Permanent, Unknown
 from overnight.mail.line import Line, Lost, Reply
 from overnight.mail.replies import CLOSING, Phase, classify
 from overnight.mail.transport import Intent, Letter
 
+TAKING = 600.0  # seconds for the reply to the text (RFC 5321, 4.5.3.2.6): who gives up sooner gets mail sent twice
 _READY = 354
-_EXPECTED: dict[Phase, tuple[int, ...]] = {"sender": (250,), "recipient": (250, 251), "data": (_READY,)}
 _CONTROL = re.compile(r"[\x00-\x20\x7f<>]")
 _LONE_END = re.compile(rb"(?<!\r)\n|\r(?!\n)")
 
@@ -53,8 +54,8 @@ class Conversation:
         if not self.line.quiet:
             raise LostBeforeText(Lost("the connection was closed before the text"))
         reply = await self._text(letter.data)
-        if reply.code != 250:
-            raise await self._refused("data", reply)
+        if not _taken(reply):
+            raise await self._refused("data", reply) if _refusing(reply) else self._puzzled(reply)
         self.sent += 1
 
     async def _envelope(self, letter: Letter) -> None:
@@ -64,6 +65,7 @@ class Conversation:
         if at_once:
             self.line.write(b"".join(commands.values()))
         refusal: tuple[Phase, Reply] | None = None
+        nobody = False  # gets a text that is sent after all
         for phase, command in commands.items():
             if not at_once:
                 self.line.write(command)
@@ -73,12 +75,13 @@ class Conversation:
                 if refusal is None:
                     raise
                 break  # it has hung up after its refusal
-            if refusal is None and reply.code not in _EXPECTED[phase]:
+            nobody = nobody or (phase == "recipient" and _refusing(reply))
+            if refusal is None and not (reply.code == _READY if phase == "data" else _taken(reply)):
                 refusal = (phase, reply)
                 if not at_once:
                     break
             elif refusal is not None and reply.code == _READY:
-                await self._empty_text()
+                await self._empty_text(nobody=nobody)
         if refusal is not None:
             raise await self._refused(*refusal)
 
@@ -99,26 +102,44 @@ class Conversation:
     async def _text(self, data: bytes) -> Reply:
         try:
             self.line.write(stuffed(data))
-            return await self.line.reply()
+            async with off_the_clock():  # given up for the item's time, nobody would know
+                return await self.line.reply(TAKING)
         except Lost as lost:
             raise Unknown(
                 f"the connection was lost after the message was handed over ({lost}): it may have arrived",
                 code="smtp_unknown",
             ) from lost
 
-    async def _empty_text(self) -> None:
-        """End the text that a relay wants although it has taken no recipient (RFC 2920): nobody gets it."""
+    async def _empty_text(self, *, nobody: bool) -> None:
+        """End the text that a relay wants although it has taken no recipient (RFC 2920), or hang up if it may have."""
+        if not nobody:
+            self.line.close()
+            return
         with suppress(Lost):
             self.line.write(b".\r\n")
             await self.line.reply()
 
+    def _puzzled(self, reply: Reply) -> Unknown:
+        self.line.close()
+        said = f"{reply.code} {reply.text}"[:200]
+        return Unknown(f"the mail server answers the message with {said}: it may have arrived", code="smtp_unknown")
+
     async def _refused(self, phase: Phase, reply: Reply) -> Exception:
-        if reply.code == CLOSING or not 400 <= reply.code < 600:
+        if reply.code == CLOSING or not _refusing(reply):
             self.line.close()
         with suppress(Lost):
             self.line.write(b"RSET\r\n")
             await self.line.reply()
         return classify(phase, reply.code, reply.text)
+
+
+def _taken(reply: Reply) -> bool:
+    """Judged by the first digit, as RFC 5321 has it (4.3.2): servers have codes of their own behind it."""
+    return 200 <= reply.code < 300
+
+
+def _refusing(reply: Reply) -> bool:
+    return 400 <= reply.code < 600
 
 
 def stuffed(data: bytes) -> bytes:

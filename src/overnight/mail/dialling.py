@@ -1,4 +1,4 @@
-"""Opening a connection to a relay: TLS where it is offered, required or needed for the password, then the login.
+"""Opening a connection to a relay: TLS where it is offered by another machine, or required, then the login.
 
 aiosmtplib connects, negotiates and logs in; what follows is `Line`'s, which can send several commands at once.
 """
@@ -39,7 +39,7 @@ async def dial(relay: Relay) -> Line:
         hostname=relay.host,
         port=relay.port,
         use_tls=relay.tls,
-        start_tls=False if relay.tls else None,  # None: when offered
+        start_tls=False if relay.tls or (relay.loopback and not relay.starttls) else None,  # None: when offered
         timeout=relay.timeout,
         tls_context=_trust(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")),
     )
@@ -108,7 +108,10 @@ async def _login(client: aiosmtplib.SMTP, relay: Relay) -> None:
     except aiosmtplib.SMTPResponseException as error:
         raise classify("auth", error.code, error.message) from error
     except aiosmtplib.SMTPNotSupported as error:
-        raise Stop(f"{relay.place} offers no login that we know: remove user and password", code="smtp_auth") from error
+        told = f"{relay.place} offers no login that we know: remove user and password"
+        if relay.loopback and not relay.starttls:
+            told += ", or add ?starttls=required, if it takes them over TLS only"
+        raise Stop(told, code="smtp_auth") from error
 
 
 def _untrusted(relay: Relay, error: ssl.SSLError) -> Stop:

@@ -55,12 +55,13 @@ class Line(asyncio.Protocol):
             raise self._lost
         self._transport.write(data)
 
-    async def reply(self) -> Reply:
-        """Wait for the next reply. Raises Lost."""
+    async def reply(self, at_least: float = 0.0) -> Reply:
+        """Wait for the next reply, `at_least` so many seconds. Raises Lost."""
         if not self._replies and self._lost is None:
             self._waiter = self._loop.create_future()
-            silence = f"no reply within {self._timeout:g} s"
-            timer = self._loop.call_later(self._timeout, lambda: self.lose(Lost(silence, silent=True)))
+            longest = max(self._timeout, at_least)
+            silence = f"no reply within {longest:g} s"
+            timer = self._loop.call_later(longest, lambda: self.lose(Lost(silence, silent=True)))
             try:
                 await self._waiter
             finally:

@@ -17,14 +17,14 @@ from sqlalchemy import Connection
 
 from overnight.clock import Clock
 from overnight.effects import Effect, Effects, effect_id, find
-from overnight.errors import ConfigError, OvernightError, Permanent, Skip, Stop, Unknown
+from overnight.errors import ConfigError, Deferred, OvernightError, Permanent, Skip, Stop, Unknown
 from overnight.ledger import Ledger
 from overnight.ledger.deliveries import Standing, bounced, delivered, pardon, standing
 from overnight.mail.consent import Asked, Consent, Free
 from overnight.mail.message import Envelope, Heading, Mailbox, configured, mailbox, mailto, message_id
 from overnight.mail.outbox import Outbox
 from overnight.mail.press import Keep, Order, Press
-from overnight.mail.replies import Bounced
+from overnight.mail.replies import RETRY_FOR, Bounced
 from overnight.mail.streak import Streak
 from overnight.mail.templates import Templates
 from overnight.mail.transport import Letter, Transport
@@ -165,8 +165,12 @@ class Mailer:
         letter = self._letter(scope, addressee, template, context, archive=archive)
         if known is not None and await self._settled(known, letter):
             return known.ref
-        async with self.turn(addressee.box.domain):
-            await self._hand_over(scope, template, addressee, letter, known)
+        try:
+            async with self.turn(addressee.box.domain):
+                await self._hand_over(scope, template, addressee, letter, known)
+        except Deferred as error:
+            error.within = error.within or RETRY_FOR  # also what waits for a limit or a breaker is stale after a day
+            raise
         return letter.message_id
 
     async def send_unnoted(self, scope: Scope, to: str, template: str, context: Mapping[str, Any]) -> str:
@@ -196,8 +200,7 @@ class Mailer:
         """Whom it goes to, and what is known of an earlier attempt at this mail. Raises Skip for one who has left."""
         target = self._address(to).target if isinstance(to, str) else to.id
         found, known = await self.ledger.read(_before_sending, target, effect_id(scope, "mail", template, target))
-        if found.status not in ("active", None):
-            raise Skip(found.status)
+        _check(found)
         return replace(self._address(to), standing=found), known
 
     def _address(self, to: Recipient | str) -> _Addressee:
@@ -281,17 +284,22 @@ class Mailer:
     ) -> None:
         begun: list[Effect] = []
 
+        def still_wanted(connection: Connection) -> None:
+            """The way to the relay may have taken a minute, in which somebody has left."""
+            _check(standing(connection, addressee.target))
+
         async def intent() -> None:
             earlier = begun[-1] if begun else known
             if earlier is not None and earlier.state != "failed":
-                begun.append(await self.effects.again(scope, earlier))
+                begun.append(await self.effects.again(scope, earlier, still_wanted))
                 return
-            effect = await self.effects.begin(scope, "mail", name, addressee.target, letter.message_id)
+            effect = await self.effects.begin(scope, "mail", name, addressee.target, letter.message_id, still_wanted)
             if not effect.fresh and not self.transport.reconciles:
                 raise Unknown(f"{letter.message_id} is being sent by somebody else right now", code="smtp_unknown")
             begun.append(effect)
 
-        self.streak.check()
+        if addressee.recipient is not None:
+            self.streak.check()
         try:
             await self.transport.send(letter, intent)
         except Unknown as error:
@@ -307,17 +315,23 @@ class Mailer:
         await self._taken(addressee, letter)
 
     async def _taken(self, addressee: _Addressee, letter: Letter) -> None:
+        if addressee.recipient is None:
+            return
         self.streak.succeeded()
         if addressee.standing.watched:
             who, ref, now = addressee.target, letter.message_id, self.clock.now()
             await self.ledger.write(lambda connection: delivered(connection, who, ref, now))
 
     async def _refused(self, addressee: _Addressee, letter: Letter, error: OvernightError) -> None:
-        """Learn from a refusal: about a mailbox, or, when many are alike, about us. Raises Stop then."""
-        if not isinstance(error, Permanent):
+        """Learn from a refusal: about a mailbox, or, when many are alike, about us. Raises Stop then.
+
+        An operator's mailbox says nothing of the readers', nor theirs of it: who is told that the mailing has stopped
+        must not be stopped by it.
+        """
+        if not isinstance(error, Permanent) or addressee.recipient is None:
             return
         now = self.clock.now()
-        if isinstance(error, Bounced) and addressee.recipient is not None:
+        if isinstance(error, Bounced):
             who, ref, verdict, status = addressee.target, letter.message_id, error.verdict, error.status
             await self.ledger.write(lambda connection: bounced(connection, who, ref, verdict, status, now))
         try:
@@ -352,6 +366,12 @@ class _Links:
 def _before_sending(connection: Connection, target: str, effect: str) -> tuple[Standing, Effect | None]:
     """One trip to the ledger for both: each costs more than handing the mail over."""
     return standing(connection, target), find(connection, "mail", effect)
+
+
+def _check(found: Standing) -> None:
+    """Raise Skip for somebody who has left, or whose mailbox takes nothing."""
+    if found.status not in ("active", None):
+        raise Skip(found.status)
 
 
 def _personal(recipient: Recipient | None) -> dict[str, str]:

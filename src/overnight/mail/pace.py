@@ -17,7 +17,7 @@ from overnight.mail.replies import Throttled
 
 SLOW_FOR = 600.0  # seconds
 SLOWEST = 64  # seconds for one mail
-KNOWN = 1000  # domains with a limit of their own at a time: the one that was mailed longest ago is forgotten
+KNOWN = 1000  # domains with a limit of their own at a time: the one that was mailed longest ago and is not slow goes
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class Pace:
             found = self._domains.pop(domain) and None
         if found is None and self._rate is None:
             return None
-        return found or self._put(domain, _Domain(self._limit(domain, self._rate)))
+        return self._put(domain, found or _Domain(self._limit(domain, self._rate)))
 
     def _slow_down(self, domain: str) -> None:
         known = self._domains.get(domain)
@@ -81,8 +81,14 @@ class Pace:
         self._domains[domain] = new
         self._domains.move_to_end(domain)
         if len(self._domains) > KNOWN:
-            self._domains.popitem(last=False)
+            self._forget()
         return new
+
+    def _forget(self) -> None:
+        now = self._clock.monotonic()
+        quick = (domain for domain, known in self._domains.items() if not known.slow or known.until < now)
+        if (oldest := next(quick, None)) is not None:
+            del self._domains[oldest]
 
     def _limit(self, domain: str, rate: Rate | None) -> Limit:
         rates = {} if rate is None else {"messages": rate}

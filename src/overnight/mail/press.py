@@ -42,7 +42,7 @@ class _Edition:
 
 @dataclass(slots=True)
 class Press:
-    """Keeps the forms of the newest editions. `keep(job, slot, page)` archives a page and returns its address."""
+    """Keeps the forms of the editions used last. `keep(job, slot, page)` archives a page and returns its address."""
 
     templates: Templates
     keep: Keep
@@ -76,11 +76,10 @@ class Press:
         except (pickle.PicklingError, TypeError, AttributeError, RecursionError):
             return _Edition(self._page(order), computed=True)
         key = (order.heading, order.template, order.archive, values)
-        edition = self._editions.get(key)
-        if edition is None:
-            edition = self._editions[key] = _Edition(self._page(order))
-            if len(self._editions) > KEPT:
-                del self._editions[next(iter(self._editions))]
+        edition = self._editions.pop(key, None) or _Edition(self._page(order))
+        self._editions[key] = edition  # at the end: the first is the one that was used longest ago
+        if len(self._editions) > KEPT:
+            del self._editions[next(iter(self._editions))]
         return edition
 
     def _page(self, order: Order) -> str:

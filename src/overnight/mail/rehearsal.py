@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from overnight.ledger.outsiders import STAND_IN
 from overnight.mail.mailer import Mailer, Recipient
 from overnight.outcome import Scope
 
 MARK = "[Test] "  # before each subject
-STAND_IN = "rehearsal"  # the id of who gets a test: no subscriber's, so that the link to leave does nothing
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,8 @@ _OPTIONS = frozenset({"starttls", "connections", "timeout"})
 class Relay:
     """Where and how to connect.
 
-    `starttls`: required; otherwise it is used when offered. `timeout` in seconds for each command.
+    `starttls`: required; otherwise it is used when offered, but not on this machine, where nobody listens and the
+    certificate of a mail server vouches for itself. `timeout` in seconds for each command.
     """
 
     host: str

@@ -14,10 +14,10 @@ Verdict = Literal["hard", "soft"]
 
 CLOSING = 421  # whatever it is about, the server hangs up after it
 RETRY_FOR = 86_400.0  # seconds: what a day's greylisting and full queues need, and an edition is still worth reading
-_ENHANCED = re.compile(r"\b([245]\.\d{1,3}\.\d{1,3})\b")
+_ENHANCED = re.compile(r"\s*#?([245]\.\d{1,3}\.\d{1,3})(?!\.?\d)")  # first of all (RFC 2034); IronPort writes a #
 # authentication, relaying, DKIM/SPF/DMARC, missing PTR, and what Microsoft and Yahoo say for the same
 _POLICY = re.compile(r"5\.7\.(?:0|1|8|9|2[0-9]|3[0-2]|5\d\d|60[0-9])")
-_SENDER = re.compile(r"5\.1\.[78]")  # the one 5.1.x that is about us
+SENDER = re.compile(r"[45]\.1\.[78]")  # of all x.1.x the ones that are about us
 _HARD = re.compile(r"5\.1\.\d{1,3}|5\.2\.1")
 _SOFT = re.compile(r"5\.2\.2")
 _AUTH = frozenset({530, 534, 535, 538})
@@ -39,15 +39,15 @@ class Throttled(Deferred):
     """The other side has had too much from us for this recipient (421)."""
 
 
-def enhanced(message: str) -> str:
-    """Find the enhanced status code of a reply (RFC 3463), or "" when there is none."""
-    found = _ENHANCED.search(message[:40])
-    return found.group(1) if found else ""
+def enhanced(code: int, message: str) -> str:
+    """The enhanced status code of a reply (RFC 3463), of the same class as its code; "" when there is none."""
+    found = _ENHANCED.match(message)
+    return found[1] if found and found[1][0] == str(code)[0] else ""
 
 
 def classify(phase: Phase, code: int, message: str) -> OvernightError:
     """Name the error for a refusing reply in this phase; the reply's text is quoted, cut to 200 characters."""
-    said, status, name = f"{code} {' '.join(message.split())}"[:200], enhanced(message), f"smtp_{code}"
+    said, status, name = f"{code} {' '.join(message.split())}"[:200], enhanced(code, message), f"smtp_{code}"
     if not 400 <= code < 600:
         what = f"the mail server answers what makes no sense here: {said}; check host and port in `mail: transport`"
         return Deferred(what, code="smtp_garbage", within=RETRY_FOR)
@@ -68,14 +68,14 @@ def _about_us(phase: Phase, code: int, status: str) -> str:
     """What is refused with all our mail, and what to look at; "" when it is about this one message."""
     if _POLICY.fullmatch(status):
         return "our mail as such: {}; check SPF, DKIM, DMARC and the relay's rules"
-    if phase == "greeting" or _SENDER.fullmatch(status) or (phase == "sender" and code not in _SIZE):
+    if phase == "greeting" or SENDER.fullmatch(status) or (phase == "sender" and code not in _SIZE):
         return "us: {}; check `mail: transport` and `from`"
     return ""
 
 
 def verdict_of(status: str) -> Verdict | None:
     """What an enhanced status code says of a mailbox; None: nothing."""
-    if _HARD.fullmatch(status) and not _SENDER.fullmatch(status):
+    if _HARD.fullmatch(status) and not SENDER.fullmatch(status):
         return "hard"
     return "soft" if _SOFT.fullmatch(status) else None
 

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 from overnight.clock import Clock
+from overnight.deadline import off_the_clock
 from overnight.errors import Deferred, OvernightError, Unknown
 from overnight.mail import fuse
 from overnight.mail.conversation import Conversation, LostBeforeText
@@ -35,7 +36,7 @@ class Smtp:
 
     async def send(self, letter: Letter, intent: Intent) -> None:
         """Hand one message over; a connection that was closed before the text is replaced once."""
-        async with self._turns:
+        async with self._turn():
             try:
                 return await self._attempt(letter, intent)
             except LostBeforeText as error:
@@ -63,6 +64,16 @@ class Smtp:
         idle, self._idle = self._idle, []
         for conversation in idle:
             await _goodbye(conversation)
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """One of the connections. Its wait is not the item's fault: a relay may take ten minutes for a reply."""
+        async with off_the_clock():
+            await self._turns.acquire()
+        try:
+            yield
+        finally:
+            self._turns.release()
 
     async def _attempt(self, letter: Letter, intent: Intent) -> None:
         async with self._conversation() as conversation:

@@ -3,6 +3,7 @@
     bounces+s_abcdefghijklmnop.0123456789abcdef@example.org
     unsubscribe s_abcdefghijklmnop.0123456789abcdef
 
+The id of a job's own reader, `User.42`, is spelled `x.kvzwk4rogqza` where it would not survive.
 A subscriber has the same ones for ever: a server that greylists knows the path the second time, and what comes back
 after weeks is still mapped. Which mail bounced is said by ENVID, the left side of the Message-ID.
 """
@@ -11,16 +12,17 @@ import hmac
 import re
 from typing import Literal
 
-_ID = re.compile(r"[a-z0-9_-]{1,40}")  # what survives a server that changes case, and fits into the 64 of a local part
-_LEAVING = re.compile(r"unsubscribe\s+([a-z0-9_-]{1,40}\.[0-9a-f]{16})\b")
+from overnight.tokens import id_of, word_of
+
+_LEAVING = re.compile(r"unsubscribe\s+((?:x\.)?[a-z0-9_-]+\.[0-9a-f]{16})\b")
 _LOCAL_MAX = 64  # RFC 5321
 
 
 def return_path(secret: bytes, bounces_to: str, subscriber_id: str) -> str:
-    """The address to which bounces of this subscriber come back; `bounces_to` itself for an id that fits into none."""
+    """The address to which bounces of this subscriber come back; `bounces_to` itself for an id that is too long."""
     local, _, domain = bounces_to.rpartition("@")
     named = f"{local}+{_signed(secret, 'bounce', subscriber_id)}"
-    return f"{named}@{domain}" if _ID.fullmatch(subscriber_id) and len(named) <= _LOCAL_MAX else bounces_to
+    return f"{named}@{domain}" if subscriber_id and len(named) <= _LOCAL_MAX else bounces_to
 
 
 def subscriber_of(secret: bytes, bounces_to: str, address: str) -> str | None:
@@ -46,10 +48,12 @@ def leaving_subscriber(secret: bytes, subject: str) -> str | None:
 def _signed(secret: bytes, purpose: Literal["bounce", "unsubscribe"], id_: str) -> str:
     """With 64 bits: who guesses one can at most end one subscription, after some 10^19 mails."""
     signature = hmac.digest(secret, f"{purpose}\x00{id_}".encode(), "sha256").hex()[:16]
-    return f"{id_}.{signature}"
+    return f"{word_of(id_)}.{signature}"
 
 
 def _read(secret: bytes, purpose: Literal["bounce", "unsubscribe"], signed: str) -> str | None:
-    id_ = signed.rpartition(".")[0]
-    genuine = _ID.fullmatch(id_) and hmac.compare_digest(signed.encode(), _signed(secret, purpose, id_).encode())
-    return id_ if genuine else None
+    try:
+        id_ = id_of(signed.rpartition(".")[0])
+    except ValueError:
+        return None
+    return id_ if hmac.compare_digest(signed.encode(), _signed(secret, purpose, id_).encode()) else None

@@ -15,6 +15,7 @@ from overnight.triggers import At, Cron, Every, Trigger
 
 UTC_ZONE = ZoneInfo("UTC")
 TIMINGS = ("cron", "every", "at")
+SHORTEST = timedelta(days=2)  # of a retention
 
 
 class Strict(BaseModel):
@@ -36,6 +37,15 @@ def _time_of_day(clock: str) -> str:
 CronText = Annotated[str, AfterValidator(_cron), Field(examples=["0 7 * * MON-FRI", "@daily"])]
 TimeOfDay = Annotated[str, AfterValidator(_time_of_day), Field(examples=["08:00"])]
 Target = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$", examples=["jobs.digest:digest"])]
+
+
+def _whole_days(term: timedelta) -> timedelta:
+    if term < SHORTEST:
+        raise ValueError("must be 2d at least: a day that has lost items has no new reports, and may not be over yet")
+    return term
+
+
+Retention = Annotated[Length, AfterValidator(_whole_days)]
 
 
 class Retry(Strict):
@@ -63,7 +73,7 @@ class Defaults(Strict):
     catch_up: Literal["latest", "all", "none"] = "latest"
     max_age: Length = timedelta(hours=6)
     on_unknown: Literal["park", "resend", "reconcile"] = "park"
-    retention: Length = timedelta(days=90)
+    retention: Retention = timedelta(days=90)
     retry: Retry | None = None
     budget: JobBudget = JobBudget()
 

@@ -3,7 +3,7 @@
 Requests are repeated by us alone: the SDK's own repetitions would be seen by no breaker, no quota and no deadline.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
@@ -32,6 +32,7 @@ CHECKSUMS_REFUSED = (400, 403, 411, 501)  # what servers answer that do not know
 UNREACHABLE = (NotConnected, HTTPClientError)  # timeouts are among them
 TORN = (FlexibleChecksumError, IncompleteReadError)  # somebody else wrote while we read
 AGAIN = (408, 409, 425, 429)
+HIDDEN = ("AccessDenied",)  # what AWS says of a key that is not there to whom it grants no s3:ListBucket
 PROBE = ".overnight-doctor"  # the key that is written when somebody asks what the store can do
 
 ELSEWHERE = ("PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException")
@@ -78,7 +79,7 @@ class S3:
         Reading first costs a request a file and saves the write when a report has not changed; files are small.
         """
         name = checked(key, self.prefix)
-        if await self._read(name) == content:
+        if await self._read(name, hidden=HIDDEN) == content:
             return
         await self._call(
             lambda client: client.put_object(
@@ -115,9 +116,16 @@ class S3:
         endpoint = self._endpoint()
         return f"{self.url} at {endpoint.rpartition('@')[2]}" if endpoint else self.url
 
-    async def _read(self, name: str) -> bytes | None:
-        def read(client: Any) -> bytes:
-            content: bytes = client.get_object(Bucket=self.bucket, Key=name)["Body"].read()
+    async def _read(self, name: str, hidden: Collection[str] = ()) -> bytes | None:
+        """What is there; None when nothing is, or the server answers with one of the codes `hidden`."""
+
+        def read(client: Any) -> bytes | None:
+            try:
+                content: bytes = client.get_object(Bucket=self.bucket, Key=name)["Body"].read()
+            except ClientError as error:
+                if _code(error) in hidden:
+                    return None
+                raise
             return content
 
         try:
@@ -161,7 +169,7 @@ class S3:
             raise error from None
 
     def _classified(self, error: Any) -> OvernightError:
-        status, code = _status(error), str(error.response.get("Error", {}).get("Code", ""))
+        status, code = _status(error), _code(error)
         if code == "NoSuchKey":
             return _Missing(code=f"s3_{status}")
         said = f"{self.describe()} answered {status} {code}".rstrip()
@@ -212,6 +220,10 @@ class _Missing(Permanent):
 
 def _status(error: Any) -> int:
     return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+def _code(error: Any) -> str:
+    return str(error.response.get("Error", {}).get("Code", ""))
 
 
 def _remedy(error: Any, status: int, code: str) -> str:

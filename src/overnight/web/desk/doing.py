@@ -128,7 +128,7 @@ class Doing:
     async def _started(self, job: str, slot: str, *more: str) -> web.StreamResponse:
         work, now = self.current(), self.current().clock.now()
         settings_of(work.schedule, job)
-        if (busy := self._starting(job, slot) or await work.ledger.read(_going_on, work, job, slot)) is not None:
+        if (busy := await work.ledger.read(_going_on, work, job, slot) or await self._starting(job, slot)) is not None:
             return _see(f"/runs/{busy}")
         await self._may_mail(work, job)
         run_id = new_run_id(now)
@@ -139,12 +139,13 @@ class Doing:
         logs.get().info("somebody at the page has asked for a run", job=job, slot=slot, run_id=run_id)
         return _see(f"/runs/{run_id}")
 
-    def _starting(self, job: str, slot: str) -> str | None:
-        """The run of this slot that was asked for here a moment ago."""
-        found = (
-            id_ for id_, one in self.begun.items() if (one.job, one.slot) == (job, slot) and not one.process.done()
-        )
-        return next(found, None)
+    async def _starting(self, job: str, slot: str) -> str | None:
+        """The run of this slot that was asked for here a moment ago, and has not opened yet."""
+        for id_, one in self.begun.items():
+            waits = (one.job, one.slot) == (job, slot) and not one.process.done()
+            if waits and await self.current().ledger.read(queries.run_of, id_) is None:
+                return id_
+        return None
 
     async def _may_mail(self, work: Workplace, job: str) -> None:
         """The first real mail is confirmed where somebody sees the whole question."""

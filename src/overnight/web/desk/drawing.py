@@ -7,6 +7,7 @@ from dataclasses import dataclass
 WIDE, HIGH = 120.0, 28.0  # a sparkline
 TICK, TICKS_HIGH = 8, 30.0  # pixels from tick to tick
 CHART_WIDE, CHART_HIGH = 700, 200
+FAR = 4  # a budget that many times the dearest day would leave nothing to see of the days
 COLOURS = 5  # classes `series-0` and so on; the last is for all that are left
 
 
@@ -90,10 +91,12 @@ def series(totals: Mapping[str, int]) -> dict[str, int]:
 
 
 def columns(
-    labels: Sequence[str], rows: Sequence[Mapping[str, int]], of: Mapping[str, int], cap: int | None, word: str
+    labels: Sequence[str], rows: Sequence[Mapping[str, int]], of: Mapping[str, int], cap: int | None
 ) -> Columns:
-    """Stacked columns on one scale; `word` is a format of a name and an amount, for the titles."""
-    most = max([sum(row.values()) for row in rows] + [cap or 0, 1])
+    """Stacked columns on one scale."""
+    most = max([1, *(sum(row.values()) for row in rows)])
+    drawn = cap if cap and cap <= FAR * most else None
+    most = max(most, drawn or 0)
     step = CHART_WIDE / max(1, len(rows))
     days = []
     for at, (label, row) in enumerate(zip(labels, rows, strict=True)):
@@ -101,6 +104,6 @@ def columns(
         for name in sorted(row, key=lambda one: of[one]):
             height = round(max(1.5, CHART_HIGH * row[name] / most), 1) if row[name] else 0.0
             y -= height
-            parts.append(Part(of[name], round(y, 1), height, word.format(label, name)))
+            parts.append(Part(of[name], round(y, 1), height, f"{label}: {name}"))
         days.append(Column(round(at * step + step * 0.14, 1), round(step * 0.72, 1), label, parts))
-    return Columns(days, None if not cap else round(CHART_HIGH * (1 - cap / most), 1))
+    return Columns(days, None if drawn is None else round(CHART_HIGH * (1 - drawn / most), 1))

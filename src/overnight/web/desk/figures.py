@@ -105,7 +105,7 @@ def _number(
 
 def _budget(used: int | None, cap: int) -> Number:
     level = None if used is None else min(1.0, used / cap) if cap else 1.0
-    left = "n/a" if used is None else f"{money(max(0, cap - used))} of {money(cap)} left"
+    left = "n/a" if used is None else f"{money(used)} of {money(cap)}"
     told = f"Budget of today: {share(level)} used"
     return Number("Budget today", share(level), left, spark([]), told, level is None or level < 1, level)
 

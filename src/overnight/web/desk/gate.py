@@ -126,7 +126,7 @@ class Gate:
 
     def admit(self, request: web.Request, response: web.StreamResponse, given: str) -> bool:
         """Let in whoever has typed the token; False when it is another one."""
-        if not hmac.compare_digest(given.strip().encode(), self._token().encode()):
+        if not hmac.compare_digest(given.strip().encode(errors="surrogatepass"), self._token().encode()):
             return False
         self._set(request, response, Session(chance(16), _mark(self._token())))
         return True

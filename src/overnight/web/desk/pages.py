@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from decimal import Decimal
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -13,13 +14,14 @@ from aiohttp import web
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from overnight.budget import dollars
+from overnight.pricing import NANO
 from overnight.runner import Workplace
 from overnight.triggers import compact
+from overnight.web.access import token_of
 from overnight.web.desk.gate import HEADERS, Caller
 
 NONE = "n/a"
-STATIC = {"desk.css": "text/css", "desk.js": "text/javascript"}
+STATIC = {"desk.css": "text/css", "desk.js": "text/javascript", "desk.svg": "image/svg+xml"}
 NOBODY = {"form_token": "", "inside": False}
 
 
@@ -51,7 +53,10 @@ class Pages:
         """The template `name` as an answer that nobody keeps, frames or runs anything foreign in."""
         plain = NOBODY if caller is None else {"form_token": _as_it_is(caller.form_token), "inside": True}
         html = self._environment.get_template(f"{name}.html.j2").render(
-            active=active, zone=str(self.current().schedule.timezone), **{**plain, **values}
+            active=active,
+            zone=str(self.current().schedule.timezone),
+            asks_token=bool(token_of(self.current())),
+            **{**plain, **values},
         )
         return web.Response(text=html, status=status, content_type="text/html", headers=HEADERS)
 
@@ -80,8 +85,13 @@ def _as_it_is(token: str) -> Markup:
 
 
 def money(nano: int | None) -> str:
-    """`$0.0123`."""
-    return NONE if nano is None else dollars(nano)
+    """`$4.06`, below ten cents `$0.0075`: rounded, for the eye; the reports have all digits."""
+    if nano is None:
+        return NONE
+    usd = Decimal(nano) / NANO
+    if not nano or usd >= Decimal("0.1"):
+        return f"${usd:,.2f}"
+    return f"${usd:.4f}" if usd >= Decimal("0.0001") else "< $0.0001"
 
 
 def count(number: float | None) -> str:

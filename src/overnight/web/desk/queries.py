@@ -12,9 +12,10 @@ from overnight.alerts.rules import succeeded
 from overnight.budget import day_counter
 from overnight.ledger.controls import budget
 from overnight.ledger.rollups import IN_TROUBLE, in_slot, spend, trouble
-from overnight.ledger.tables import call, effect, entry, histogram, item, run, slot
+from overnight.ledger.tables import UNKNOWN, call, effect, entry, histogram, item, run, slot
 
 PAGE = 100  # rows of a list
+MOST = 10_000  # unknown effects that are counted
 CALLS = 50  # of one item that are shown
 REAL = run.c.kind != "dry"
 _NEWEST = (run.c.started_at.desc(), run.c.id.desc())
@@ -182,14 +183,15 @@ def troubled(connection: Connection, since: datetime, limit: int = 10) -> list[T
 
 def unknown_effects(connection: Connection, limit: int = 10) -> Sequence[RowMapping]:
     """Slots with effects of which nobody knows whether they happened: `job`, `slot`, `n`, a run and one of the keys."""
-    same = and_(slot.c.job == effect.c.job, slot.c.slot == effect.c.slot, slot.c.rehearsal.is_(False))
+    # by itself, or SQLite would read all effects in the order of the groups
+    lost = select(effect.c.job, effect.c.slot, effect.c.key, effect.c.run_id).where(UNKNOWN).limit(MOST).subquery()
+    same = and_(slot.c.job == lost.c.job, slot.c.slot == lost.c.slot, slot.c.rehearsal.is_(False))
     query = (
-        select(effect.c.job, effect.c.slot, func.count().label("n"))
-        .add_columns(func.max(effect.c.run_id).label("run_id"), func.min(effect.c.key).label("key"))
+        select(lost.c.job, lost.c.slot, func.count().label("n"))
+        .add_columns(func.max(lost.c.run_id).label("run_id"), func.min(lost.c.key).label("key"))
         .join(slot, same)
-        .where(effect.c.state == "unknown")
-        .group_by(effect.c.job, effect.c.slot)
-        .order_by(effect.c.slot.desc())
+        .group_by(lost.c.job, lost.c.slot)
+        .order_by(lost.c.slot.desc())
         .limit(limit)
     )
     return connection.execute(query).mappings().all()

@@ -15,6 +15,7 @@ from overnight.closing import OPEN, STUCK
 from overnight.errors import ConfigError
 from overnight.health import Examiner
 from overnight.ledger.runs import find_slot, item_of
+from overnight.ledger.toolcalls import tool_calls_of
 from overnight.outcome import STATES, RunStatus
 from overnight.ports import REHEARSAL_OUTBOX
 from overnight.runner import REHEARSAL, Workplace
@@ -54,7 +55,11 @@ class Reading:
         known = await had(work, queries.jobs_known)
         values = {
             "status": report.status,
-            "reasons": [one.output for one in report.findings.values() if one.status == report.status != "healthy"],
+            "reasons": [
+                f"{name}: {one.output}"
+                for name, one in report.findings.items()
+                if one.status == report.status != "healthy"
+            ],
             "numbers": five,
             "jobs": rows,
             "concerns": lines,
@@ -133,6 +138,7 @@ class Reading:
             "item": item,
             "longest": LONGEST_TEXT,
             "calls": await had(work, queries.calls_with_text, *of, LONGEST_TEXT),
+            "tools": await had(work, tool_calls_of, *of),
             "effects": effects,
             "open": settled,
             "mails": [(one, await self._letter(row, str(one["ref"]))) for one in mails[:5]],
@@ -169,7 +175,7 @@ class Reading:
         values = {
             "had": by_day is not None,
             "days": [(day, row, caps.get(day.isoformat())) for day, row in zip(days, rows, strict=False)],
-            "chart": columns([f"{day:%a} {day.day}" for day in days[: len(rows)]], rows, of, cap, "{0}: {1}"),
+            "chart": columns([f"{day:%a} {day.day}" for day in days[: len(rows)]], rows, of, cap),
             "series": of,
             "totals": totals,
             "cap": cap,

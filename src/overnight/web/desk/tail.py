@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ OWN = ("timestamp", "level", "message", "run_id", "worker_id", "job", "slot")  #
 class Line:
     """One event; `more` are its other fields as `name=value`."""
 
-    at: str
+    at: datetime | None
     level: str
     message: str
     more: str
@@ -45,8 +46,15 @@ def _event(line: str) -> dict[str, Any] | None:
 
 def _line(event: dict[str, Any]) -> Line:
     more = " ".join(f"{name}={_value(value)}" for name, value in event.items() if name not in OWN)
-    at, level, message = (str(event.get(name, "")) for name in ("timestamp", "level", "message"))
-    return Line(at, level, message, more[:600])
+    return Line(_time(event.get("timestamp")), str(event.get("level")), str(event.get("message")), more[:600])
+
+
+def _time(text: Any) -> datetime | None:
+    try:
+        at = datetime.fromisoformat(str(text))
+    except ValueError:
+        return None
+    return at if at.tzinfo else None
 
 
 def _value(value: Any) -> str:
