@@ -201,7 +201,7 @@ async def test_a_mail_of_which_nobody_will_ever_know_is_not_asked_about_for_a_da
     await test_a_mail_that_another_process_has_under_way_is_not_taken_for_sent(office)
     office.ledger.writing(lambda connection: connection.execute(effect.update().values(state="intent")))
     office.ledger.writing(lambda connection: connection.execute(signup.update().values(mailed_at=None)))
-    office.clock.move(121)
+    office.clock.move(661)
     await send_waiting(office.work("smtp://127.0.0.1:1"))
     assert rows(office.ledger, signup)[0]["mailed_at"] == office.clock.now()
 
