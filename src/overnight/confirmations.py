@@ -26,8 +26,8 @@ from overnight.tokens import CONFIRM_WITHIN, Tokens
 JOB = "subscribe"  # as which it stands among the effects and alerts of the ledger
 TEMPLATE = "confirm"
 EVERY = 60.0  # seconds between looks without a call: for what could not go out, and what others have left
-AWAY = ("smtp_unreachable", "smtp_lost", "breaker_open", "rate_limit")  # the relay itself, whoever is mailed
-UNDER_WAY = timedelta(minutes=2)  # another process may be handing it over: twice what a relay has for its reply
+AWAY = ("smtp_unreachable", "smtp_lost", "breaker_open")  # the relay itself, whoever is mailed
+UNDER_WAY = timedelta(minutes=11)  # another process may be handing it over: a relay has ten for its reply
 
 
 async def confirming(current: Callable[[], Workplace], called: asyncio.Event) -> None:

@@ -13,14 +13,16 @@ from typing import Any, cast
 import pytest
 from aiosmtpd.smtp import SMTP
 
+from overnight.alerts import Alarm
 from overnight.clock import iso
 from overnight.confirmations import JOB, TEMPLATE, send_waiting
 from overnight.effects import Effects
+from overnight.errors import Deferred, Transient
 from overnight.ledger.controls import alert, bucket
 from overnight.ledger.tables import effect, signup
 from overnight.mail.consent import is_confirmed, keep
 from overnight.outcome import Scope
-from overnight.ports import open_mailer
+from overnight.ports import open_dependencies, open_mailer, operator_alerts
 from overnight.redact import Redactor
 from overnight.runner import Workplace
 from overnight.schedule import loads
@@ -201,7 +203,7 @@ async def test_a_mail_of_which_nobody_will_ever_know_is_not_asked_about_for_a_da
     await test_a_mail_that_another_process_has_under_way_is_not_taken_for_sent(office)
     office.ledger.writing(lambda connection: connection.execute(effect.update().values(state="intent")))
     office.ledger.writing(lambda connection: connection.execute(signup.update().values(mailed_at=None)))
-    office.clock.move(121)
+    office.clock.move(661)
     await send_waiting(office.work("smtp://127.0.0.1:1"))
     assert rows(office.ledger, signup)[0]["mailed_at"] == office.clock.now()
 
@@ -219,6 +221,26 @@ async def test_mail_that_belongs_to_no_run_keeps_to_the_rate_of_all(
     assert relay.taken == ["new"], "the queue is an hour long"
     spent = office.ledger.reading(lambda connection: connection.execute(bucket.select()).all())
     assert spent, "and every other process knows of it"
+
+
+async def test_an_alert_goes_out_though_readers_have_opened_the_breaker_of_the_relay(
+    office: Office, greylisting: tuple[Greylisting, str]
+) -> None:
+    relay, url = greylisting
+    work = office.work(url)
+    async with open_dependencies(work.schedule, office.ledger, office.clock) as sides:
+        side = sides.of(url.replace("//", ""))
+        for _ in range(5):
+            with pytest.raises(Transient):
+                async with side.request(messages=1):
+                    raise Transient("greylisted")
+        with pytest.raises(Deferred, match="failed too often"):
+            await side.breaker.check()
+    await send_waiting(work)
+    assert relay.asked == [], "sign-ups wait"
+    async with operator_alerts(office.root, work.schedule, office.ledger, office.clock) as alerter:
+        await alerter.raise_all([Alarm("missed", "good", "good was missed")])
+    assert relay.taken == ["ops"]
 
 
 def test_a_confirmation_is_for_one_relay_however_long_its_name_is(office: Office) -> None:

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from pandas import DataFrame
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, delete, insert, select, update
 
 from overnight.backup import back_up
 from overnight.erasure import Person, files_of, find_person, forget
@@ -233,6 +233,8 @@ def test_a_second_time_by_id_changes_nothing_of_anybody(ledger: Ledger) -> None:
     person = known(ledger)
     leave_traces(ledger, person)
     forget(ledger, person, list, nobody)
+    told = update(item).where(item.c.key == person.id).values(result='"sea, sun"')
+    ledger.writing(lambda c: c.execute(told))
     before = {table.name: rows(ledger, table) for table in metadata.sorted_tables}
     again = forget(ledger, known(ledger, person.id), list, nobody)
     assert +again.rows == {}

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection, bindparam, delete, exists, func, select, update
 
-from overnight.ledger.outsiders import STAND_IN, keep_out, let_in
+from overnight.ledger.outsiders import keep_out, let_in
 from overnight.ledger.statements import Prepared, insert_new
 from overnight.ledger.tables import delivery as table
 from overnight.ledger.tables import outsider, subscriber
@@ -46,8 +46,6 @@ def standing(connection: Connection, who: str) -> Standing:
 
 def bounced(connection: Connection, who: str, ref: str, verdict: Verdict, status: str, at: datetime) -> bool:
     """Note that the mail `ref` came back, once however often it is told; whether that suppressed `who` just now."""
-    if who == STAND_IN:
-        return False
     _note(connection, who, ref, verdict, status, at)
     if verdict == "soft" and sum(row.verdict == "soft" for row in _latest(connection, who)) < ENOUGH:
         return False
