@@ -8,16 +8,15 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from hashlib import sha256
+from pathlib import Path
 
 from overnight import Run, job
 from overnight.charts import Picture, palette, png, sparkline, stacks
-from overnight.metrics import DayCost, Figures, JobFigures, figures, last_edition
+from overnight.metrics import TARGET, DayCost, Figures, JobFigures, figures, last_edition
 from overnight.storage import waiting
 
-TARGET = 0.95  # below it a job is named in the mail; `alerts.success_rate` in schedule.yaml decides on alerts
 NONE = "n/a"
 WIDTH = 300  # pixels of the longest bar
-REPORTS = ("cost", "success_rate", "runs", "errors", "items")
 
 
 @dataclass(frozen=True)
@@ -112,12 +111,18 @@ async def metrics_digest(address: str, run: Run) -> str:
 async def digest(run: Run) -> Digest:
     """The figures since the last edition that somebody got, or of the last 24 hours for the first one."""
     until = run.now()
-    spool = run.root / str(run.params.get("spool", "var/spool"))
     since = await last_until(run) or until - timedelta(hours=24)
-    found = await figures(run.ledger, since, until, run.zone, without=run.run_id, spooled=len(waiting(spool)))
+    found = await figures(run.ledger, since, until, run.zone, without=run.run_id, spooled=len(waiting(run.spool)))
     begin, end = since.astimezone(run.zone), until.astimezone(run.zone)
-    plain = told(found, f"{begin:%a %d %b %H:%M} to {end:%a %d %b %H:%M}", str(run.params.get("reports", "")))
+    where, names = str(run.params.get("reports", "")).rstrip("/"), _reports(run.root / "reports")
+    links = [(name, f"{where}/latest/{name}.csv" if where else "") for name in names]
+    plain = told(found, f"{begin:%a %d %b %H:%M} to {end:%a %d %b %H:%M}", links)
     return replace(plain, narrative=await narrative(run, found, plain), picture=picture(run, found))
+
+
+def _reports(folder: Path) -> list[str]:
+    """The reports of the project, by their files."""
+    return sorted(path.stem for path in folder.glob("*.py") if path.stem != "__init__")
 
 
 async def last_until(run: Run) -> datetime | None:
@@ -169,7 +174,7 @@ def picture(run: Run, found: Figures) -> str:
         return ""
 
 
-def told(found: Figures, period: str, reports: str = "") -> Digest:
+def told(found: Figures, period: str, links: Sequence[tuple[str, str]] = ()) -> Digest:
     """The figures in words."""
     troubles = _troubles(found)
     return Digest(
@@ -181,7 +186,7 @@ def told(found: Figures, period: str, reports: str = "") -> Digest:
         chart=None if found.days is None else _chart(found.days),
         jobs=None if found.jobs is None else [_row(one) for one in found.jobs],
         errors=None if found.errors is None else [Trouble(e.job, e.code, f"{e.count:,}", e.new) for e in found.errors],
-        links=[(name, f"{reports.rstrip('/')}/latest/{name}.csv" if reports else "") for name in REPORTS],
+        links=list(links),
     )
 
 
@@ -210,7 +215,7 @@ def _facts(found: Figures) -> list[tuple[str, str, str]]:
 
 
 def _budget(found: Figures) -> tuple[str, str, str]:
-    if found.budget_nano is None and found.days is not None:  # the counter is made by the day's first question
+    if found.budget_nano is None and "budget" not in found.failed:  # the counter is made by the day's first question
         return "Budget today", _money(0), "nothing was asked yet"
     return "Budget today", _money(found.day_cost_nano), f"of {_money(found.budget_nano)}"
 
@@ -236,8 +241,6 @@ def _troubles(found: Figures) -> list[str]:
     low = [one.job for one in found.jobs or () if one.success_rate is not None and one.success_rate < TARGET]
     dead = sum(runs.get(status, 0) for status in ("failed", "interrupted", "stopped"))
     new = [f"{one.code} ({one.job})" for one in found.errors or () if one.new]
-    sources = ("items", "runs", "spending", "days", "usual", "errors", "unknown_effects", "spooled")
-    missing = [name.replace("_", " ") for name in sources if getattr(found, name) is None]
     said = [
         (len(low), f"below the target of {_percent(TARGET)}: {', '.join(low)}"),
         (
@@ -251,7 +254,7 @@ def _troubles(found: Figures) -> list[str]:
         ),
         (dead, f"{_of(dead, 'run')} did not end well: overnight runs"),
         (found.spooled, f"{_of(found.spooled or 0, 'report')} not uploaded yet: overnight doctor"),
-        (len(missing), f"not to be had from the ledger: {', '.join(missing)}"),
+        (len(found.failed), f"not to be had from the ledger: {', '.join(found.failed)}"),
     ]
     return [text for n, text in said if n]
 

@@ -2,6 +2,7 @@
 
 from pandas import DataFrame, Series
 
+from overnight.redact import without_addresses
 from overnight.report import Day, report
 
 LONGEST = 500  # characters of a sample message
@@ -24,7 +25,8 @@ LONGEST = 500  # characters of a sample message
 def errors(day: Day) -> DataFrame:
     """Items that are failed, deferred or unknown now; one that succeeded in a retry is no error any more.
 
-    `first_seen`, `last_seen` and the sample are of all items of the slot that ever ended so.
+    `first_seen`, `last_seen` and the sample are of all items of the slot that ever ended so; a server's answer may
+    quote addresses, which no bucket gets.
     """
     frame = day.query(
         """
@@ -40,4 +42,4 @@ def errors(day: Day) -> DataFrame:
 
 
 def _one_line(message: str | None) -> str | None:
-    return None if message is None else " ".join(message.split())[:LONGEST]
+    return None if message is None else without_addresses(" ".join(message.split()))[:LONGEST]

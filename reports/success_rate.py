@@ -6,9 +6,8 @@ from collections import Counter, defaultdict
 from pandas import DataFrame, Series
 
 from overnight.histogram import quantile
+from overnight.metrics import TARGET
 from overnight.report import Day, report
-
-TARGET = 0.95  # what the report compares with; `alerts.success_rate` in schedule.yaml decides on alerts
 
 
 @report(

@@ -29,6 +29,7 @@ from overnight.errors import Deferred, Skip
 from overnight.ledger import Ledger, Write
 from overnight.ledger.controls import budget
 from overnight.ledger.counters import mark, move, take
+from overnight.ledger.runs import owe_reports
 from overnight.ledger.statements import insert_new
 from overnight.ledger.tables import FLYING, call, lease
 from overnight.outcome import Scope
@@ -247,8 +248,11 @@ _LEFT = (
 def raise_cap(connection: Connection, counter: str, cap: int, more: int) -> int:
     """Raise what a counter may hold by `more` nano-USD, at once and for all processes; returns the cap in force.
 
-    `cap` is what schedule.yaml says.
+    `cap` is what schedule.yaml says. The cap of a whole day stands in its reports.
     """
+    kind, _, rest = counter.partition(":")
+    if kind == "day":
+        owe_reports(connection, [rest])
     raised = update(budget).where(budget.c.scope == counter).values(extra_nano=budget.c.extra_nano + more)
     if not connection.execute(raised).rowcount:
         connection.execute(insert(budget).values(scope=counter, cap_nano=cap, extra_nano=more))

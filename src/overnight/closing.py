@@ -12,7 +12,7 @@ from sqlalchemy import Connection, update
 from overnight.errors import ConfigError, Refused
 from overnight.ledger import Ledger
 from overnight.ledger.rollups import entered, left
-from overnight.ledger.runs import close_dead, effects_of, item_of, latest_run, lease_of
+from overnight.ledger.runs import close_dead, days_of, effects_of, item_of, latest_run, lease_of, owe_reports
 from overnight.ledger.tables import effect, item, occurrence, slot
 from overnight.liveness import HOST, ask_to_end, is_dead
 
@@ -63,6 +63,7 @@ def settle_item(connection: Connection, of: Any, key: str, answer: Answer, now: 
     # An item whose turn is still to come finds the effect settled; one that failed downstream stays failed.
     if found["state"] != "pending" and any(one["state"] in OPEN for one in unsettled):
         _move(connection, found, answer, now)
+    owe_reports(connection, days_of(connection, of["job"], of["slot"]))
     return [one["ref"] or one["name"] for one in unsettled]
 
 

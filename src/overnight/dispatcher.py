@@ -19,7 +19,7 @@ from overnight import __version__, logs
 from overnight.alerts import Alarm
 from overnight.budget import reap
 from overnight.errors import Stop
-from overnight.ledger.runs import LEASE, Opening, deaths, held_leases, latest_run, owed_reports, paused
+from overnight.ledger.runs import LEASE, Opening, held_leases, latest_run, owed_reports, paused
 from overnight.liveness import HOST, RENEW_EVERY, ask_to_end, is_dead
 from overnight.occurrences import (
     Claim,
@@ -28,13 +28,13 @@ from overnight.occurrences import (
     Timed,
     claim,
     due,
-    given_up,
     leave,
     left_open,
     let_go,
     newest,
     note,
     outdated,
+    prospects,
     queued,
     register,
     running,
@@ -137,7 +137,7 @@ class Dispatcher:
         timed = [_timed(settings, entries[name], last.get(name)) for name, settings in jobs.items() if settings.enabled]
         found = [decision for one in timed for decision in due(one, now)]
         # A job that comes after another one does so also when both are late.
-        return sorted(found, key=lambda one: (_rank(jobs, one.job), one.scheduled_for))
+        return sorted(found, key=lambda one: (self.work.schedule.rank(one.job), one.scheduled_for))
 
     async def _carry_out(self, decision: Decision) -> bool:
         """Run an occurrence, or note why not; False while it waits for the job it comes after."""
@@ -251,15 +251,11 @@ class Dispatcher:
         return known and await self.work.ledger.read(paused, job) is None
 
     async def _may_go_on(self, job: str, slot: str, now: datetime) -> bool:
-        """Whether a dead run is continued: not a replaced or cancelled one, not too late, not for ever.
-
-        One for some of the items only is not, unless it has come between an interrupted run and its rest.
-        """
-        newest_run = await self.work.ledger.read(latest_run, job, slot)
+        """Whether a dead run is continued: not a replaced or cancelled one, not too late, not for ever."""
+        newest_run, over, times = await self.work.ledger.read(prospects, job, slot)
         if newest_run is None:
             return False
-        some = newest_run["partial"] and not await self.work.ledger.read(unfinished_on, job, slot)
-        if some or await self.work.ledger.read(given_up, job, slot):
+        if over:
             await self._leave(job, slot, "nobody goes on with its run", now)
             return False
         remedy = f"overnight resume {newest_run['id']}"
@@ -267,7 +263,6 @@ class Dispatcher:
             await self._leave(job, slot, "the rest is older than max_age", now)
             await self._alarm("missed", job, f"the rest of {job} {slot} is older than max_age: {remedy}")
             return False
-        times = await self.work.ledger.read(deaths, job, slot)
         if 1 < times < GIVE_UP and now - newest_run["started_at"] < timedelta(seconds=LOOK_EVERY):
             return False  # what killed it twice may be over in a minute
         if times >= GIVE_UP:
@@ -390,12 +385,6 @@ def _known(
 def _run_out(held: Sequence[RowMapping], now: datetime) -> dict[Slot, int]:
     """The slots of this machine whose lease was not renewed in time, and which process has it."""
     return {(row["job"], row["slot"]): row["pid"] for row in held if row["host"] == HOST and row["until"] <= now}
-
-
-def _rank(jobs: Mapping[str, JobSettings], job: str) -> int:
-    """How many jobs it comes after."""
-    after = jobs[job].after
-    return 0 if after is None else 1 + _rank(jobs, after)
 
 
 def _timed(settings: JobSettings, entry: RowMapping, last: datetime | None) -> Timed:

@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, func, or_, select,
 from overnight.errors import ConfigError, Refused
 from overnight.ledger.items import moved_by_hand
 from overnight.ledger.rollups import left
+from overnight.ledger.runs import days_of, owe_reports
 from overnight.ledger.tables import effect, item, lease, occurrence, slot
 from overnight.outcome import EDITION, original
 
@@ -76,4 +77,5 @@ def supersede(connection: Connection, job: str, edition: Edition) -> int:
         occurrence.c.state.in_(("claimed", "queued")),
     )
     connection.execute(update(occurrence).where(*waiting).values(state="ran", reason=f"superseded by {edition.name}"))
+    owe_reports(connection, days_of(connection, job, edition.before))
     return passed

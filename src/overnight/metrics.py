@@ -7,7 +7,7 @@ itself: one that cannot be had is None, and the mail that tells the others still
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from statistics import median
 from typing import Any, TypeVar
@@ -29,6 +29,7 @@ MOST_ERRORS = 8
 CHART = 14  # days
 WEEK = 7  # windows of 24 hours, whose median is what is usual
 WINDOW = timedelta(hours=24)
+TARGET = 0.95  # success rate below which reports and the digest name a job; alerts have `alerts.success_rate`
 
 log = structlog.get_logger()
 
@@ -103,7 +104,7 @@ class DayCost:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """A period in numbers; None means that the number could not be had.
+    """A period in numbers; None means that there is no such number, or, where `failed` names it, that it was not had.
 
     Money is nano-USD. `budget_nano` is the cap of the day on which the period ends, `day_cost_nano` what that day has
     spent of it (with what is charged for calls of unknown outcome); `running` are runs that the next period will tell.
@@ -128,6 +129,7 @@ class Figures:
     errors: list[ErrorFigure] | None
     unknown_effects: int | None
     spooled: int | None
+    failed: tuple[str, ...] = ()
 
 
 async def figures(
@@ -138,22 +140,24 @@ async def figures(
     `without` is the id of the run that asks, which is not among those that are still going on.
     """
     period, today = Period(since, until), until.astimezone(zone).date()
+    failed: list[str] = []
 
     async def had(figure: Callable[..., T], *arguments: Any) -> T | None:
         try:
             return await ledger.read(figure, *arguments)
         except Exception as error:  # noqa: BLE001  whatever is wrong with one figure, the others are wanted all the more
             log.warning("a figure cannot be had", figure=figure.__name__, reason=f"{type(error).__name__}: {error}")
+            failed.append(figure.__name__.strip("_").replace("_", " "))
             return None
 
     jobs = await had(_jobs, period)
-    buckets = await had(_buckets, period)
+    buckets = await had(_durations, period)
     merged: Counter[int] = sum(map(Counter, (buckets or {}).values()), Counter())
     cap, spent = await had(_budget, f"day:{today}") or (None, None)
     items: dict[str, int] | None = (
         None if jobs is None else {state: sum(one.items[state] for one in jobs) for state in STATES}
     )
-    return Figures(
+    found = Figures(
         since=since,
         until=until,
         runs=await had(_runs, period),
@@ -174,6 +178,7 @@ async def figures(
         unknown_effects=await had(_unknown),
         spooled=spooled,
     )
+    return replace(found, failed=tuple(failed))
 
 
 def last_edition(connection: Connection, job: str, before: datetime, name: str) -> str | None:
@@ -227,7 +232,7 @@ def _jobs(connection: Connection, period: Period) -> list[JobFigures]:
         .group_by(slot.c.job)
         .order_by(slot.c.job)
     )
-    buckets = _buckets(connection, period)
+    buckets = _durations(connection, period)
     return [_job(connection, row, period, buckets) for row in connection.execute(query).mappings()]
 
 
@@ -251,7 +256,7 @@ def _per_hour(connection: Connection, period: Period, job: str | None = None) ->
     return 3600 * sum(row.items for row in rows) / seconds if seconds else None
 
 
-def _buckets(connection: Connection, period: Period) -> dict[str, dict[int, int]]:
+def _durations(connection: Connection, period: Period) -> dict[str, dict[int, int]]:
     """Durations by job."""
     query = _with_slot(
         select(run.c.job, histogram.c.bucket, func.sum(histogram.c.n))

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, RowMapping, bindparam, func, select, update
 
 from overnight.clock import token
 from overnight.ledger.items import due_slots
-from overnight.ledger.runs import Opening, close_dead, held_leases, lease_of, open_run
+from overnight.ledger.runs import Opening, close_dead, deaths, held_leases, latest_run, lease_of, open_run
 from overnight.ledger.statements import insert_new, put
 from overnight.ledger.tables import UNSETTLED, entry, lease, occurrence, run, slot
 from overnight.triggers import Listed, read
@@ -258,6 +258,16 @@ def given_up(connection: Connection, job: str, slot: str) -> bool:
     """Whether the job's occurrence of that slot was replaced, or cancelled by hand: nobody goes on with its run."""
     mine = (occurrence.c.job == job, occurrence.c.slot == slot, occurrence.c.state == "ran")
     return any(reason is not None for reason in connection.execute(select(occurrence.c.reason).where(*mine)).scalars())
+
+
+def prospects(connection: Connection, job: str, slot: str) -> tuple[RowMapping | None, bool, int]:
+    """Of a slot whose run died: that run, whether nobody goes on with it, and how often its process died in a row.
+
+    One for some of the items only is not gone on with, unless it has come between an interrupted run and its rest.
+    """
+    newest_run = latest_run(connection, job, slot)
+    some = newest_run is not None and newest_run["partial"] and not unfinished_on(connection, job, slot)
+    return newest_run, some or given_up(connection, job, slot), deaths(connection, job, slot)
 
 
 def let_go(connection: Connection, job: str, slot: str, holder: tuple[str, int], now: datetime) -> None:

@@ -89,7 +89,7 @@ class Run:
     `slot` is the local date of the edition (or the UTC instant of a job that fires more often than daily);
     `scheduled_for` (UTC) is when it was due, which may be long ago: a job asks `run.now()` and this, never the clock of
     the machine. `previous` is when the slot before this one was due, None for the first. `redact` cleans a text
-    of secrets before it is kept.
+    of secrets before it is kept. `spool` is where reports wait for their store.
     """
 
     scope: Scope
@@ -104,6 +104,7 @@ class Run:
     log: Any
     previous: datetime | None = None
     public_url: str = ""
+    spool: Path = Path("var/spool")
     rehearsal: bool = False
     on_unknown: Literal["park", "resend", "reconcile"] = "park"
     notices: dict[str, list[str]] = field(default_factory=dict)

@@ -245,6 +245,7 @@ class _Attempt:
             log=log,
             previous=previous,
             public_url=self.work.schedule.public_url,
+            spool=self.work.root / self.work.schedule.reports.spool,
             rehearsal=self.request.rehearsal,
             on_unknown=self.settings.on_unknown,
             redact=self.work.redactor.text,

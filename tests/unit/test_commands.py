@@ -1,5 +1,6 @@
 """Commands as a person types them, on the ledger of a small project."""
 
+import dataclasses
 import json
 import os
 import re
@@ -20,11 +21,14 @@ from overnight.ledger import Ledger
 from overnight.ledger.deliveries import standing
 from overnight.ledger.items import Recorded, plan, record
 from overnight.ledger.runs import close_run, open_run
+from overnight.ledger.tables import call as calls
 from overnight.ledger.tables import effect, item, lease, occurrence, run, slot
+from overnight.ledger.toolcalls import Told, keep
 from overnight.liveness import HOST
 from overnight.outcome import Outcome, Scope
 from overnight.scaffold import write_project
 from overnight.subscribers import leave
+from overnight.tasks import NewTask, add
 from tests.slots import opening, rows
 
 ROOT = Path(__file__).parents[2]
@@ -55,6 +59,38 @@ def overnight(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Command:
         return code, said.out, said.err
 
     return call
+
+
+def test_what_others_have_written_moves_no_cursor(overnight: Command, ledger: Ledger) -> None:
+    title = "harmless\x1b[2J\x1b]8;;https://evil.example\x07 \x9b2J \u202etxt"
+    ledger.writing(lambda c: add(c, [NewTask(role="r", title=title)], "hand", NOW))
+    out = overnight("tasks", "list")[1]
+    assert "harmless\\u001b[2J" in out
+    assert all(char.isprintable() or char == "\n" for char in out)
+    assert json.loads(overnight("tasks", "list", "--json")[1])[0]["title"] == title
+
+
+def test_a_talk_is_shown_in_its_order_with_the_words_between_its_calls(overnight: Command, ledger: Ledger) -> None:
+    scope = begin(ledger, Outcome("k0", "ok"))
+    talk = [{"type": "text", "text": "I look first."}, {"type": "tool_use", "id": "1", "name": "look", "input": {}}]
+    same = {"job": scope.job, "slot": scope.slot, "key": "k0", "run_id": scope.run_id, "role": "r"}
+    asked = same | {"hash": "h", "nth": 0, "model": "m", "status": "ok", "budget_day": DAY}
+    texts = [("c_1", json.dumps(talk), "tool_use"), ("c_2", '{"verdict": "fine"}', "end_turn")]
+    for n, (id_, response, reason) in enumerate(texts):
+        new = asked | {
+            "id": id_,
+            "response": response,
+            "stop_reason": reason,
+            "started_at": NOW + timedelta(minutes=2 * n),
+        }
+        ledger.writing(lambda c, new=new: c.execute(insert(calls).values(**new)))
+    told = Told("t_1", "r", "look", "{}", "done", '["a wall"]')
+    ledger.writing(lambda c: keep(c, dataclasses.replace(scope, key="k0"), told, NOW + timedelta(minutes=1)))
+    out = overnight("show", scope.run_id, "k0")[1]
+    places = [out.index(text) for text in ("I look first.", "look done", "a wall", '{"verdict": "fine"}')]
+    assert places == sorted(places)
+    said = [each["said"] for each in json.loads(overnight("show", scope.run_id, "k0", "--json")[1])["calls"]]
+    assert said == ["I look first.", '{"verdict": "fine"}']
 
 
 def begin(
@@ -227,6 +263,7 @@ def test_cancelling_a_dead_run_marks_it_interrupted_and_lets_go_of_the_slot(ledg
 HOLDING = """
 import sys, time
 from pathlib import Path
+from overnight.ledger.toolcalls import Told, keep
 from overnight.liveness import slot_lock
 with slot_lock(Path(sys.argv[1]), "greet", sys.argv[2]):
     print("held", flush=True)

@@ -1,11 +1,16 @@
 """A person who is forgotten is nowhere any more, and nobody brings that person back."""
 
+import asyncio
 import json
 from collections.abc import Iterator
+from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from threading import Thread
+from zoneinfo import ZoneInfo
 
 import pytest
+from pandas import DataFrame
 from sqlalchemy import Connection, delete, insert, select, update
 
 from overnight.backup import back_up
@@ -15,8 +20,11 @@ from overnight.ledger import Ledger
 from overnight.ledger.controls import alert
 from overnight.ledger.deliveries import standing
 from overnight.ledger.items import plan, planned
-from overnight.ledger.runs import slot_of, under_way
+from overnight.ledger.runs import close_run, slot_of, under_way
 from overnight.ledger.tables import call, effect, item, metadata, once, subscriber
+from overnight.ledger.toolcalls import Told, keep
+from overnight.report import Day, Report, publish
+from overnight.storage import Folder, Spool
 from overnight.subscribers import active_subscribers, add, export_csv, import_csv, leave
 from tests.slots import NOW, SLOT, ManualClock, begin, open_ledger, rows
 
@@ -73,6 +81,8 @@ def leave_traces(ledger: Ledger, person: Person) -> None:
     ledger.writing(
         lambda c: c.execute(insert(once).values(name="n", value=json.dumps({"to": ADDRESS}), at=NOW, **same))
     )
+    told = Told("t", "r", "look", f'{{"who": "{NAME}"}}', "done", f"{NAME} is well")
+    ledger.writing(lambda c: keep(c, replace(scope, key=person.id), told, NOW))
     wrong = {"key": "bug:x", "rule": "bug", "scope": "x", "state": "firing", "first_at": NOW, "last_at": NOW}
     ledger.writing(lambda c: c.execute(insert(alert).values(message=text, **wrong)))
 
@@ -156,7 +166,8 @@ def test_what_is_left_are_an_id_a_hash_and_right_counts(ledger: Ledger) -> None:
     counts = ledger.reading(slot_of, "greet", SLOT)
     assert (counts["pending"], counts["skipped"]) == (1, 1)
     assert rows(ledger, effect)[0]["state"] == "done"
-    assert dict(done.rows) == {"item": 2, "call": 1, "effect": 1, "once": 1, "alert": 1, "subscriber": 1}
+    counted = {"item": 2, "call": 1, "tool_call": 1, "effect": 1, "once": 1, "alert": 1, "subscriber": 1}
+    assert dict(done.rows) == counted
 
 
 def test_no_import_brings_the_person_back(ledger: Ledger, tmp_path: Path, clock: ManualClock) -> None:
@@ -186,6 +197,30 @@ def test_forgetting_may_be_done_again_and_then_goes_on_with_what_was_left(ledger
     assert again.id == person.id
     assert late.read_text() == f"found {'x' * len(ADDRESS)}"
     assert find_person(ledger, "nobody@example.org") is None
+
+
+def test_a_report_stays_true_to_its_manifest_and_one_that_waits_is_still_uploaded(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    def faulty(day: Day) -> DataFrame:
+        return day.query("SELECT :text AS text", text=f"550 {ADDRESS}")
+
+    scope = begin(ledger)
+    ledger.writing(lambda c: close_run(c, scope, "ok", None, NOW))
+    var = tmp_path / "var"
+    report = Report("faulty", faulty, {"text": "text"})
+    spool = Spool(var / "spool", Folder(var / "reports"))
+    asyncio.run(publish([report], [NOW.date()], ledger, ZoneInfo("UTC"), spool))
+    spool.add(
+        [(str(path.relative_to(var / "reports")), path.read_bytes()) for path in sorted((var / "reports").rglob("*.*"))]
+    )
+    forget(ledger, known(ledger), lambda: files(ledger, tmp_path), nobody)
+    assert holding(var, ADDRESS) == set()
+    folder = var / "reports/report=faulty/date=2026-11-22"
+    for _ in range(2):
+        told = json.loads((folder / "manifest.json").read_text())
+        assert told["sha256"] == sha256((folder / "faulty-2026-11-22.csv").read_bytes()).hexdigest()
+        assert asyncio.run(spool.drain()).left == 0
 
 
 def test_an_id_is_enough(ledger: Ledger, tmp_path: Path) -> None:

@@ -274,11 +274,19 @@ async def test_a_side_that_takes_no_connection_is_waited_for_no_longer_than_its_
 
 def test_variables_that_are_missing_are_named_and_no_value_is_shown() -> None:
     text = SCHEDULE + "roles: { r: { model: [m] } }\nreports: { to: s3://bucket/p }\n"
-    assert missing_variables(loads(text, {"AWS_ACCESS_KEY_ID": "AKIAnever"})) == [
-        "ANTHROPIC_API_KEY", "AWS_SECRET_ACCESS_KEY",
-    ]  # fmt: skip
-    assert missing_variables(loads(text, {"ANTHROPIC_API_KEY": "k"})) == []
+    assert missing_variables(loads(text, {"AWS_ACCESS_KEY_ID": "AKIAnever"})) == ["AWS_SECRET_ACCESS_KEY"]
+    assert missing_variables(loads(text, {})) == []
     assert missing_variables(loads(SCHEDULE, {})) == []
+
+
+async def test_a_machine_without_a_key_for_the_model_is_well_until_a_run_is_stopped(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    examine = examiner(ledger, tmp_path, text=SCHEDULE + "roles: { r: { model: [m] } }\n")
+    model = (await examine.report()).findings["model"]
+    assert (model.status, model.output[:29]) == ("healthy", "ANTHROPIC_API_KEY is not set:")
+    ledger.writing(lambda c: note(c, Alarm("stopped", "good", "no API key"), NOW, timedelta(hours=1)))
+    assert (await examine.report()).status == "degraded"
 
 
 async def test_the_draft_form_says_pass_warn_and_fail_with_figures(ledger: Ledger, tmp_path: Path) -> None:

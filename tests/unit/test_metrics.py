@@ -135,6 +135,7 @@ async def test_a_figure_that_cannot_be_had_leaves_the_others(ledger: Ledger) -> 
     ledger.writing(lambda connection: connection.execute(text("DROP TABLE spend")))
     found = await had(ledger)
     assert (found.spending, found.days) == (None, None)
+    assert {"spending", "days"} <= set(found.failed)
     assert found.success_rate == 1
 
 
@@ -142,6 +143,7 @@ async def test_without_any_table_every_figure_is_missing_and_nothing_is_raised(l
     metadata.drop_all(ledger.engine)
     found = await had(ledger)
     assert (found.runs, found.jobs, found.errors, found.items, found.unknown_effects) == (None,) * 5
+    assert {"budget", "durations", "running"} <= set(found.failed)
 
 
 async def test_a_run_over_the_edge_is_told_once_in_the_period_in_which_it_ended(ledger: Ledger) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from jobs.metrics_digest import Digest, last_until, metrics_digest, told
+from jobs.metrics_digest import Digest, digest, last_until, metrics_digest, told
 from overnight.ledger.items import Recorded, plan, record
 from overnight.ledger.runs import keep_once
 from overnight.mail.templates import Templates
@@ -65,7 +65,8 @@ BAD = dataclasses.replace(
 )
 LOST = dataclasses.replace(
     GOOD,
-    **{field.name: None for field in dataclasses.fields(GOOD) if field.name not in {"since", "until"}},
+    failed=("runs", "budget", "durations"),
+    **{field.name: None for field in dataclasses.fields(GOOD) if field.name not in {"since", "until", "failed"}},
 )
 
 
@@ -106,7 +107,31 @@ def test_a_bad_night_says_what_to_do() -> None:
 def test_figures_that_cannot_be_had_are_na_and_the_mail_is_made() -> None:
     sent = mail(told(LOST, PERIOD))
     assert "Cost                         n/a" in sent.text
-    assert "not to be had from the ledger" in sent.text
+    assert "not to be had from the ledger: runs, budget, durations" in sent.text
+    assert "nothing was asked yet" not in sent.text
+
+
+def test_a_day_on_which_nothing_was_asked_has_cost_nothing() -> None:
+    early = told(dataclasses.replace(GOOD, day_cost_nano=None, budget_nano=None), PERIOD)
+    assert ("Budget today", "$0.00", "nothing was asked yet") in early.facts
+    assert early.troubles == []
+    unsure = told(dataclasses.replace(GOOD, day_cost_nano=None, budget_nano=None, failed=("budget",)), PERIOD)
+    assert ("Budget today", "n/a", "of n/a") in unsure.facts
+    assert unsure.troubles == ["not to be had from the ledger: budget"]
+
+
+async def test_the_digest_counts_what_waits_in_the_spool_and_links_every_report(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path, ManualClock(UNTIL))
+    for folder in ("elsewhere/00000001", "elsewhere/00000002", "reports"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "reports/mine.py").touch()
+    params = {"reports": "https://site.example.org/r/"}
+    scope = begin(ledger, "metrics_digest")
+    run = run_in(ledger, scope, tmp_path, scheduled_for=UNTIL, spool=tmp_path / "elsewhere", params=params)
+    made = await digest(run)
+    assert ("Reports in the spool", "2", "wait for the store") in made.facts
+    assert made.links == [("mine", "https://site.example.org/r/latest/mine.csv")]
+    ledger.close()
 
 
 def test_a_night_without_work_is_no_trouble() -> None:

@@ -213,6 +213,15 @@ def test_errors_are_counted_by_class_and_code_with_a_sample(ledger: Ledger, day:
     assert read(success_rate.csv(day))[0]["top_error_code"] == "smtp_550"
 
 
+@pytest.mark.parametrize("address", ["ann@example.org", '"ann b"@example.org', "b+ann=x.org@site.org", "ann%40x.org"])
+def test_no_address_of_a_person_is_in_a_sample(ledger: Ledger, day: Day, address: str) -> None:
+    add_slot(ledger, failed=1)
+    message = f"550 5.1.1 <{address}>: user unknown, see mailto:{address}"
+    add_item(ledger, "b", "failed", error_class="permanent", error_code="smtp_550", error=message, ended_at=AT)
+    (row,) = read(errors.csv(day))
+    assert row["sample_message"] == "550 5.1.1 <[address]>: user unknown, see mailto:[address]"
+
+
 def test_a_run_is_told_with_its_speed(ledger: Ledger, day: Day) -> None:
     add_slot(ledger)
     add_run(ledger, items=20, ok=19, failed=1, cost_nano=123)

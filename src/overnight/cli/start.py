@@ -54,7 +54,7 @@ no more mail, one task was refused by the model; everything else went on, and bo
 
 Look at:
   {folder}/var/outbox/index.html                 the mails
-  {folder}/var/reports/latest/                   the reports: cost, success rate, runs, errors
+  {folder}/var/reports/latest/                   the reports: cost, success rate, runs, items, errors
   {folder}/var/log/overnight.jsonl               the log, a line for each task
   {folder}/schedule.yaml                         what runs when; yours begins with `{command} init DIR`"""
     document = {"folder": str(folder), "mails": shown.mails, "runs": [result.run_id for result in shown.results]}

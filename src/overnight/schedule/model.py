@@ -197,6 +197,11 @@ class Schedule(Strict):
         """What is set but has no effect yet, or is a risk, in sentences."""
         return tuple(_without_effect(self))
 
+    def rank(self, name: str) -> int:
+        """How many jobs a job comes after."""
+        after = self.jobs[name].after
+        return 0 if after is None else 1 + self.rank(after)
+
     def job_hash(self, name: str) -> str:
         """Return 16 hex digits that change when the job's trigger, zone or `enabled` change."""
         return self.jobs[name].timing_hash()

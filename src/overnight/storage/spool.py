@@ -11,7 +11,7 @@ import asyncio
 import fcntl
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,6 +154,30 @@ def _clear(folder: Path, pattern: str) -> None:
 def waiting(folder: Path) -> list[Path]:
     """The publications in a spool's folder, oldest first."""
     return sorted(path for path in folder.iterdir() if path.name.isdecimal()) if folder.is_dir() else []
+
+
+def foretell(csv: Path, after: bytes) -> None:
+    """Let manifest and order of a report name the digest it will have: the one is trusted, the other checked.
+
+    Before the file is written: who is killed in between finds it as it was, and does the same once more.
+    """
+    manifest, told = csv.with_name("manifest.json"), b""
+    swaps = {digest(csv.read_bytes()): digest(after)}
+    if manifest.is_file():
+        was = manifest.read_bytes()
+        told = _swapped(was, swaps)
+        swaps[digest(was)] = digest(told)
+    for order in (folder / ORDER for folder in csv.parents[1:3]):  # of latest/x.csv and of report=x/date=y/x.csv
+        if order.is_file():
+            write_durably(order, _swapped(order.read_bytes(), swaps))
+    if told:
+        write_durably(manifest, told)
+
+
+def _swapped(text: bytes, swaps: Mapping[str, str]) -> bytes:
+    for was, becomes in swaps.items():
+        text = text.replace(was.encode(), becomes.encode())
+    return text
 
 
 @contextmanager
