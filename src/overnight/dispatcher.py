@@ -19,7 +19,7 @@ from overnight import __version__, logs
 from overnight.alerts import Alarm
 from overnight.budget import reap
 from overnight.errors import Stop
-from overnight.ledger.runs import LEASE, Opening, held_leases, latest_run, owed_reports, paused
+from overnight.ledger.runs import LEASE, Opening, held_leases, latest_run, paused
 from overnight.liveness import HOST, RENEW_EVERY, ask_to_end, is_dead
 from overnight.occurrences import (
     Claim,
@@ -43,7 +43,7 @@ from overnight.occurrences import (
     withdraw,
 )
 from overnight.ports import open_dependencies, operator_alerts
-from overnight.publishing import drain_spool, publish
+from overnight.publishing import drain_spool
 from overnight.runner import REHEARSAL, Workplace
 from overnight.schedule import JobSettings
 from overnight.storage import waiting
@@ -56,7 +56,6 @@ TOLD = (0, 3, REFUSED, 130)  # exit codes of runs that are over, refused, or ask
 GIVE_UP = 3  # deaths in a row after which a slot is left alone: a crash loop costs money
 LOOK_EVERY = 60.0  # seconds: repairs a suspended machine, a stepped clock, and other processes' deaths
 TAKEN_OUT = "the job was taken out of schedule.yaml while it waited"
-MADE_AGAIN = timedelta(minutes=10)  # after reports that could not be made: a bug in one lasts, and all are made anew
 AWAY = timedelta(seconds=LOOK_EVERY * 1.5)  # after so long without a round nobody had a chance to renew a lease
 
 
@@ -76,7 +75,6 @@ class Dispatcher:
     draining: bool = False
     on_end: Callable[[], None] = lambda: None
     upkeep: Upkeep = field(default_factory=Upkeep)
-    unmade: tuple[Mapping[str, str], datetime] | None = None  # days whose reports failed, and when to try again
 
     async def look(self) -> None:
         """One round: what is due, what waits in the queue, what died, what is deferred, what is spooled."""
@@ -278,9 +276,7 @@ class Dispatcher:
     async def _report(self) -> None:
         """Make the reports that dead runs owe, and upload what waits; a run that goes on does both at its own end."""
         work = self.work
-        owed = {} if self.children else await work.ledger.read(owed_reports)
-        if self.unmade is not None and owed == self.unmade[0] and work.clock.now() < self.unmade[1]:
-            owed = {}
+        owed = not self.children and await work.ledger.read(self.upkeep.owing.due, work.clock.now())
         if not owed and not waiting(work.root / work.schedule.reports.spool):
             return
         async with (
@@ -288,8 +284,7 @@ class Dispatcher:
             operator_alerts(work.root, work.schedule, work.ledger, work.clock) as alerter,
         ):
             if owed:
-                await publish(work.root, work.schedule, work.ledger, dependencies, alerter)
-                self.unmade = await work.ledger.read(owed_reports), work.clock.now() + MADE_AGAIN
+                await self.upkeep.owing.publish(work.root, work.schedule, work.ledger, dependencies, alerter)
             await drain_spool(work.root, work.schedule, dependencies, alerter)
 
     async def _alarm(self, rule: str, job: str, message: str) -> None:

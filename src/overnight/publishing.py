@@ -2,8 +2,11 @@
 
 from collections.abc import Mapping
 from contextlib import suppress
-from datetime import date
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+
+from sqlalchemy import Connection
 
 from overnight import logs, project
 from overnight.alerts import Alarm, Alerter
@@ -15,6 +18,9 @@ from overnight.report import publish as publish_days
 from overnight.retention import retired_days
 from overnight.schedule import Schedule
 from overnight.storage import Drained, Spool, open_store
+
+AGAIN = timedelta(minutes=10)
+LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 def spool_of(root: Path, schedule: Schedule, dependencies: Dependencies) -> Spool:
@@ -61,6 +67,26 @@ def alarms_of(drained: Drained, spool: str) -> list[Alarm]:
         return [Alarm("reports", spool, f"{left}: {drained.error}")]
     done = drained.uploaded and not drained.left
     return [Alarm("reports", spool, "all reports are uploaded", firing=False)] if done else []
+
+
+@dataclass(slots=True)
+class Owing:
+    """Days whose reports have just failed wait ten minutes: a bug in one lasts, and all are made anew."""
+
+    unmade: Mapping[str, str] = field(default_factory=dict)
+    until: datetime = LONG_AGO
+
+    def due(self, connection: Connection, now: datetime) -> bool:
+        """Whether a day is owed that has not just been tried."""
+        owed = owed_reports(connection)
+        return bool(owed) and (owed != self.unmade or now >= self.until)
+
+    async def publish(
+        self, root: Path, schedule: Schedule, ledger: Ledger, dependencies: Dependencies, alerter: Alerter
+    ) -> None:
+        """The same as the function; what is owed after it has failed."""
+        await publish(root, schedule, ledger, dependencies, alerter)
+        self.unmade, self.until = await ledger.read(owed_reports), ledger.clock.now() + AGAIN
 
 
 def unmade_alarm(failed: Mapping[str, str]) -> Alarm:
