@@ -153,7 +153,7 @@ class Connection:
             raise Lost("the line is dead")
         self.written.append(data)
 
-    async def reply(self) -> Reply:
+    async def reply(self, at_least: float = 0.0) -> Reply:  # noqa: ARG002  as of a line; its steps take their own time
         """Answer what was written first."""
         command = self.written.popleft()
         word = command[:4]
