@@ -81,6 +81,14 @@ def test_people_and_machines_see_text_without_the_guard(project: Path) -> None:
     assert "| =big |" in told(project, report, *DATE, "--md")
 
 
+def test_a_long_report_is_cut_for_people_and_says_how_to_get_the_rest(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("overnight.cli.report.SHOWN", 1)
+    assert "and 1 more: overnight report --csv cost" in told(project, report, *DATE)
+    assert len(json.loads(told(project, report, *DATE, as_json=True))["cost"]) == 2
+
+
 def test_a_report_that_is_not_there_is_named_with_those_that_are(project: Path) -> None:
     with pytest.raises(ConfigError, match="no report 'money'; this project has cost, errors, items, runs"):
         told(project, report, "--csv", "money")

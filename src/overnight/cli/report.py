@@ -17,6 +17,7 @@ from overnight.report import Day, Report
 NAMES = {"job": spend.c.job, "model": spend.c.model, "role": spend.c.role, "day": spend.c.budget_day}
 TOTALS = ("calls", "input_tokens", "output_tokens", "cost_nano", "naive_nano", "wasted_nano")
 
+SHOWN = 20  # rows of a report on a terminal
 DATE = click.DateTime(["%Y-%m-%d"])
 
 
@@ -37,7 +38,9 @@ def report(cli: Cli, day: datetime | None, since: datetime | None, name: str | N
         cli.emit(tables, "")
         return
     for title, rows in tables.items():
-        click.echo(_markdown(title, rows) if markdown else _table(title, rows))
+        click.echo(_markdown(title, rows) if markdown else _table(title, rows[:SHOWN]))
+        if len(rows) > SHOWN and not markdown:
+            click.echo(f"  and {len(rows) - SHOWN:,} more: overnight report --csv {title}\n")
 
 
 @click.command()
