@@ -1,10 +1,12 @@
 """A mailing from the subscribers in the ledger to a relay that takes everything, beside what a user would write.
 
-`python bench/mailing.py ours|plain|source COUNT PORT` sends COUNT mails of 20 kB over ten connections to `smtp-sink` on
-PORT and prints one JSON document. `ours` is the job `daily_email` of a new project with its edition given: planned,
-checked against the list, set, an intent before and a result after each mail, recorded and reported. `plain` renders the
-same templates with Jinja2, builds an EmailMessage, sends it with aiosmtplib over ten kept connections, and commits
-a row for each mail; it does nothing about crashes, bounces or limits. `source` is smtp-source of Postfix, in C.
+`python bench/mailing.py ours|plain|source|many COUNT PORT` sends COUNT mails of 20 kB over ten connections to
+`smtp-sink` on PORT and prints one JSON document. `ours` is the job `daily_email` of a new project with its edition
+given: planned, checked against the list, set, an intent before and a result after each mail, recorded and reported.
+`plain` renders the same templates with Jinja2, builds an EmailMessage, sends it with aiosmtplib over ten kept
+connections, and commits a row for each mail; it does nothing about crashes, bounces or limits. `source` is smtp-source
+of Postfix, in C. `many` is ours with COUNT subscribers, who are all planned, of whom 3,000 are mailed: its memory is
+what is looked at.
 """
 
 import asyncio
@@ -33,6 +35,7 @@ ROOT = Path(__file__).parents[1]
 OVERNIGHT = Path(sys.executable).with_name("overnight")
 CONNECTIONS, WORKERS = 10, 40
 DAY = "2026-11-22"
+MAILED = 3_000  # of many
 JOB = '''
 """The digest with its edition given: what is measured is the mailing."""
 
@@ -109,8 +112,37 @@ def ours(folder: Path, count: int, port: int) -> tuple[float, dict[str, float]]:
     before = cpu(resource.RUSAGE_CHILDREN)
     document = call(folder / "site", "run", "mailing", "--date", DAY, "--yes")
     assert document["items"]["ok"] == count, document
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
-    return float(document["duration_s"]), {"peak_mib": peak, "cpu": cpu(resource.RUSAGE_CHILDREN) - before}
+    return float(document["duration_s"]), {"peak_mib": peak(), "cpu": cpu(resource.RUSAGE_CHILDREN) - before}
+
+
+def many(folder: Path, count: int, port: int) -> tuple[float, dict[str, float]]:
+    project(folder / "site", 1, port)
+    multiply(folder / "site" / "var" / "overnight.db", count)
+    document = call(folder / "site", "run", "mailing", "--date", DAY, "--yes", "--limit", str(MAILED))
+    assert document["items"]["ok"] == MAILED, document
+    return float(document["duration_s"]), {"peak_mib": peak()}
+
+
+def multiply(ledger: Path, count: int) -> None:
+    """Make so many of the one subscriber."""
+    connection = sqlite3.connect(ledger)
+    one = connection.execute("select * from subscriber")
+    names, row = [column[0] for column in one.description], one.fetchone()
+
+    def another(n: int) -> tuple[Any, ...]:
+        address = f"reader{n}@example.com"
+        changed = {"id": f"s_{n:016d}", "email": address, "normalized": address}
+        return tuple(changed.get(name, value) for name, value in zip(names, row, strict=True))
+
+    places = ", ".join("?" * len(names))
+    connection.executemany(f"insert into subscriber values ({places})", map(another, range(count - 1)))  # noqa: S608
+    connection.commit()
+    connection.close()
+
+
+def peak() -> float:
+    """MiB of the largest of our children."""
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / (1 << 20 if sys.platform == "darwin" else 1 << 10)
 
 
 def cpu(whose: int) -> float:
@@ -178,7 +210,7 @@ def source(folder: Path, count: int, port: int) -> tuple[float, dict[str, float]
 
 def main(what: str, count: int, port: int) -> None:
     with tempfile.TemporaryDirectory() as name:
-        seconds, more = {"ours": ours, "plain": plain, "source": source}[what](Path(name), count, port)
+        seconds, more = {"ours": ours, "plain": plain, "source": source, "many": many}[what](Path(name), count, port)
     told(seconds, **more)
 
 

@@ -210,7 +210,7 @@ def letters(rounds: int = 5) -> list[Row]:
     return [Row("a letter of 20 stories, built", *shown, found["ratio"], "≥ 20")]
 
 
-def mailing(count: int = 1_500, rounds: int = 3) -> list[Row]:
+def mailing(large: int, count: int = 1_500, rounds: int = 3) -> list[Row]:
     """Beside `smtp-sink`, which takes everything; without Postfix's programs there is nothing to measure against."""
     sink = next(
         (path for path in map(Path, ("/usr/sbin/smtp-sink", "/usr/lib/postfix/sbin/smtp-sink")) if path.exists()), None
@@ -223,6 +223,7 @@ def mailing(count: int = 1_500, rounds: int = 3) -> list[Row]:
             tuple(figures("mailing.py", what, count, port) for what in ("ours", "plain", "source"))
             for _ in range(rounds)
         ]
+        few, many = (figures("mailing.py", "many", readers, port)["peak_mib"] for readers in (10_000, large))
     ours, plain, source = (count / statistics.median(each[n]["seconds"] for each in ran) for n in range(3))
     return [
         Row(
@@ -230,6 +231,10 @@ def mailing(count: int = 1_500, rounds: int = 3) -> list[Row]:
             ours / plain, "≥ 3",
         ),
         Row("the same, against smtp-source", f"{ours:,.0f}/s", f"{source:,.0f}/s", f"{ours / source:.2f}", 0.0, ""),
+        Row(
+            f"its peak memory with {large:,} subscribers, against 10,000", f"{many:.1f} MiB", f"{few:.1f} MiB",
+            f"{many / few:.2f}", many - few, "≤ 10 MiB more",
+        ),
     ]  # fmt: skip
 
 
@@ -310,7 +315,7 @@ def main() -> None:
         ("log events", events),
         ("model calls", calls),
         ("letters", letters),
-        ("mailing", mailing),
+        ("mailing", lambda: mailing(large)),
         ("the desk", desk),
     ):
         print(f"measuring {name} …", file=sys.stderr)
