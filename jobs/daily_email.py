@@ -2,6 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from html import escape
+from itertools import accumulate
 from typing import Any
 
 from overnight import Run, Skip, Stop, Subscriber, active_subscribers, job
@@ -10,6 +13,8 @@ from overnight.feeds import Entry, Feed, Reading, choose, read
 from overnight.schedule.values import duration
 
 MOST_STORIES = 20
+MOST_BYTES = 90_000  # of all stories in the HTML: Gmail hides what is beyond 102 kB of a mail
+WHY_MAX = 400  # characters
 
 
 @dataclass(frozen=True)
@@ -81,15 +86,27 @@ async def unseen_stories(run: Run) -> list[Entry]:
         run.warn("feeds", f"{error.source}: {error.message}")
     if reading.errors and not reading.entries:
         raise Stop(_unreadable(reading), code="no_feed")
-    chosen = choose(
+    news = partial(
+        choose,
         reading.entries,
         seen=seen,
         until=min(run.now(), run.scheduled_for),
         since=run.scheduled_for - duration(run.params.get("window", "3d")),
-        limit=MOST_STORIES,
     )
+    chosen = news(limit=fitting(news(limit=MOST_STORIES).stories))
     run.mark_seen("stories", chosen.seen)
     return chosen.stories
+
+
+def fitting(stories: Sequence[Entry]) -> int:
+    """How many of the stories, from the first on, make a mail that no mailbox cuts; the others come next time."""
+    sizes = accumulate(2_000 + 2 * _size(s.url) + _size(s.title) + _size(s.feed) + 4 * WHY_MAX for s in stories)
+    return sum(size <= MOST_BYTES for size in sizes)
+
+
+def _size(text: str) -> int:
+    """Bytes in HTML."""
+    return len(escape(text).encode())
 
 
 def feeds(params: Mapping[str, Any]) -> list[Feed]:
@@ -125,15 +142,18 @@ def compose(draft: Draft, stories: Sequence[Entry], source: str) -> Edition:
 
 def first_sentence(text: str, limit: int = 200) -> str:
     """The first sentence of a text, or as much of it as fits."""
-    sentence = text.partition(". ")[0].strip()
-    if len(sentence) > limit:
-        return sentence[:limit].rpartition(" ")[0] + " …"
+    sentence = shortened(text.partition(". ")[0].strip(), limit)
     return sentence if not sentence or sentence[-1] in ".!?…" else sentence + "."
+
+
+def shortened(text: str, limit: int) -> str:
+    """The text, or as many of its words as fit."""
+    return text if len(text) <= limit else (text[:limit].rpartition(" ")[0] or text[:limit]) + " …"
 
 
 def _story(entry: Entry, why: str | None) -> Story:
     published = iso(entry.published) if entry.published else ""
-    line = why or first_sentence(entry.text)
+    line = shortened(why, WHY_MAX) if why else first_sentence(entry.text)
     return Story(entry.id, entry.title, entry.url, line, entry.topic, entry.feed, published)
 
 
@@ -147,4 +167,4 @@ async def daily_email(subscriber: Subscriber, run: Run) -> str:
     mine = (await run.once(edition)).only(subscriber.topics)
     if not mine.stories:
         raise Skip("no news")
-    return await run.mail.send(subscriber, "daily_email", edition=mine)
+    return await run.mail.send(subscriber, "daily_email", archive=True, edition=mine)

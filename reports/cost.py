@@ -22,32 +22,36 @@ from overnight.report import Day, report
         "cost_per_ok_item_usd": "money",
         "budget_usd": "money",
         "budget_used_pct": "ratio",
+        "cache_write_1h_tokens": "count",
+        "naive_usd": "money",
     }
 )
 def cost(day: Day) -> DataFrame:
     """Calls whose outcome nobody knows are charged at their worst case, here as in the budget.
 
-    `cost_wasted_usd` went into items that have failed. `cost_per_ok_item_usd` divides by all items of the slot that
+    `cost_wasted_usd` went into items that stand as failed. `cost_per_ok_item_usd` divides by all items of the slot that
     are ok, rounded down to a nano-dollar. `budget_usd` is the cap of the whole day; `budget_used_pct` is this row's
-    part of it, so that the column adds up to what the day has used.
+    part of it, so that the column adds up to what the day has used. `naive_usd` is what the valid answers would have
+    cost from the dearest model of the role, at the first try and without a cache.
     """
     frame = day.query(
         """
-        SELECT call.budget_day AS report_date, call.job, call.slot, call.role, call.model,
-               count(*) AS calls,
-               sum(call.input_tokens) AS input_tokens,
-               sum(call.output_tokens) AS output_tokens,
-               sum(call.cache_read_tokens) AS cache_read_tokens,
-               sum(call.cache_write_tokens) AS cache_write_tokens,
-               sum(call.cost_nano) AS cost_usd,
-               sum(CASE WHEN item.state = 'failed' THEN call.cost_nano ELSE 0 END) AS cost_wasted_usd,
+        SELECT spend.budget_day AS report_date, spend.job, spend.slot, spend.role, spend.model,
+               sum(spend.calls) AS calls,
+               sum(spend.input_tokens) AS input_tokens,
+               sum(spend.output_tokens) AS output_tokens,
+               sum(spend.cache_read_tokens) AS cache_read_tokens,
+               sum(spend.cache_write_tokens) AS cache_write_tokens,
+               sum(spend.cost_nano) AS cost_usd,
+               sum(spend.wasted_nano) AS cost_wasted_usd,
                max(slot.ok) AS ok,
-               (SELECT cap_nano + extra_nano FROM budget WHERE scope = :counter) AS budget_usd
-        FROM call
-        LEFT JOIN slot ON slot.job = call.job AND slot.slot = call.slot
-        LEFT JOIN item ON item.job = call.job AND item.slot = call.slot AND item.key = call.key
-        WHERE call.budget_day = :day AND NOT coalesce(slot.rehearsal, false)
-        GROUP BY call.budget_day, call.job, call.slot, call.role, call.model
+               (SELECT cap_nano + extra_nano FROM budget WHERE scope = :counter) AS budget_usd,
+               sum(spend.cache_write_1h_tokens) AS cache_write_1h_tokens,
+               sum(spend.naive_nano) AS naive_usd
+        FROM spend LEFT JOIN slot ON slot.job = spend.job AND slot.slot = spend.slot
+        WHERE spend.budget_day = :day AND NOT coalesce(slot.rehearsal, false)
+        GROUP BY spend.budget_day, spend.job, spend.slot, spend.role, spend.model
+        HAVING sum(spend.calls) > 0
         """,
         counter=f"day:{day.date}",
     )

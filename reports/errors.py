@@ -2,6 +2,7 @@
 
 from pandas import DataFrame, Series
 
+from overnight.redact import without_addresses
 from overnight.report import Day, report
 
 LONGEST = 500  # characters of a sample message
@@ -22,24 +23,23 @@ LONGEST = 500  # characters of a sample message
     }
 )
 def errors(day: Day) -> DataFrame:
-    """Items that are failed, deferred or unknown now; one that succeeded in a retry is no error any more."""
+    """Items that are failed, deferred or unknown now; one that succeeded in a retry is no error any more.
+
+    `first_seen`, `last_seen` and the sample are of all items of the slot that ever ended so; a server's answer may
+    quote addresses, which no bucket gets.
+    """
     frame = day.query(
         """
-        SELECT grouped.*, sample.error AS sample_message
-        FROM (
-            SELECT slot.day AS report_date, item.job, item.slot, item.error_class, item.error_code,
-                   count(*) AS count, min(item.ended_at) AS first_seen, max(item.ended_at) AS last_seen,
-                   min(item.key) AS sample_key
-            FROM item JOIN slot ON slot.job = item.job AND slot.slot = item.slot
-            WHERE slot.day = :day AND NOT slot.rehearsal AND item.state IN ('failed', 'retry', 'unknown')
-            GROUP BY slot.day, item.job, item.slot, item.error_class, item.error_code
-        ) AS grouped
-        JOIN item AS sample
-          ON sample.job = grouped.job AND sample.slot = grouped.slot AND sample.key = grouped.sample_key
+        SELECT slot.day AS report_date, trouble.job, trouble.slot,
+               nullif(trouble.error_class, '') AS error_class, nullif(trouble.error_code, '') AS error_code,
+               trouble.n AS count, trouble.first_at AS first_seen, trouble.last_at AS last_seen,
+               trouble.sample_key, trouble.sample AS sample_message
+        FROM trouble JOIN slot ON slot.job = trouble.job AND slot.slot = trouble.slot
+        WHERE slot.day = :day AND NOT slot.rehearsal AND trouble.n > 0
         """
     )
     return frame.assign(sample_message=Series(map(_one_line, frame["sample_message"]), dtype=object))
 
 
 def _one_line(message: str | None) -> str | None:
-    return None if message is None else " ".join(message.split())[:LONGEST]
+    return None if message is None else without_addresses(" ".join(message.split()))[:LONGEST]

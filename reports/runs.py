@@ -53,6 +53,7 @@ def runs(day: Day) -> DataFrame:
 
 
 def _seconds(started_at: str, ended_at: str | None) -> float | None:
-    if ended_at is None:
+    """None while it goes on, and where the clock was set back in between."""
+    if ended_at is None or ended_at < started_at:
         return None
     return (datetime.fromisoformat(ended_at) - datetime.fromisoformat(started_at)).total_seconds()

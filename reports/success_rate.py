@@ -6,9 +6,8 @@ from collections import Counter, defaultdict
 from pandas import DataFrame, Series
 
 from overnight.histogram import quantile
+from overnight.metrics import TARGET
 from overnight.report import Day, report
-
-TARGET = 0.95  # what the report compares with; `alerts.success_rate` in schedule.yaml decides on alerts
 
 
 @report(
@@ -100,12 +99,11 @@ def _codes(day: Day) -> dict[tuple[str, str], str]:
     """The most frequent error code of each slot; of equals the first by name."""
     frame = day.query(
         """
-        SELECT item.job, item.slot, item.error_code
-        FROM item JOIN slot ON slot.job = item.job AND slot.slot = item.slot
-        WHERE slot.day = :day AND NOT slot.rehearsal AND item.error_code IS NOT NULL
-              AND item.state IN ('failed', 'retry', 'unknown')
-        GROUP BY item.job, item.slot, item.error_code
-        ORDER BY count(*), item.error_code DESC
+        SELECT trouble.job, trouble.slot, trouble.error_code
+        FROM trouble JOIN slot ON slot.job = trouble.job AND slot.slot = trouble.slot
+        WHERE slot.day = :day AND NOT slot.rehearsal AND trouble.n > 0 AND trouble.error_code != ''
+        GROUP BY trouble.job, trouble.slot, trouble.error_code
+        ORDER BY sum(trouble.n), trouble.error_code DESC
         """
     )
     return {(job, slot): code for job, slot, code in frame.itertuples(index=False)}

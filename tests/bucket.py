@@ -16,7 +16,7 @@ class Bucket:
     """Its books: `asked` are all requests in order, `objects` what it has.
 
     `failure` is the status and S3 code of every answer while it is set; `lost` answers to PUT are dropped after the
-    object was stored.
+    object was stored. `lists` is what AWS calls s3:ListBucket: whoever lacks it is refused where a key is missing.
     """
 
     port: int = 0
@@ -25,6 +25,7 @@ class Bucket:
     failure: tuple[int, str] | None = None
     headers: dict[str, str] = field(default_factory=dict)
     lost: int = 0
+    lists: bool = True
 
     @property
     def environ(self) -> dict[str, str]:
@@ -46,6 +47,8 @@ class Bucket:
             self.objects[path] = body
             self.lost -= 1
             return None if self.lost >= 0 else (200, b"")
+        if path not in self.objects and not self.lists:
+            return 403, b"<Error><Code>AccessDenied</Code></Error>"
         if path not in self.objects:
             return 404, b"<Error><Code>NoSuchKey</Code></Error>"
         return 200, self.objects[path]

@@ -1,10 +1,14 @@
 """What all tests share: the event loop, and skips that are not accepted in CI."""
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from typing import TypeVar
 
 import pytest
+
+from overnight.mail.outbox import Outbox
+from overnight.mail.transport import Letter
+from tests.mailcheck import check
 
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
@@ -15,6 +19,20 @@ REQUIRED = tuple(word for word in os.environ.get("OVERNIGHT_TEST_REQUIRE", "").s
 def anyio_backend() -> str:
     """One event loop: the engine is written for asyncio."""
     return "asyncio"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _mails_in_outboxes_are_checked() -> Iterator[None]:
+    """Whatever a test is about: each mail that goes into an outbox of this process is one a mailbox would take."""
+    deliver = Outbox._deliver
+
+    def checked(self: Outbox, letter: Letter) -> None:
+        check(letter.data)
+        deliver(self, letter)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Outbox, "_deliver", checked)
+        yield
 
 
 @pytest.hookimpl(wrapper=True)

@@ -47,7 +47,7 @@ class ManualClock:
 class Nobody:
     """The mailer and the agent of a job that needs neither."""
 
-    async def send(self, *_arguments: Any) -> str:
+    async def send(self, *_arguments: Any, **_options: Any) -> str:
         raise AssertionError("no mail was meant to be sent")
 
     async def ask(self, *_arguments: Any, **_more: Any) -> Any:

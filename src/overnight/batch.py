@@ -7,7 +7,8 @@ and a run that is resumed or retried takes the very same way as a fresh one.
 import asyncio
 import dataclasses
 from collections import Counter
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import islice
@@ -50,6 +51,9 @@ class Picked:
     limit: int | None = None
 
 
+ALL = Picked()
+
+
 @dataclass(slots=True)
 class Batch:
     """One pass over the items of a slot.
@@ -81,17 +85,24 @@ class Batch:
         asked = self.options
         self._retry = Retry(attempts=asked.attempts, initial=asked.initial, max=asked.longest)
 
-    async def plan(self) -> int:
+    async def plan(self, picked: Picked = ALL) -> int:
         """Stream the items of the job into the ledger as pending rows; returns how many there are.
 
-        Raises Stop when `items=` fails or an item does not survive JSON.
+        Of a rehearsal just the picked ones: it is no edition, and its rest would be nobody's work. Raises Stop when
+        `items=` fails or an item does not survive JSON.
         """
+        wanted = picked if self.run.rehearsal else ALL
         total = new = 0
         first = await self.run.ledger.read(next_seq, self.run.scope)
-        async for chunk in self._chunks():
-            rows = [(first + total + n, *self._row(item)) for n, item in enumerate(chunk)]
-            new += await self.run.ledger.write(lambda connection, rows=rows: plan(connection, self.run.scope, rows))  # type: ignore[misc]
-            total += len(rows)
+        async with aclosing(self._chunks()) as chunks:
+            async for chunk in chunks:
+                named = [each for each in map(self._row, chunk) if not wanted.only or each[0] in wanted.only]
+                left = None if wanted.limit is None else wanted.limit - total
+                rows = [(first + total + n, *each) for n, each in enumerate(named[:left])]
+                new += await self.run.ledger.write(lambda connection, rows=rows: plan(connection, self.run.scope, rows))  # type: ignore[misc]
+                total += len(rows)
+                if total == wanted.limit:
+                    break
         now = self.run.now()
         await self.run.ledger.write(lambda connection: planned(connection, self.run.scope, now))
         if new < total:
@@ -123,13 +134,14 @@ class Batch:
                 code="bad_item",
             ) from error
 
-    async def _chunks(self) -> AsyncIterator[list[Any]]:
+    async def _chunks(self) -> AsyncGenerator[list[Any]]:
         if self.job.items is None:
             yield [self.run.slot]
             return
         try:
-            async for chunk in _chunked(self.job.items(self.run)):
-                yield chunk
+            async with aclosing(_chunked(self.job.items(self.run))) as chunks:
+                async for chunk in chunks:
+                    yield chunk
         except OvernightError:
             raise
         except Exception as error:
@@ -177,6 +189,7 @@ class Batch:
             outcome = await self._one(row)
             if outcome is not None:
                 await self._keep(row, outcome)
+                self._log_end(outcome)  # afterwards: who reads of an end may rely on it
 
     async def _one(self, row: Planned) -> Outcome | None:
         """Work on one item; None when it stays pending because the run cannot go on."""
@@ -215,9 +228,7 @@ class Batch:
             if outcome.error_class == "bug":
                 self.errors.append(error)
                 log.exception("task has a bug", exc_info=error)
-        ended = dataclasses.replace(outcome, attempts=attempts, duration_ms=round((clock.monotonic() - started) * 1000))
-        _log_end(log, ended, run.asks.spent(run.scope))
-        return ended
+        return dataclasses.replace(outcome, attempts=attempts, duration_ms=round((clock.monotonic() - started) * 1000))
 
     async def _undone(self, run: Run) -> bool:
         """Undo what the item has done; what still stands is told. False when that cannot be written down (any more)."""
@@ -238,11 +249,17 @@ class Batch:
 
     def _failure(self, row: Planned, error: BaseException) -> Outcome:
         now = self.run.now()
-        outcome = outcome_of(
-            row.key, error, retries=row.attempts, now=now, expires_at=row.expires_at or self.expires_at
-        )
+        outcome = outcome_of(row.key, error, retries=row.attempts, now=now, expires_at=self._term(row, error, now))
         error_text, reason = (None if text is None else self.redact(text) for text in (outcome.error, outcome.reason))
         return dataclasses.replace(outcome, error=error_text, reason=reason)
+
+    def _term(self, row: Planned, error: BaseException, now: datetime) -> datetime:
+        """Until when it is tried again: the first term holds, unless what is wrong now is worth less time."""
+        worth = getattr(error, "within", None)
+        if worth is None:
+            return row.expires_at or self.expires_at
+        term = now + timedelta(seconds=worth)
+        return min(row.expires_at or term, term)
 
     async def _keep(self, row: Planned, outcome: Outcome) -> None:
         entry = Recorded(self.run.scope, row.state, outcome, self.run.now())
@@ -259,6 +276,10 @@ class Batch:
         if outcome.error_class == "bug":
             self.bugs.append(outcome)
         self.on_outcome(outcome)
+
+    def _log_end(self, outcome: Outcome) -> None:
+        run = self.run.for_item(outcome.key)
+        _log_end(run.log.bind(task_id=run.scope.task_id), outcome, run.asks.spent(run.scope))
 
     def _stop(self, reason: Stop) -> None:
         self.stopped = self.stopped or reason
@@ -327,7 +348,7 @@ def _log_end(log: Any, outcome: Outcome, spent: Spent | None) -> None:
     write("task ended", status=outcome.state, duration=outcome.duration_ms / 1000, attempts=outcome.attempts, **extra)
 
 
-async def _chunked(items: Iterable[Any] | AsyncIterable[Any]) -> AsyncIterator[list[Any]]:
+async def _chunked(items: Iterable[Any] | AsyncIterable[Any]) -> AsyncGenerator[list[Any]]:
     """Lists of up to CHUNK items. A plain iterable may hang in its own thread: that does not hold up the process."""
     if isinstance(items, AsyncIterable):
         chunk: list[Any] = []

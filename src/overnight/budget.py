@@ -21,22 +21,24 @@ from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Connection, RowMapping, insert, select, update
+from sqlalchemy import Connection, RowMapping, bindparam, insert, select, update
 
 from overnight.clock import Clock, iso
 from overnight.deadline import off_the_clock
 from overnight.errors import Deferred, Skip
 from overnight.ledger import Ledger, Write
+from overnight.ledger.controls import budget
 from overnight.ledger.counters import mark, move, take
+from overnight.ledger.runs import owe_reports
 from overnight.ledger.statements import insert_new
-from overnight.ledger.tables import budget, call, lease
+from overnight.ledger.tables import FLYING, call, lease
 from overnight.outcome import Scope
 from overnight.pricing import NANO
 
 LONGEST_WAIT = 60.0  # seconds for others to settle; beyond it the item is taken up again by a sweep
 FIRST_POLL, LAST_POLL = 0.05, 1.0  # seconds; another process cannot wake us
 
-IN_FLIGHT = "in_flight"  # error_code of a call whose reply is awaited
+IN_FLIGHT = "in_flight"  # error_code of a call whose reply is awaited; FLYING says it in the words of its index
 LOST = "lost"  # of one whose process was killed meanwhile
 
 
@@ -226,13 +228,8 @@ def reap(connection: Connection, now: datetime) -> int:
     settle after all, `reserved` falls below what is reserved, by just what `settled` has too much: their sum, which is
     compared with the cap, is right again. Looks back a week, as older slots wait for nobody.
     """
-    held = (lease.c.job == call.c.job) & (lease.c.slot == call.c.slot) & (lease.c.run_id == call.c.run_id)
     recent = (now - timedelta(days=7)).date().isoformat()
-    rows = connection.execute(
-        select(call.c.id, call.c.job, call.c.slot, call.c.key, call.c.role, call.c.budget_day, call.c.cost_nano)
-        .outerjoin(lease, held & (lease.c.until > now))
-        .where(call.c.budget_day >= recent, call.c.error_code == IN_FLIGHT, lease.c.run_id.is_(None))
-    ).all()
+    rows = connection.execute(_LEFT, {"now": now, "recent": recent}).all()
     for row in rows:
         connection.execute(update(call).where(call.c.id == row.id).values(error_code=LOST))
         names = counters_of(Scope(row.job, row.slot, row.key, ""), row.budget_day, row.role)
@@ -240,11 +237,22 @@ def reap(connection: Connection, now: datetime) -> int:
     return len(rows)
 
 
+_held = (lease.c.job == call.c.job) & (lease.c.slot == call.c.slot) & (lease.c.run_id == call.c.run_id)
+_LEFT = (
+    select(call.c.id, call.c.job, call.c.slot, call.c.key, call.c.role, call.c.budget_day, call.c.cost_nano)
+    .outerjoin(lease, _held & (lease.c.until > bindparam("now")))
+    .where(FLYING, call.c.budget_day >= bindparam("recent"), lease.c.run_id.is_(None))
+)
+
+
 def raise_cap(connection: Connection, counter: str, cap: int, more: int) -> int:
     """Raise what a counter may hold by `more` nano-USD, at once and for all processes; returns the cap in force.
 
-    `cap` is what schedule.yaml says.
+    `cap` is what schedule.yaml says. The cap of a whole day stands in its reports.
     """
+    kind, _, rest = counter.partition(":")
+    if kind == "day":
+        owe_reports(connection, [rest])
     raised = update(budget).where(budget.c.scope == counter).values(extra_nano=budget.c.extra_nano + more)
     if not connection.execute(raised).rowcount:
         connection.execute(insert(budget).values(scope=counter, cap_nano=cap, extra_nano=more))

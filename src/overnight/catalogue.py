@@ -9,6 +9,7 @@ import calendar
 import re
 from collections.abc import Iterator, Mapping
 from datetime import date, datetime, timedelta
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -73,6 +74,7 @@ def models_of(schedule: Schedule) -> list[str]:
     return list(dict.fromkeys(model for _, _, model in _named(schedule)))
 
 
+@cache
 def deprecated() -> dict[str, date | None]:
     """The models the SDK calls deprecated, with their last day; none when its list is not where we look for it."""
     package = find_spec("anthropic")

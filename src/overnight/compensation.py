@@ -7,7 +7,7 @@ makes the next run undo again. So `undo` must bear being called twice.
 """
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Literal, TypeVar, cast, get_type_hints
 
 from pydantic import TypeAdapter
@@ -52,6 +52,11 @@ class Steps:
     on_unknown: Literal["park", "resend", "reconcile"] = "park"
     _done: dict[str, tuple[Effect, Step[Any], Any]] = field(default_factory=dict)
 
+    @property
+    def taken(self) -> bool:
+        """Whether anything was done that stands and can be undone."""
+        return any(step.undo for _, step, _ in self._done.values())
+
     async def take(self, step: Step[T]) -> T:
         """Do the step, or return the value it had. Raises Unknown when nobody can tell whether it was done.
 
@@ -67,6 +72,14 @@ class Steps:
                 return found
             effect = await self.effects.again(self.scope, effect)
         return await self._do(effect, step)
+
+    async def seen(self, name: str, look: Callable[[], Awaitable[T]]) -> T:
+        """What `look()` saw first, also in later attempts: there is nothing to undo, and to look again does no harm."""
+
+        async def find() -> T | None:
+            return None
+
+        return await replace(self, on_unknown="reconcile").take(Step(name, look, None, find))
 
     async def undo(self) -> list[str]:
         """Undo what was done, the last first; returns what could not be undone and why. Raises Fenced."""

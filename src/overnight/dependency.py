@@ -30,6 +30,7 @@ USUAL = Manner()
 # Processes that ask once a night would each count to one and never to five: here, whoever has given up speaks for all.
 MANNERS: Mapping[str, Manner] = {
     "anthropic": Manner(policy=Policy(probe=330.0)),  # a probe that hangs ends after `model.DEADLINE`, and has to count
+    "github": Manner(Retry(max=60.0)),
     "s3": Manner(Retry(attempts=3), Policy(in_a_row=3)),
     "feed": Manner(Retry(attempts=2), Policy(in_a_row=2)),
 }

@@ -12,41 +12,42 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, Literal
 
-from sqlalchemy import RowMapping
+from sqlalchemy import Connection, RowMapping
 
 from overnight import __version__, logs
 from overnight.alerts import Alarm
 from overnight.budget import reap
-from overnight.ledger.items import due_slots
-from overnight.ledger.runs import LEASE, Opening, deaths, held_leases, latest_run, owed_reports, paused
+from overnight.errors import Stop
+from overnight.ledger.runs import LEASE, Opening, held_leases, latest_run, paused
 from overnight.liveness import HOST, RENEW_EVERY, ask_to_end, is_dead
 from overnight.occurrences import (
-    ON_TIME,
     Claim,
     Decision,
+    Slot,
     Timed,
     claim,
     due,
-    given_up,
-    interrupted,
     leave,
+    left_open,
     let_go,
     newest,
     note,
+    outdated,
+    prospects,
     queued,
     register,
     running,
-    start,
+    start_if_free,
     unfinished_on,
     withdraw,
 )
 from overnight.ports import open_dependencies, operator_alerts
-from overnight.publishing import drain_spool, publish
+from overnight.publishing import drain_spool
 from overnight.runner import REHEARSAL, Workplace
 from overnight.schedule import JobSettings
 from overnight.storage import waiting
+from overnight.triggers import Listed
 from overnight.upkeep import Upkeep
 
 STDERR = 2
@@ -66,8 +67,8 @@ class Dispatcher:
     """
 
     work: Workplace
-    children: dict[asyncio.Task[None], tuple[str, str]] = field(default_factory=dict)
-    processes: dict[asyncio.subprocess.Process, tuple[str, str]] = field(default_factory=dict)
+    children: dict[asyncio.Task[int], Slot] = field(default_factory=dict)
+    processes: dict[asyncio.subprocess.Process, Slot] = field(default_factory=dict)
     begun: dict[asyncio.subprocess.Process, float] = field(default_factory=dict)
     codes: list[int] = field(default_factory=list)
     looked_at: datetime | None = None
@@ -87,7 +88,6 @@ class Dispatcher:
                 held_up.add(decision.job)  # what is due later must not overtake it
         await self.take_queued()
         await self._sweep()
-        await self.work.ledger.write(lambda connection: reap(connection, self.work.clock.now()))
         await self._report()
         await self.upkeep.watch(self.work)
         await self.upkeep.begin(self.work)
@@ -128,13 +128,14 @@ class Dispatcher:
 
     async def _decisions(self) -> list[Decision]:
         jobs, now = self.work.schedule.jobs, self.work.clock.now()
-        hashes = {name: (self.work.schedule.job_hash(name), settings.enabled) for name, settings in jobs.items()}
-        entries = await self.work.ledger.write(lambda connection: register(connection, hashes, now))
-        last = await self.work.ledger.read(newest)
+        listed = self.work.schedule.listed()
+        lost, entries, last = await self.work.ledger.write(lambda connection: _known(connection, listed, now))
+        for decision in lost:
+            await self._tell(decision)
         timed = [_timed(settings, entries[name], last.get(name)) for name, settings in jobs.items() if settings.enabled]
         found = [decision for one in timed for decision in due(one, now)]
         # A job that comes after another one does so also when both are late.
-        return sorted(found, key=lambda one: (_rank(jobs, one.job), one.scheduled_for))
+        return sorted(found, key=lambda one: (self.work.schedule.rank(one.job), one.scheduled_for))
 
     async def _carry_out(self, decision: Decision) -> bool:
         """Run an occurrence, or note why not; False while it waits for the job it comes after."""
@@ -150,14 +151,12 @@ class Dispatcher:
         if waits:
             return False  # no row yet: the next round looks again
         opening = self._opening(settings, decision.slot, decision.scheduled_for, now)
-        # Occurrences that are all to be made up for stand in a queue; they are no overlap of each other.
-        late = now - decision.scheduled_for > ON_TIME
-        overlap = "queue" if late and settings.catch_up == "all" else settings.overlap
+        overlap = "queue" if decision.made_up else settings.overlap
         claimed: Claim | None = await self.work.ledger.write(
             lambda connection: claim(connection, decision, opening, now, overlap, lambda row: self._died(row, now))
         )
         if claimed is not None and claimed.run_id:
-            self._spawn(decision.job, decision.slot, "--occurrence", claimed.id)
+            self.start(decision.job, decision.slot, "--occurrence", claimed.id)
         elif claimed is not None and claimed.skipped:
             await self._alarm("missed", decision.job, f"{decision.job} {decision.slot} was skipped: {claimed.skipped}")
         elif claimed is not None and overlap == "replace":
@@ -196,7 +195,9 @@ class Dispatcher:
         for row in await self.work.ledger.read(queued):
             settings, now = self.work.schedule.jobs.get(row["job"]), self.work.clock.now()
             if settings is None or not settings.enabled:
-                await self.work.ledger.write(partial(_withdraw, row=row, state="skipped", reason=TAKEN_OUT))
+                await self.work.ledger.write(
+                    partial(withdraw, occurrence_id=row["id"], state="skipped", reason=TAKEN_OUT)
+                )
                 continue
             if self.draining or await self.work.ledger.read(paused, row["job"]) is not None:
                 continue
@@ -204,42 +205,42 @@ class Dispatcher:
                 await self._miss(row, f"it waited for another run for longer than max_age ({settings.max_age})")
                 continue
             opening = self._opening(settings, row["slot"], row["scheduled_for"], now)
-            free = partial(_start_if_free, row=row, opening=opening, now=now, died=partial(self._died, now=now))
-            started = await self.work.ledger.write(free)
-            if started:
-                self._spawn(row["job"], row["slot"], "--occurrence", row["id"])
+            free = partial(start_if_free, row=row, opening=opening, now=now, died=partial(self._died, now=now))
+            if await self.work.ledger.write(free):
+                self.start(row["job"], row["slot"], "--occurrence", row["id"])
                 any_started = True
         return any_started
 
     async def _miss(self, row: RowMapping, reason: str) -> None:
         """Give up an occurrence that waits in the queue."""
-        if await self.work.ledger.write(partial(_withdraw, row=row, state="missed", reason=reason)):
+        if await self.work.ledger.write(partial(withdraw, occurrence_id=row["id"], state="missed", reason=reason)):
             await self._tell(Decision(row["job"], row["scheduled_for"], row["slot"], "missed", reason))
 
     async def _sweep(self) -> None:
         """Go on with slots whose run died or was interrupted, and take up deferred items whose time has come."""
         now, own = self.work.clock.now(), set(self.children.values())  # also those that end while we read
-        held = await self.work.ledger.read(held_leases)
+        held, stopped, deferred = await self.work.ledger.read(left_open, now)
         self._end_hung(_run_out(held, now))
         left = {(row["job"], row["slot"]) for row in held if self._died(row, now)}
         # Also what another scheduler's run is about: ours would be refused at once, and waking us, started again.
         busy = {*own, *({(row["job"], row["slot"]) for row in held} - left)}
-        left.update(await self.work.ledger.read(interrupted))
+        left.update(stopped)
         for job, slot in sorted(left - busy):
             if await self._may_sweep(job, slot) and await self._may_go_on(job, slot, now):
-                self._spawn(job, slot, "--slot", slot, "--sweep", "rest")
-        for job, slot in sorted(set(await self.work.ledger.read(due_slots, now)) - left - busy):
+                self.start(job, slot, "--slot", slot, "--sweep", "rest")
+        for job, slot in sorted(set(deferred) - left - busy):
             if await self._may_sweep(job, slot):
-                self._spawn(job, slot, "--slot", slot, "--sweep", "deferred")
+                self.start(job, slot, "--slot", slot, "--sweep", "deferred")
 
-    def _end_hung(self, silent: set[tuple[str, str]]) -> None:
+    def _end_hung(self, silent: Mapping[Slot, int]) -> None:
         """End children whose loop has stood still for the length of a lease: they could not write any more.
 
         Until a child has opened its run, the lease of its slot is ours or a dead run's: it has a minute for that.
         """
         for process, of in self.processes.items():
             since = self.work.clock.monotonic() - self.begun.get(process, -math.inf)
-            if of in silent and process.returncode is None and since >= LEASE.total_seconds():
+            opened = silent.get(of) == process.pid or since >= LEASE.total_seconds()
+            if of in silent and process.returncode is None and opened:
                 logs.get().error("a run was blocked for over a minute and is ended", job=of[0], slot=of[1])
                 process.kill()
 
@@ -248,34 +249,34 @@ class Dispatcher:
         return known and await self.work.ledger.read(paused, job) is None
 
     async def _may_go_on(self, job: str, slot: str, now: datetime) -> bool:
-        """Whether a dead run is continued: not a partial, replaced or cancelled one, not too late, not for ever."""
-        newest_run = await self.work.ledger.read(latest_run, job, slot)
-        if newest_run is None or newest_run["partial"] or await self.work.ledger.read(given_up, job, slot):
+        """Whether a dead run is continued: not a replaced or cancelled one, not too late, not for ever."""
+        newest_run, over, times = await self.work.ledger.read(prospects, job, slot)
+        if newest_run is None:
+            return False
+        if over:
+            await self._leave(job, slot, "nobody goes on with its run", now)
             return False
         remedy = f"overnight resume {newest_run['id']}"
         if now - newest_run["scheduled_for"] > self.work.schedule.jobs[job].max_age:
-            await self._leave(job, slot, "the rest is older than max_age")
+            await self._leave(job, slot, "the rest is older than max_age", now)
             await self._alarm("missed", job, f"the rest of {job} {slot} is older than max_age: {remedy}")
             return False
-        times = await self.work.ledger.read(deaths, job, slot)
         if 1 < times < GIVE_UP and now - newest_run["started_at"] < timedelta(seconds=LOOK_EVERY):
             return False  # what killed it twice may be over in a minute
         if times >= GIVE_UP:
-            died = (
-                f"{job} {slot} killed its process, or blocked it for over a minute, {GIVE_UP} times; it is left alone"
-            )
-            await self._leave(job, slot, f"its process died {GIVE_UP} times")
-            await self._alarm("gave_up", job, f"{died}; to see why: {remedy}")
+            died = f"{job} {slot} killed its process, or blocked it for over a minute, {GIVE_UP} times"
+            await self._leave(job, slot, f"its process died {GIVE_UP} times", now)
+            await self._alarm("gave_up", job, f"{died}; it is left alone; to see why: {remedy}")
             return False
         return True
 
-    async def _leave(self, job: str, slot: str, reason: str) -> None:
-        await self.work.ledger.write(lambda connection: leave(connection, job, slot, reason))
+    async def _leave(self, job: str, slot: str, reason: str, now: datetime) -> None:
+        await self.work.ledger.write(lambda c: leave(c, job, slot, reason, now, partial(self._died, now=now)))
 
     async def _report(self) -> None:
         """Make the reports that dead runs owe, and upload what waits; a run that goes on does both at its own end."""
         work = self.work
-        owed = {} if self.children else await work.ledger.read(owed_reports)
+        owed = not self.children and await work.ledger.read(self.upkeep.owing.due, work.clock.now())
         if not owed and not waiting(work.root / work.schedule.reports.spool):
             return
         async with (
@@ -283,7 +284,7 @@ class Dispatcher:
             operator_alerts(work.root, work.schedule, work.ledger, work.clock) as alerter,
         ):
             if owed:
-                await publish(work.root, work.schedule, work.ledger, dependencies, alerter)
+                await self.upkeep.owing.publish(work.root, work.schedule, work.ledger, dependencies, alerter)
             await drain_spool(work.root, work.schedule, dependencies, alerter)
 
     async def _alarm(self, rule: str, job: str, message: str) -> None:
@@ -308,19 +309,25 @@ class Dispatcher:
             config_hash=self.work.schedule.config_hash,
         )
 
-    def _spawn(self, job: str, slot: str, *arguments: str) -> None:
-        if not self.draining:
-            task = asyncio.create_task(self._child(job, slot, arguments))
-            self.children[task] = (job, slot)
-            task.add_done_callback(self._ended)
+    def start(self, job: str, slot: str, *arguments: str) -> asyncio.Task[int]:
+        """Start a run over a slot, once the process that had it is gone; gives its exit code, 4 when we are to end."""
+        before = [task for task, of in self.children.items() if of == (job, slot)]
+        task = asyncio.create_task(self._in_turn(before, job, slot, arguments))
+        self.children[task] = (job, slot)
+        task.add_done_callback(self._ended)
+        return task
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    async def _in_turn(self, before: Sequence[asyncio.Task[int]], job: str, slot: str, arguments: Sequence[str]) -> int:
+        if before:
+            await asyncio.wait(before)
+        return REFUSED if self.draining else await self._child(job, slot, arguments)
+
+    def _ended(self, task: asyncio.Task[int]) -> None:
         self.children.pop(task, None)
         self.on_end()
 
-    async def _child(self, job: str, slot: str, arguments: Sequence[str]) -> None:
-        config = str(self.work.file)
-        command = (sys.executable, "-m", "overnight", "--config", config, "run", job, *arguments)
+    async def _child(self, job: str, slot: str, arguments: Sequence[str]) -> int:
+        command = (sys.executable, "-m", "overnight", "--config", str(self.work.file), "run", job, *arguments)
         # A session of its own: Ctrl-C in the terminal reaches us alone, and we pass it on in order. What the run says
         # goes to stderr: stdout is for our own answer.
         process = await asyncio.create_subprocess_exec(
@@ -333,13 +340,20 @@ class Dispatcher:
             code = await process.wait()
         finally:
             del self.processes[process], self.begun[process]
+        self.codes.append(code)
+        logs.get().info("run process ended", job=job, slot=slot, exit_code=code)
+        try:
+            await self._note_end(job, slot, code)
+        except Stop as error:  # the lease runs out by itself, and a later round finds what is left
+            logs.get().error("the end of a run could not be noted", job=job, slot=slot, error=str(error))
+        return code
+
+    async def _note_end(self, job: str, slot: str, code: int) -> None:
         if code:  # also one that was asked to end before it had opened its run
             me, now = (HOST, os.getpid()), self.work.clock.now()
             await self.work.ledger.write(lambda connection: let_go(connection, job, slot, me, now))
-        logs.get().info("run process ended", job=job, slot=slot, exit_code=code)
         if not self.draining and code not in TOLD:
             await self._tell_death(job, slot, code)
-        self.codes.append(code)
 
     async def _tell_death(self, job: str, slot: str, code: int) -> None:
         """A run that ended by itself has told what was wrong; nobody else tells of one that could not."""
@@ -352,38 +366,24 @@ class Dispatcher:
             await self._alarm("died", job, message)
 
 
-def _run_out(held: Sequence[RowMapping], now: datetime) -> set[tuple[str, str]]:
-    """The slots of this machine whose lease was not renewed in time."""
-    return {(row["job"], row["slot"]) for row in held if row["host"] == HOST and row["until"] <= now}
+def _known(
+    connection: Connection, listed: Mapping[str, Listed], now: datetime
+) -> tuple[list[Decision], dict[str, RowMapping], dict[str, datetime]]:
+    """What an edit has done away with, and the jobs' entries and newest occurrences.
+
+    What killed processes had reserved is settled on this occasion.
+    """
+    reap(connection, now)
+    return outdated(connection, listed, now), register(connection, listed, now), newest(connection)
 
 
-def _rank(jobs: Mapping[str, JobSettings], job: str) -> int:
-    """How many jobs it comes after."""
-    after = jobs[job].after
-    return 0 if after is None else 1 + _rank(jobs, after)
-
-
-def _start_if_free(
-    connection: Any, row: RowMapping, opening: Opening, now: datetime, died: Callable[[RowMapping], bool]
-) -> bool:
-    if running(connection, row["job"], now, died) or row["id"] not in {r["id"] for r in queued(connection)}:
-        return False
-    start(connection, row["id"], opening, now)
-    return True
-
-
-def _withdraw(connection: Any, row: RowMapping, state: Literal["skipped", "missed"], reason: str) -> bool:
-    return withdraw(connection, row["id"], state, reason)
+def _run_out(held: Sequence[RowMapping], now: datetime) -> dict[Slot, int]:
+    """The slots of this machine whose lease was not renewed in time, and which process has it."""
+    return {(row["job"], row["slot"]): row["pid"] for row in held if row["host"] == HOST and row["until"] <= now}
 
 
 def _timed(settings: JobSettings, entry: RowMapping, last: datetime | None) -> Timed:
     paused = (entry["pause_reason"] or "no reason given") if entry["paused_at"] else None
     return Timed(
-        settings.name,
-        settings.trigger(),
-        entry["effective_since"],
-        last,
-        settings.catch_up,
-        settings.max_age,
-        paused,
+        settings.name, settings.trigger(), entry["effective_since"], last, settings.catch_up, settings.max_age, paused
     )

@@ -11,6 +11,8 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, func, or_, select,
 
 from overnight.errors import ConfigError, Refused
 from overnight.ledger.items import moved_by_hand
+from overnight.ledger.rollups import left
+from overnight.ledger.runs import days_of, owe_reports
 from overnight.ledger.tables import effect, item, lease, occurrence, slot
 from overnight.outcome import EDITION, original
 
@@ -61,17 +63,19 @@ def _number(row: RowMapping) -> int:
 def supersede(connection: Connection, job: str, edition: Edition) -> int:
     """Let the items of the edition before that are not done pass: nobody gets it any more. Returns how many."""
     mine = (item.c.job == job, item.c.slot == edition.before)
-    left, why = 0, moved_by_hand(f"superseded by {edition.name}")
+    passed, why = 0, moved_by_hand(f"superseded by {edition.name}")
     for state in OPEN:
         values = {"state": "skipped", "reason": why, "next_at": None, "expires_at": None}
+        left(connection, *mine, item.c.state == state)
         n = connection.execute(update(item).where(*mine, item.c.state == state).values(**values)).rowcount
         moved = {state: slot.c[state] - n, "skipped": slot.c.skipped + n}
         connection.execute(update(slot).where(slot.c.job == job, slot.c.slot == edition.before).values(**moved))
-        left += n
+        passed += n
     waiting = (
         occurrence.c.job == job,
         occurrence.c.slot == edition.before,
         occurrence.c.state.in_(("claimed", "queued")),
     )
     connection.execute(update(occurrence).where(*waiting).values(state="ran", reason=f"superseded by {edition.name}"))
-    return left
+    owe_reports(connection, days_of(connection, job, edition.before))
+    return passed

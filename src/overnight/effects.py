@@ -5,17 +5,18 @@ what to do about it. Rows are keyed by item, kind, name and target, so that a se
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, insert, select, tuple_, update
+from sqlalchemy import Connection, Row, bindparam, func, insert, select, tuple_, update
 
 from overnight.clock import Clock
 from overnight.errors import Fenced
 from overnight.ledger import Ledger
 from overnight.ledger.items import hold
+from overnight.ledger.statements import Prepared
 from overnight.ledger.tables import effect as table
 from overnight.ledger.tables import lease
 from overnight.outcome import Scope
@@ -52,6 +53,7 @@ class _Intent:
     target: str
     ref: str
     at: datetime
+    check: Callable[[Connection], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,10 @@ class _Result:
     state: EffectState
     detail: str | None
     at: datetime
+
+
+def no_check(_connection: Connection) -> None:
+    """Nothing speaks against it."""
 
 
 def effect_id(scope: Scope, kind: str, name: str, target: str) -> str:
@@ -81,22 +87,34 @@ class Effects:
 
     async def find(self, scope: Scope, kind: str, name: str, target: str) -> Effect | None:
         """Look up what is known of this effect, or None."""
-        return await self._ledger.read(_find, effect_id(scope, kind, name, target))
+        return await self._ledger.read(find, kind, effect_id(scope, kind, name, target))
 
-    async def begin(self, scope: Scope, kind: str, name: str, target: str, ref: str) -> Effect:
+    async def begin(
+        self,
+        scope: Scope,
+        kind: str,
+        name: str,
+        target: str,
+        ref: str,
+        check: Callable[[Connection], None] = no_check,
+    ) -> Effect:
         """Commit the intent, or return the effect that is there already.
 
-        One that failed or was undone begins anew (`fresh`). Raises Fenced when another process owns the slot: then
-        nothing may go out.
+        One that failed or was undone begins anew (`fresh`). Raises Fenced when another process owns the slot, and what
+        `check` raises, which is asked in the same transaction: then nothing may go out.
         """
         id_ = effect_id(scope, kind, name, target)
-        intent = _Intent(id_, scope, kind, name, target, ref, self._clock.now())
+        intent = _Intent(id_, scope, kind, name, target, ref, self._clock.now(), check)
         begun: Effect = await self._ledger.record(_begin_many, intent)
         return begun
 
-    async def again(self, scope: Scope, effect: Effect) -> Effect:
-        """Return an unsettled effect to `intent` on purpose: it is about to be done a second time."""
-        intent = _Intent(effect.id, scope, effect.kind, effect.name, effect.target, effect.ref, self._clock.now())
+    async def again(self, scope: Scope, effect: Effect, check: Callable[[Connection], None] = no_check) -> Effect:
+        """Return an unsettled effect to `intent` on purpose: it is about to be done a second time.
+
+        Raises what `begin` raises.
+        """
+        now = self._clock.now()
+        intent = _Intent(effect.id, scope, effect.kind, effect.name, effect.target, effect.ref, now, check)
         return await self._ledger.write(lambda connection: _again(connection, intent))
 
     async def done(self, effect: Effect, detail: str | None = None) -> None:
@@ -127,9 +145,25 @@ class Effects:
         await self._ledger.record(_settle_many, _Result(effect.id, effect.run_id, state, detail, self._clock.now()))
 
 
-def _find(connection: Connection, id_: str) -> Effect | None:
-    row = connection.execute(select(table).where(table.c.id == id_)).one_or_none()
+_NAMES = ("id", "kind", "name", "target", "ref", "state", "detail", "run_id")
+_find = Prepared(
+    lambda _insert: select(*(table.c[name] for name in _NAMES)).where(
+        table.c.id == bindparam("id"), table.c.kind == bindparam("kind")
+    )
+)
+
+
+def find(connection: Connection, kind: str, id_: str) -> Effect | None:
+    """Look up an effect of this kind by its identity, or None."""
+    row = _find.one(connection, {"id": id_, "kind": kind}).first()
     return None if row is None else _effect(row)
+
+
+def begun_at(connection: Connection, scope: Scope) -> datetime | None:
+    """When the newest attempt at an effect of this item was begun; None when there was none."""
+    mine = (table.c.job == scope.job, table.c.slot == scope.slot, table.c.key == scope.key)
+    found: datetime | None = connection.execute(select(func.max(table.c.intent_at)).where(*mine)).scalar_one()
+    return found
 
 
 def _effect(row: Row[Any], *, fresh: bool = False) -> Effect:
@@ -141,14 +175,19 @@ def _mark(connection: Connection, scope: Scope, effect: Effect, state: EffectSta
     connection.execute(update(table).where(table.c.id == effect.id).values(state=state))
 
 
-def _check_fences(connection: Connection, intents: Sequence[_Intent]) -> None:
-    """Refuse the whole group when one scope is fenced; the writer then tries each alone, and only that one fails."""
+_FENCES = select(lease.c.job, lease.c.slot, lease.c.fence).where(
+    tuple_(lease.c.job, lease.c.slot).in_(bindparam("slots", expanding=True))
+)
+_KNOWN = select(table).where(table.c.id.in_(bindparam("ids", expanding=True)))
+
+
+def _check_all(connection: Connection, intents: Sequence[_Intent]) -> None:
+    """Refuse the whole group when one is fenced or unwanted; the writer then tries each alone, and only that fails."""
     slots = {(intent.scope.job, intent.scope.slot) for intent in intents}
-    rows = connection.execute(
-        select(lease.c.job, lease.c.slot, lease.c.fence).where(tuple_(lease.c.job, lease.c.slot).in_(slots))
-    )
+    rows = connection.execute(_FENCES, {"slots": list(slots)})
     fences = {(row.job, row.slot): row.fence for row in rows}
     for intent in intents:
+        intent.check(connection)
         fence = fences.get((intent.scope.job, intent.scope.slot), intent.scope.fence)
         if fence != intent.scope.fence:
             raise Fenced(
@@ -157,10 +196,13 @@ def _check_fences(connection: Connection, intents: Sequence[_Intent]) -> None:
             )
 
 
+_NEW = insert(table)
+
+
 def _begin_many(connection: Connection, intents: Sequence[_Intent]) -> list[Effect]:
-    _check_fences(connection, intents)
+    _check_all(connection, intents)
     ids = {intent.id for intent in intents}
-    known = {row.id: _effect(row) for row in connection.execute(select(table).where(table.c.id.in_(ids)))}
+    known = {row.id: _effect(row) for row in connection.execute(_KNOWN, {"ids": list(ids)})}
     new: list[dict[str, Any]] = []
     results = []
     for intent in intents:
@@ -173,7 +215,7 @@ def _begin_many(connection: Connection, intents: Sequence[_Intent]) -> list[Effe
         results.append(effect)
         known[intent.id] = Effect(**{**_fields(effect), "fresh": False})  # the next one in this group came second
     if new:
-        connection.execute(insert(table), new)
+        connection.execute(_NEW, new)
     return results
 
 
@@ -204,7 +246,7 @@ def _row(intent: _Intent) -> dict[str, Any]:
 
 
 def _again(connection: Connection, intent: _Intent) -> Effect:
-    _check_fences(connection, [intent])
+    _check_all(connection, [intent])
     values = {"state": "intent", "ref": intent.ref, "run_id": intent.scope.run_id, "intent_at": intent.at}
     connection.execute(update(table).where(table.c.id == intent.id).values(**values, detail=None, done_at=None))
     return _fresh(intent)
@@ -213,7 +255,13 @@ def _again(connection: Connection, intent: _Intent) -> Effect:
 def _settle_many(connection: Connection, results: Sequence[_Result]) -> list[None]:
     """Write results. Of an attempt that somebody has taken over only `done` counts: it has happened all the same."""
     for result in results:
-        newest = table.c.state != "done" if result.state == "done" else table.c.run_id == result.run_id
-        values = {"state": result.state, "detail": result.detail, "done_at": result.at}
-        connection.execute(update(table).where(table.c.id == result.id, newest).values(**values))
+        values = {"b_id": result.id, "state": result.state, "detail": result.detail, "done_at": result.at}
+        if result.state == "done":
+            connection.execute(_DONE, values)
+        else:
+            connection.execute(_OURS, values | {"b_run_id": result.run_id})
     return [None] * len(results)
+
+
+_DONE = update(table).where(table.c.id == bindparam("b_id"), table.c.state != "done")
+_OURS = update(table).where(table.c.id == bindparam("b_id"), table.c.run_id == bindparam("b_run_id"))

@@ -4,6 +4,7 @@
     ├── Transient       try again: 429, 5xx, a lost connection          -> retry with backoff
     │   └── Deferred    tried enough for now                            -> item becomes `retry(next_at)`
     ├── Permanent       will never work for this item: 550, 400, 404    -> item fails
+    │   ├── Denied      a role may not do this                          -> the model is told, else item fails
     │   └── TooLong     more at once than the other side takes: 413     -> in parts with `split=`, else item fails
     ├── Invalid         an answer of the wrong shape                    -> stricter prompt, then fallback, then fails
     ├── Downstream      a later step refused: undo this item's effects  -> item fails
@@ -48,11 +49,24 @@ class Transient(OvernightError):
 
 
 class Deferred(Transient):
-    """Retries are spent for now; the sweep takes the item up again after `after` seconds."""
+    """Retries are spent for now; the sweep takes the item up again after `after` seconds.
+
+    `within` (seconds) is for how long that is worth doing; without it, until the job's next slot, a day at most.
+    """
+
+    def __init__(
+        self, message: str = "", *, code: str = "", after: float | None = None, within: float | None = None
+    ) -> None:
+        super().__init__(message, code=code, after=after)
+        self.within = within
 
 
 class Permanent(OvernightError):
     """It will never work for this item."""
+
+
+class Denied(Permanent):
+    """It is outside of what a role may do; the model is told, and goes on."""
 
 
 class TooLong(Permanent):

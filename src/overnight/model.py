@@ -1,31 +1,41 @@
 """The model, behind one port: a request, a reply, and every failure as one of our errors.
 
 The only importer of anthropic, and a late one: it costs a second, which jobs without a model must not pay. The SDK
-never retries here: its repetitions would be unseen by budget and limits. HTTP 200 is not yet an answer: replies are
-checked field by field. Sampling parameters are not sent, current models refuse them.
+never retries here: its repetitions would be unseen by budget and limits. Sampling parameters are not sent, current
+models refuse them.
 """
 
 import asyncio
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import Any, Protocol, Self
 from urllib.parse import urlsplit
 
 from overnight import logs
 from overnight.clock import Clock, SystemClock
-from overnight.errors import Invalid, OvernightError, Permanent, Stop, TooLong, Transient
-from overnight.pricing import MOST_SEARCHES, MOST_TOKENS, Usage, plausible
+from overnight.errors import OvernightError, Permanent, Stop, TooLong, Transient
 from overnight.retry import retry_after
+from overnight.wire import SMALLEST_WINDOW, Lost, ModelReply, ModelRequest, checked, garbled, parsed
+
+__all__ = [
+    "SMALLEST_WINDOW",
+    "Listed",
+    "Lost",
+    "Model",
+    "ModelReply",
+    "ModelRequest",
+    "Models",
+    "forbid_real",
+    "headers_of",
+]
 
 DEADLINE = 300.0  # seconds for a whole request; the SDK's own timeouts are per read and never end a trickle
 CONNECT = 10.0  # seconds until there is a connection; nothing is billed before
 OFFICIAL = "https://api.anthropic.com"
-SMALLEST_WINDOW = 200_000  # tokens of input and output together that every priced model takes (genai-prices 0.2.3)
-OVERHEAD = 1_000  # tokens the API adds for the format of the answer; a generous bound
 SPENT = {"enforced_spend_limit_reached", "linked_organization_spend_limit_reached", "contract_spend_limit_reached"}
 MESSAGE = 200  # characters of the API's own words in an error of ours
 REMEDIES = {  # what no request can get around, and what to do about it
@@ -38,68 +48,6 @@ REMEDIES = {  # what no request can get around, and what to do about it
     407: "the proxy on the way to the model asks for a password: set it in HTTPS_PROXY",
 }
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
-
-
-class Lost(Transient):
-    """The request may have been carried out and billed, but there is no usable reply."""
-
-
-@dataclass(frozen=True)
-class ModelRequest:
-    """What is asked: `messages` are `{"role", "content"}` with text contents, `schema` is that of the answer."""
-
-    model: str
-    system: str
-    messages: tuple[Mapping[str, str], ...]
-    max_tokens: int
-    schema: Mapping[str, Any] | None = None
-
-    @cached_property
-    def size(self) -> int:
-        """UTF-8 bytes of all that is sent."""
-        texts = [self.system, *(message["content"] for message in self.messages), json.dumps(self.schema or "")]
-        return sum(len(text.encode(errors="surrogatepass")) for text in texts)
-
-    @property
-    def input_bound(self) -> int:
-        """Tokens the input cannot exceed: a token is at least one byte. About four times too high, but certain."""
-        return self.size + OVERHEAD
-
-    @property
-    def surely_fits(self) -> bool:
-        """Whether no model can find it too long. The API has no code for that: it answers a bare 400."""
-        return self.input_bound + self.max_tokens <= SMALLEST_WINDOW
-
-    @property
-    def input_estimate(self) -> int:
-        """Tokens the input will have, roughly: for rate limits, which are corrected by real usage afterwards."""
-        return self.size // 3 + 1
-
-
-@dataclass(frozen=True, slots=True)
-class ModelReply:
-    """A reply that was billed, whatever it is worth: settle `usage` first, then ask for the `answer()`."""
-
-    text: str
-    stop_reason: str
-    usage: Usage
-    model: str
-    request_id: str
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-    def answer(self) -> str:
-        """Return the text. Raises Invalid for a refusal, a reply that was cut off, and an empty one."""
-        if self.stop_reason == "refusal":
-            raise Invalid(f"{self.model} refused to answer", code="refusal")
-        if self.stop_reason in ("max_tokens", "model_context_window_exceeded"):
-            raise Invalid(
-                f"the answer of {self.model} was cut off ({self.stop_reason}); raise max_tokens of the role or give "
-                "it less data",
-                code="truncated",
-            )
-        if not self.text.strip():
-            raise Invalid(f"{self.model} answered with nothing ({self.stop_reason})", code="empty")
-        return self.text
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +126,7 @@ class Model:
             raise self._classified(error, request) from error
         except TimeoutError as error:
             raise Lost(f"{request.model} did not answer within {self._deadline:.0f} s", code="timeout") from error
-        return _checked(_parsed(body), dict(answer.headers.items()))
+        return checked(parsed(body), dict(answer.headers.items()))
 
     async def listed(self, model: str) -> Listed | None:
         """Ask what is known of a model, which costs nothing; None when the API knows no such model.
@@ -198,9 +146,9 @@ class Model:
         except TimeoutError as error:
             raise Transient(f"nothing was heard of {model} within {self._deadline:.0f} s", code="timeout") from error
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise _garbled("JSON that ends too early") from error
+            raise garbled("JSON that ends too early") from error
         if not isinstance(info, anthropic.types.ModelInfo) or not isinstance(info.lifecycle, str):
-            raise _garbled(type(info).__name__)
+            raise garbled(type(info).__name__)
         return Listed(info.lifecycle, info.retires_at, info.max_tokens)
 
     async def close(self) -> None:
@@ -248,7 +196,7 @@ class Model:
             return _refused(error, request, retry_after(error.response.headers, self._clock))
         if isinstance(error, anthropic.APIConnectionError):
             return _disconnected(error, self._url)
-        return _garbled(type(error).__name__)
+        return garbled(type(error).__name__)
 
 
 def headers_of(error: BaseException) -> Mapping[str, str]:
@@ -265,6 +213,9 @@ def _parameters(request: ModelRequest) -> dict[str, Any]:
     }
     if request.system:
         parameters["system"] = request.system
+    if request.tools:
+        parameters["tools"] = [dict(tool) for tool in request.tools]
+        parameters["tool_choice"] = {"type": "none" if request.answer_now else "auto"}
     if request.schema is not None:
         schema = _transformed(json.dumps(request.schema))
         parameters["output_config"] = {"format": {"type": "json_schema", "schema": schema}}
@@ -337,62 +288,3 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
     while cause is not None:
         yield cause
         cause = cause.__cause__
-
-
-def _garbled(what: str) -> Lost:
-    return Lost(f"the model's API answered 200, but not with a message: {what}", code="garbled")
-
-
-def _parsed(body: bytes) -> Any:
-    """The body as JSON. The SDK would make objects of it, at a third of a call's CPU, and checks nothing."""
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise _garbled("no JSON, or not all of it") from error
-
-
-def _checked(reply: Any, headers: Mapping[str, str]) -> ModelReply:
-    """Return the reply as ours; anything may come with a status of 200: a login page, other JSON, half a message."""
-    if not isinstance(reply, dict):
-        raise _garbled(type(reply).__name__)
-    usage, content, stop_reason = _usage(reply.get("usage")), reply.get("content"), reply.get("stop_reason")
-    if usage is None or not isinstance(content, list) or not isinstance(stop_reason, str):
-        raise _garbled("fields are missing")
-    request_id = headers.get("request-id") or reply.get("id")
-    return ModelReply(
-        "".join(map(_text, content)), stop_reason, usage, str(reply.get("model")), str(request_id), headers
-    )
-
-
-def _text(block: Any) -> str:
-    text = block.get("text") if isinstance(block, dict) and block.get("type") == "text" else None
-    return text if isinstance(text, str) else ""
-
-
-def _usage(billed: Any) -> Usage | None:
-    if not isinstance(billed, dict):
-        return None
-    counts = [billed.get("input_tokens"), billed.get("output_tokens")]
-    counts += [billed.get(name) or 0 for name in ("cache_read_input_tokens", "cache_creation_input_tokens")]
-    whole = [count for count in counts if plausible(count, MOST_TOKENS)]
-    searches = _count(billed.get("server_tool_use"), "web_search_requests")
-    if len(whole) < len(counts) or not plausible(searches, MOST_SEARCHES):
-        return None
-    fresh, output, read, written = whole
-    short = _count(billed.get("cache_creation"), "ephemeral_5m_input_tokens")
-    return Usage(
-        fresh,
-        output,
-        read,
-        written,
-        cache_write_1h_tokens=max(0, written - short),  # what is not said to be kept for 5 minutes is the dearest
-        web_searches=searches,
-        service_tier=str(billed.get("service_tier") or "standard"),
-        speed=str(billed.get("speed") or "standard"),
-        inference_geo=str(billed.get("inference_geo") or ""),
-    )
-
-
-def _count(part: Any, name: str) -> int:
-    value = part.get(name) if isinstance(part, dict) else None
-    return value if isinstance(value, int) and value > 0 else 0

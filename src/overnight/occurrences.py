@@ -4,20 +4,23 @@
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal, Protocol
 
-from sqlalchemy import Connection, RowMapping, func, select, update
+from sqlalchemy import Connection, RowMapping, bindparam, func, select, update
 
 from overnight.clock import token
-from overnight.ledger.runs import Opening, open_run
+from overnight.ledger.items import due_slots
+from overnight.ledger.runs import Opening, close_dead, deaths, held_leases, latest_run, lease_of, open_run
 from overnight.ledger.statements import insert_new, put
-from overnight.ledger.tables import entry, lease, occurrence, run, slot
+from overnight.ledger.tables import UNSETTLED, entry, lease, occurrence, run, slot
+from overnight.triggers import Listed, read
 
 ON_TIME = timedelta(minutes=2)  # later than this a start counts as catching up
 MOST = 1000  # rows written one by one for a long absence; the rest shares one
 
+Slot = tuple[str, str]  # job and slot
 CatchUp = Literal["latest", "all", "none"]
 Overlap = Literal["skip", "queue", "replace"]
 
@@ -49,13 +52,17 @@ class Timed:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What becomes of one occurrence; `reason` says why it does not run."""
+    """What becomes of one occurrence; `reason` says why it does not run.
+
+    `made_up`: it is one of those that are all made up for, which stand in a queue and are no overlap of each other.
+    """
 
     job: str
     scheduled_for: datetime
     slot: str
     action: Literal["run", "skipped", "missed"]
     reason: str = ""
+    made_up: bool = False
 
 
 def due(timed: Timed, now: datetime) -> list[Decision]:
@@ -66,15 +73,15 @@ def due(timed: Timed, now: datetime) -> list[Decision]:
     after = max(timed.since, timed.last) if timed.last else timed.since
     times = list(timed.trigger.between(after, now))
     gone, times = times[:-MOST], times[-MOST:]
-    decisions = [_decide(timed, t, now, times[-1]) for t in times]
+    decisions = [_decide(timed, t, now, times) for t in times]
     if gone:
         reason = f"and {len(gone) - 1} earlier ones since {gone[0]:%Y-%m-%d %H:%M}Z"
         decisions.insert(0, Decision(timed.job, gone[-1], timed.trigger.slot(gone[-1]), "missed", reason))
     return decisions
 
 
-def _decide(timed: Timed, t: datetime, now: datetime, newest: datetime) -> Decision:
-    slot, late = timed.trigger.slot(t), now - t
+def _decide(timed: Timed, t: datetime, now: datetime, times: Sequence[datetime]) -> Decision:
+    slot, late, newest = timed.trigger.slot(t), now - t, times[-1]
 
     def not_run(action: Literal["skipped", "missed"], reason: str) -> Decision:
         return Decision(timed.job, t, slot, action, reason)
@@ -87,26 +94,53 @@ def _decide(timed: Timed, t: datetime, now: datetime, newest: datetime) -> Decis
         return not_run("missed", "nobody was there, and catch_up is none")
     if timed.catch_up == "latest" and t != newest:
         return not_run("skipped", f"superseded by {newest:%Y-%m-%dT%H:%MZ} (catch_up: latest)")
-    return Decision(timed.job, t, slot, "run")
+    made_up = timed.catch_up == "all" and (late > ON_TIME or len(times) > 1)
+    return Decision(timed.job, t, slot, "run", made_up=made_up)
 
 
-def register(connection: Connection, hashes: Mapping[str, tuple[str, bool]], now: datetime) -> dict[str, RowMapping]:
-    """Note the jobs of the schedule as `{job: (hash, enabled)}`; returns their entries.
+def outdated(connection: Connection, jobs: Mapping[str, Listed], now: datetime) -> list[Decision]:
+    """Note what was due by a timing that the schedule has no more, for nobody looked while it was in force.
+
+    It is not made up for: whoever edits an entry does not want mail by the old one. Returns what is new.
+    """
+    last, found = newest(connection), []
+    for row in connection.execute(_ENTRIES).mappings():
+        new = jobs.get(row["job"], Listed("", enabled=False))
+        if row["enabled"] and row["timing"] and (new.hash, new.enabled) != (row["hash"], True):
+            found += _by_old_timing(row, last.get(row["job"]), now, edited=new.enabled)
+    return [decision for decision in found if note(connection, decision, now)]
+
+
+def _by_old_timing(row: RowMapping, last: datetime | None, now: datetime, *, edited: bool) -> list[Decision]:
+    paused = (row["pause_reason"] or "no reason given") if row["paused_at"] else None
+    timed = Timed(row["job"], read(row["timing"]), row["effective_since"], last, "none", timedelta(), paused)
+    if paused is not None:
+        return due(timed, now)
+    what = "edited" if edited else "disabled or taken out"
+    reason = f"it was due by `{row['timing']}`, and the entry was {what} before anybody looked"
+    action: Literal["missed", "skipped"] = "missed" if edited else "skipped"
+    return [replace(decision, action=action, reason=reason) for decision in due(timed, now)]
+
+
+def register(connection: Connection, jobs: Mapping[str, Listed], now: datetime) -> dict[str, RowMapping]:
+    """Note the jobs of the schedule; returns their entries.
 
     A job that is new, edited or enabled again counts from now on. Jobs gone from the schedule stop counting.
     """
-    known = {row["job"]: row for row in connection.execute(select(entry)).mappings()}
-    for job, (digest, enabled) in hashes.items():
+    known = {row["job"]: row for row in connection.execute(_ENTRIES).mappings()}
+    for job, new in jobs.items():
         old = known.get(job)
-        if old is None or old["hash"] != digest or (enabled and not old["enabled"]):
+        if old is None or old["hash"] != new.hash or (new.enabled and not old["enabled"]):
             kept = {"paused_at": old["paused_at"], "pause_reason": old["pause_reason"]} if old else {}
-            row = {"job": job, "hash": digest, "enabled": enabled, "effective_since": now}
-            put(connection, entry, row | kept)
-        elif enabled != old["enabled"]:
-            connection.execute(update(entry).where(entry.c.job == job).values(enabled=enabled))
-    for job in known.keys() - hashes.keys():
+            put(connection, entry, {"job": job, "effective_since": now} | new._asdict() | kept)
+        elif (new.enabled, new.timing) != (old["enabled"], old["timing"]):
+            connection.execute(update(entry).where(entry.c.job == job).values(enabled=new.enabled, timing=new.timing))
+    for job in known.keys() - jobs.keys():
         connection.execute(update(entry).where(entry.c.job == job).values(enabled=False))
-    return {row["job"]: row for row in connection.execute(select(entry)).mappings()}
+    return {row["job"]: row for row in connection.execute(_ENTRIES).mappings()}
+
+
+_ENTRIES = select(entry)
 
 
 def set_pause(connection: Connection, job: str, at: datetime | None, reason: str | None, now: datetime) -> None:
@@ -119,10 +153,28 @@ def set_pause(connection: Connection, job: str, at: datetime | None, reason: str
         connection.execute(update(occurrence).where(*waited).values(state="skipped", reason=why))
 
 
+def pause_listed(
+    connection: Connection,
+    jobs: Mapping[str, Listed],
+    job: str,
+    at: datetime | None,
+    reason: str | None,
+    now: datetime,
+) -> None:
+    """The same for a job of the file, which no scheduler may have seen yet."""
+    outdated(connection, jobs, now)
+    register(connection, jobs, now)
+    set_pause(connection, job, at, reason, now)
+
+
 def newest(connection: Connection) -> dict[str, datetime]:
-    """The newest occurrence of each job that has one."""
-    query = select(occurrence.c.job, func.max(occurrence.c.scheduled_for)).group_by(occurrence.c.job)
-    return {job: at for job, at in connection.execute(query) if at is not None}
+    """The newest occurrence of each registered job that has one."""
+    return {job: at for job, at in connection.execute(_NEWEST) if at is not None}
+
+
+# A seek for each job; `GROUP BY` would read every occurrence there ever was.
+_latest = select(func.max(occurrence.c.scheduled_for)).where(occurrence.c.job == entry.c.job)
+_NEWEST = select(entry.c.job, _latest.scalar_subquery())
 
 
 def note(connection: Connection, decision: Decision, now: datetime) -> bool:
@@ -192,10 +244,30 @@ def start(connection: Connection, occurrence_id: str, opening: Opening, now: dat
     return scope.run_id
 
 
+def start_if_free(
+    connection: Connection, row: RowMapping, opening: Opening, now: datetime, died: Callable[[RowMapping], bool]
+) -> bool:
+    """Open the run of an occurrence that is still queued, unless another slot of its job is being run."""
+    if running(connection, row["job"], now, died) or row["id"] not in {each["id"] for each in queued(connection)}:
+        return False
+    start(connection, row["id"], opening, now)
+    return True
+
+
 def given_up(connection: Connection, job: str, slot: str) -> bool:
     """Whether the job's occurrence of that slot was replaced, or cancelled by hand: nobody goes on with its run."""
     mine = (occurrence.c.job == job, occurrence.c.slot == slot, occurrence.c.state == "ran")
     return any(reason is not None for reason in connection.execute(select(occurrence.c.reason).where(*mine)).scalars())
+
+
+def prospects(connection: Connection, job: str, slot: str) -> tuple[RowMapping | None, bool, int]:
+    """Of a slot whose run died: that run, whether nobody goes on with it, and how often its process died in a row.
+
+    One for some of the items only is not gone on with, unless it has come between an interrupted run and its rest.
+    """
+    newest_run = latest_run(connection, job, slot)
+    some = newest_run is not None and newest_run["partial"] and not unfinished_on(connection, job, slot)
+    return newest_run, some or given_up(connection, job, slot), deaths(connection, job, slot)
 
 
 def let_go(connection: Connection, job: str, slot: str, holder: tuple[str, int], now: datetime) -> None:
@@ -217,36 +289,58 @@ def withdraw(connection: Connection, occurrence_id: str, state: Literal["skipped
 
 def queued(connection: Connection) -> Sequence[RowMapping]:
     """Occurrences that wait for another run of their job, oldest first."""
-    query = select(occurrence).where(occurrence.c.state == "queued").order_by(occurrence.c.scheduled_for)
-    return connection.execute(query).mappings().all()
+    return connection.execute(_QUEUED).mappings().all()
+
+
+_QUEUED = select(occurrence).where(UNSETTLED, occurrence.c.state == "queued").order_by(occurrence.c.scheduled_for)
 
 
 def interrupted(connection: Connection) -> list[tuple[str, str]]:
     """Slots `(job, slot)` whose run was asked to end before its items were done."""
-    mine = (lease.c.job == occurrence.c.job) & (lease.c.slot == occurrence.c.slot)
-    query = select(occurrence.c.job, occurrence.c.slot).join(lease, mine)
-    query = query.where(occurrence.c.state == "claimed", lease.c.until.is_(None))
-    return [(job, slot) for job, slot in connection.execute(query)]
+    return [(job, slot) for job, slot in connection.execute(_INTERRUPTED)]
 
 
-def leave(connection: Connection, job: str, slot: str, reason: str) -> None:
-    """Nobody goes on with the slot's run: its occurrence is over, or it would hold up what comes after it for ever."""
+_INTERRUPTED = (
+    select(occurrence.c.job, occurrence.c.slot)
+    .join(lease, (lease.c.job == occurrence.c.job) & (lease.c.slot == occurrence.c.slot))
+    .where(UNSETTLED, occurrence.c.state == "claimed", lease.c.until.is_(None))
+)
+
+
+def left_open(connection: Connection, now: datetime) -> tuple[Sequence[RowMapping], list[Slot], list[Slot]]:
+    """Leases that are held, slots whose run was interrupted, and those with deferred items that are due."""
+    return held_leases(connection), interrupted(connection), due_slots(connection, now)
+
+
+def leave(
+    connection: Connection, job: str, slot: str, reason: str, now: datetime, died: Callable[[RowMapping], bool]
+) -> None:
+    """Nobody goes on with the slot: its occurrence is over, or it would hold up what comes after it for ever.
+
+    A run that `died` is closed with it, so that it is reported, and told once.
+    """
     mine = (occurrence.c.job == job, occurrence.c.slot == slot, occurrence.c.state == "claimed")
     connection.execute(update(occurrence).where(*mine).values(state="ran", reason=reason))
+    held = lease_of(connection, job, slot)
+    if held is not None and held["until"] is not None and died(held):
+        close_dead(connection, held["run_id"], now)
 
 
 def running(
     connection: Connection, job: str, now: datetime, died: Callable[[RowMapping], bool] = lambda _row: False
 ) -> list[RowMapping]:
     """Leases of the job's editions that somebody keeps up; sweeps, retries and rehearsals stand in nobody's way."""
-    query = (
-        select(lease)
-        .join(run, run.c.id == lease.c.run_id)
-        .join(slot, (slot.c.job == lease.c.job) & (slot.c.slot == lease.c.slot))
-        .where(lease.c.job == job, lease.c.until > now)
-        .where(run.c.kind.in_(("scheduled", "manual", "resume")), slot.c.rehearsal.is_(False))
-    )
-    return [row for row in connection.execute(query).mappings() if not died(row)]
+    kept_up = connection.execute(_KEPT_UP, {"job": job, "now": now}).mappings()
+    return [row for row in kept_up if not died(row)]
+
+
+_KEPT_UP = (
+    select(lease)
+    .join(run, run.c.id == lease.c.run_id)
+    .join(slot, (slot.c.job == lease.c.job) & (slot.c.slot == lease.c.slot))
+    .where(lease.c.job == bindparam("job"), lease.c.until > bindparam("now"))
+    .where(run.c.kind.in_(("scheduled", "manual", "resume")), slot.c.rehearsal.is_(False))
+)
 
 
 def occurrence_of(connection: Connection, occurrence_id: str) -> RowMapping | None:

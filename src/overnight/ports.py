@@ -2,16 +2,18 @@
 
 import os
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit
+
+from pydantic import ValidationError
 
 from overnight import logs
 from overnight.agent import Agent
 from overnight.alerts import Alerter, Channel
+from overnight.archive import Archive
 from overnight.budget import Budgets, Caps, JobCaps, RoleCaps
 from overnight.catalogue import ending, prices_of
 from overnight.clock import Clock, token
@@ -19,15 +21,19 @@ from overnight.dependency import Dependencies
 from overnight.effects import Effects
 from overnight.errors import ConfigError, Permanent
 from overnight.ledger import Ledger
-from overnight.mail import MARK, Diverted, Mailer, MailSettings, Turn
+from overnight.mail import MARK, Diverted, Mailer, MailSettings, Pace, Streak, Turn, no_turn
 from overnight.model import Model, ModelReply, ModelRequest
+from overnight.project import load_tool
 from overnight.redact import Redactor
 from overnight.roles import Role, Roles
 from overnight.run import Post
-from overnight.schedule import JobSettings, Rate, Schedule
+from overnight.schedule import JobSettings, Rate, RoleSettings, Schedule
+from overnight.tools import Granted, Tool
+from overnight.tools.toolkit import Toolkit
 
 OnUnknown = Literal["park", "resend", "reconcile"]
 
+PLAIN = ("GITHUB_API_URL",)  # variables that are no secrets, and that tools may know
 REHEARSAL_OUTBOX = "outbox:var/rehearsal"
 
 
@@ -94,7 +100,10 @@ def open_ports(
     # What a rehearsal meets counts for nobody else, and no limit is spent on it.
     dependencies = Dependencies({}, clock) if rehearsal else Dependencies(_rates(schedule), clock, ledger)
     transport = REHEARSAL_OUTBOX if rehearsal and not to else schedule.mail.transport
-    mailer = _mailer(root, schedule, ledger, clock, dependencies, on_unknown=settings.on_unknown, transport=transport)
+    mailer = _mailer(
+        root, schedule, ledger, clock, dependencies,
+        on_unknown=settings.on_unknown, transport=transport, archive=_archive(root, schedule, rehearsal=rehearsal),
+    )  # fmt: skip
     mailer = mailer.unasked(MARK) if to else mailer
     agent = Agent(
         ledger=ledger,
@@ -104,11 +113,13 @@ def open_ports(
         api=dependencies.of("anthropic"),
         clock=clock,
         prices=prices_of(schedule),
+        tools=toolkit_of(root, schedule, ledger, clock, dependencies),
+        clean=Redactor(schedule.secrets).known,
     )
     if not rehearsal:
         tell_ending(schedule, clock)
     post = Diverted(mailer, to) if to else mailer
-    return Ports(mailer, post, agent, _alerter(schedule, ledger, clock, mailer), dependencies)
+    return Ports(mailer, post, agent, _alerter(schedule, ledger, clock, mailer, dependencies), dependencies)
 
 
 @asynccontextmanager
@@ -124,16 +135,33 @@ async def open_dependencies(schedule: Schedule, ledger: Ledger, clock: Clock) ->
 @asynccontextmanager
 async def operator_alerts(root: Path, schedule: Schedule, ledger: Ledger, clock: Clock) -> AsyncIterator[Alerter]:
     """Tell the operators something that belongs to no run."""
-    post = mailer_of(root, schedule, ledger, clock)
-    try:
-        yield _alerter(schedule, ledger, clock, post)
-    finally:
-        await post.close()
+    async with open_dependencies(schedule, ledger, clock) as sides:
+        post = _mailer_with(root, schedule, ledger, clock, sides)
+        try:
+            yield _alerter(schedule, ledger, clock, post, sides)
+        finally:
+            await post.close()
+
+
+@asynccontextmanager
+async def open_mailer(root: Path, schedule: Schedule, ledger: Ledger, clock: Clock) -> AsyncIterator[Mailer]:
+    """Send mail that belongs to no run, within the limits that all processes share."""
+    async with open_dependencies(schedule, ledger, clock) as sides:
+        post = _mailer_with(root, schedule, ledger, clock, sides)
+        try:
+            yield post
+        finally:
+            await post.close()
 
 
 def mailer_of(root: Path, schedule: Schedule, ledger: Ledger, clock: Clock) -> Mailer:
-    """Who sends mail that belongs to no run; `close` it. Connects to nothing yet."""
-    return _mailer(root, schedule, ledger, clock, Dependencies({}, clock), transport=schedule.mail.transport)
+    """Who knows where mail goes and whether that is real. To send with, see `open_mailer`: this one heeds no limit."""
+    return _mailer_with(root, schedule, ledger, clock, Dependencies({}, clock))
+
+
+def _mailer_with(root: Path, schedule: Schedule, ledger: Ledger, clock: Clock, sides: Dependencies) -> Mailer:
+    archive, transport = _archive(root, schedule), schedule.mail.transport
+    return _mailer(root, schedule, ledger, clock, sides, transport=transport, archive=archive)
 
 
 class Absent:
@@ -159,6 +187,7 @@ def _mailer(
     *,
     on_unknown: OnUnknown = "park",
     transport: str,
+    archive: Archive,
 ) -> Mailer:
     sender = schedule.mail.sender
     return Mailer.open(
@@ -168,6 +197,7 @@ def _mailer(
             unsubscribe_to=schedule.mail.unsubscribe_to or sender,
             public_url=schedule.public_url,
             on_unknown=on_unknown,
+            bounces_to=schedule.mail.bounces_to or "",
         ),
         root=root,
         secret=secret_of(root, schedule.environ),
@@ -175,32 +205,66 @@ def _mailer(
         ledger=ledger,
         clock=clock,
         zone=schedule.timezone,
-        turn=_turn(transport, dependencies),
+        turn=_turn(transport, _per_domain(schedule), dependencies),
+        keep=archive.keep,
     ).asked()
 
 
-def _turn(transport: str, dependencies: Dependencies) -> Turn:
-    """A relay has a rate and a breaker of its own; a folder takes whatever comes."""
+def _archive(root: Path, schedule: Schedule, *, rehearsal: bool = False) -> Archive:
+    url = schedule.mail.archive_url
+    return Archive.shown(url) if rehearsal else Archive.spooled(root / schedule.reports.spool, url)
+
+
+def _turn(transport: str, per_domain: Rate | None, dependencies: Dependencies) -> Turn:
+    """A relay has a rate and a breaker of its own, and so has each domain behind it; a folder takes whatever comes."""
     url = urlsplit(transport)
     if not url.scheme.startswith("smtp"):
-        return nullcontext
-    return partial(dependencies.of(f"smtp:{url.hostname}:{url.port}").request, messages=1)
+        return no_turn
+    relay = dependencies.of(f"smtp:{url.hostname}:{url.port}")
+    pace = Pace(per_domain, dependencies.clock)
+
+    @asynccontextmanager
+    async def turn(domain: str) -> AsyncIterator[None]:
+        async with pace.turn(domain), relay.request(messages=1):
+            yield
+
+    return turn
 
 
-def _alerter(schedule: Schedule, ledger: Ledger, clock: Clock, post: Mailer) -> Alerter:
+def _urgent_turn(transport: str, dependencies: Dependencies) -> Turn:
+    """Within the relay's rate, but also when its breaker is open: what opened it may be about readers."""
+    url = urlsplit(transport)
+    if not url.scheme.startswith("smtp"):
+        return no_turn
+    limit = dependencies.of(f"smtp:{url.hostname}:{url.port}").limit
+
+    @asynccontextmanager
+    async def turn(_domain: str) -> AsyncIterator[None]:
+        await limit.acquire(messages=1)
+        yield
+
+    return turn
+
+
+def _alerter(schedule: Schedule, ledger: Ledger, clock: Clock, post: Mailer, sides: Dependencies) -> Alerter:
     return Alerter(
         ledger=ledger,
         clock=clock,
-        post=_for_operators(post),
+        post=_for_operators(post, _urgent_turn(post.settings.transport, sides)),
         redactor=Redactor(schedule.secrets),
         repeat=schedule.alerts.repeat,
         channels=_channels(schedule),
     )
 
 
-def _for_operators(post: Mailer) -> Mailer:
-    """They named their own addresses, and get a message twice rather than not at all."""
-    return replace(post.unasked(), settings=replace(post.settings, on_unknown="resend"))
+def _per_domain(schedule: Schedule) -> Rate | None:
+    limit = schedule.limits.get("smtp")
+    return limit.per_domain if limit else None
+
+
+def _for_operators(post: Mailer, turn: Turn) -> Mailer:
+    """They named their own addresses, and get a message twice rather than not at all, whatever readers have met."""
+    return replace(post.unasked(), settings=replace(post.settings, on_unknown="resend"), turn=turn, streak=Streak())
 
 
 def _channels(schedule: Schedule) -> tuple[Channel, ...]:
@@ -217,9 +281,37 @@ def _channels(schedule: Schedule) -> tuple[Channel, ...]:
 
 def _rates(schedule: Schedule) -> dict[str, dict[str, Rate]]:
     return {
-        name: {kind: rate for kind, rate in vars(limit).items() if rate is not None}
+        name: {kind: rate for kind, rate in vars(limit).items() if rate is not None and kind != "per_domain"}
         for name, limit in schedule.limits.items()
     }
+
+
+def toolkit_of(root: Path, schedule: Schedule, ledger: Ledger, clock: Clock, sides: Dependencies) -> Toolkit:
+    """The tools of all roles. Raises ConfigError for the code of a project's own."""
+    granted = {name: granted_to(role) for name, role in schedule.roles.items()}
+    secrets = {
+        name: {each: schedule.environ.get(each, "") for each in role.secrets} for name, role in schedule.roles.items()
+    }
+    settings = {name: schedule.environ[name] for name in PLAIN if name in schedule.environ}
+    return Toolkit(root, ledger, clock, sides, granted, secrets, settings, Redactor(schedule.secrets).value)
+
+
+def granted_to(role: RoleSettings) -> dict[str, Granted]:
+    """The tools of a role, its own ones loaded from the project. Raises ConfigError for their code."""
+    found = [own_tool(target, limits) for target, limits in role.own_tools.items()]
+    return role.granted() | {grant.tool.name: grant for grant in found}
+
+
+def own_tool(name: str, limits: Mapping[str, Any]) -> Granted:
+    """A tool of the project with its limits. Raises ConfigError when it is not there or the limits are not its own."""
+    found = load_tool(name)
+    if not isinstance(found, Tool):
+        raise ConfigError(f"own_tools: {name} is no tool; decorate the function with @tool")
+    try:
+        return Granted(found, found.limits.model_validate(dict(limits)))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise ConfigError(f"own_tools: {name}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
 
 
 def tell_ending(schedule: Schedule, clock: Clock) -> None:
@@ -235,7 +327,7 @@ def _roles(schedule: Schedule) -> dict[str, Role]:
             models=tuple(role.model),
             max_tokens=role.max_tokens,
             max_turns=role.max_turns,
-            tools=tuple(role.tools),
+            tools={tool: grant.limits for tool, grant in role.granted().items()},
         )
         for name, role in schedule.roles.items()
     }

@@ -10,7 +10,7 @@ nano-USD per million, so that sums are exact and only their end is rounded, up.
 An unknown model has no price and is refused: a call that cannot be priced cannot be kept within a budget.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time
 from decimal import ROUND_CEILING, Decimal
@@ -128,6 +128,14 @@ class Prices:
         )
         searches = usage.web_searches * rates.searches
         return _up(tokens * 11 + searches * 10 if usage.inference_geo == "us" else (tokens + searches) * 10)
+
+    def naive(self, models: Iterable[str], usage: Usage, *, at: datetime) -> int:
+        """Return what an answer would have cost from the dearest of these models, with nothing cached or discounted.
+
+        That is who asks the strong model at once: the comparison of the reports. Nano-USD; 0 when none has a price.
+        """
+        plain = Usage(usage.input_total, usage.output_tokens, inference_geo=usage.inference_geo)
+        return max((self.price(model, plain, at=at) for model in models if self.known(model, at=at)), default=0)
 
     def worst(self, model: str, input_bound: int, max_tokens: int, *, at: datetime) -> int:
         """Return the most that a call of ours can cost in nano-USD, wherever it is processed.

@@ -73,19 +73,36 @@ def load_job(name: str, target: str) -> "Job[Any, Any]":
     return found
 
 
-def load_reports() -> list[Any]:
-    """All reports of the project's `reports` package, by name. Raises ConfigError."""
+def load_tool(target: str) -> Any:
+    """Import `module:function` of the attached project, whatever it is. Raises ConfigError when it is not there."""
+    module, _, attribute = target.partition(":")
+    found = getattr(_import(module, f"tool {target}"), attribute, None)
+    if found is None:
+        raise ConfigError(f"own_tools: {attribute} in {module} is not there")
+    return found
+
+
+def load_reports() -> tuple[list[Any], dict[str, ConfigError]]:
+    """All reports of the project's `reports` package, and why which file cannot be loaded. Raises ConfigError."""
     try:
         importlib.util.find_spec("reports")
     except ModuleNotFoundError:
-        return []
+        return [], {}
     from overnight.report import Report  # noqa: PLC0415  pandas is behind it
 
     package = _import("reports", "reports")
     folders = [Path(p) for p in package.__path__]
     names = sorted(f.stem for folder in folders for f in folder.glob("*.py") if f.stem != "__init__")
-    modules = [_import(f"reports.{name}", f"report {name}") for name in names]
-    return [value for module in modules for value in vars(module).values() if isinstance(value, Report)]
+    found: list[Any] = []
+    broken: dict[str, ConfigError] = {}
+    for name in names:
+        try:
+            module = _import(f"reports.{name}", f"report {name}")
+        except ConfigError as error:
+            broken[name] = error
+        else:
+            found += [value for value in vars(module).values() if isinstance(value, Report)]
+    return found, broken
 
 
 def _import(module: str, what: str) -> ModuleType:

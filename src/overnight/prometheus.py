@@ -15,9 +15,12 @@ from sqlalchemy import Connection, Select, func, select
 
 from overnight import __version__
 from overnight.alerts.book import OPEN, undelivered
-from overnight.alerts.rules import p95_ms
+from overnight.alerts.rules import FORGOTTEN, p95_ms
 from overnight.budget import day_counter
-from overnight.ledger.tables import alert, breaker, budget, call, effect, entry, run, slot
+from overnight.ledger.controls import alert, breaker, budget
+from overnight.ledger.flow import forgotten
+from overnight.ledger.rollups import spend
+from overnight.ledger.tables import FLYING, call, effect, entry, run, slot
 from overnight.pricing import NANO
 from overnight.runner import Workplace
 from overnight.storage import waiting
@@ -77,18 +80,25 @@ def _runs(until: datetime, recent: bool) -> Select[Any]:
 
 
 def _calls(until: datetime, recent: bool) -> Select[Any]:
-    sums = [func.sum(call.c[name]) for name in TOKENS.values()]
-    query = select(call.c.job, call.c.model, call.c.status, func.count(), func.sum(call.c.cost_nano), *sums)
+    sums = [func.sum(spend.c[name]) for name in ("calls", "cost_nano", *TOKENS.values())]
     day = until.date().isoformat()
-    when = call.c.budget_day >= day if recent else call.c.budget_day < day
-    return query.where(when).group_by(call.c.job, call.c.model, call.c.status)
+    when = spend.c.budget_day >= day if recent else spend.c.budget_day < day
+    return select(spend.c.job, spend.c.model, *sums).where(when).group_by(spend.c.job, spend.c.model)
+
+
+def _in_flight(connection: Connection) -> Sums:
+    """Calls that are not over, and their worst case: a total that had them would go down when less is paid."""
+    query = select(call.c.job, call.c.model, func.count(), func.sum(call.c.cost_nano)).where(FLYING)
+    rows = connection.execute(query.group_by(call.c.job, call.c.model))
+    return {(job, model): Counter({0: n, 1: int(cost)}) for job, model, n, cost in rows}
 
 
 def _mails(until: datetime, recent: bool) -> Select[Any]:
     same = (slot.c.job == effect.c.job) & (slot.c.slot == effect.c.slot)
     query = select(effect.c.job, effect.c.state, func.count()).join(slot, same)
     when = slot.c.created_at >= until if recent else slot.c.created_at < until
-    return query.where(when, effect.c.kind == "mail", slot.c.rehearsal.is_(False)).group_by(
+    over = effect.c.state != "intent"
+    return query.where(when, over, effect.c.kind == "mail", slot.c.rehearsal.is_(False)).group_by(
         effect.c.job, effect.c.state
     )
 
@@ -100,7 +110,7 @@ class Exposition:
     current: Callable[[], Workplace]
     problem: Callable[[], str | None]
     runs: Total = field(default_factory=lambda: Total(_runs, 2))
-    calls: Total = field(default_factory=lambda: Total(_calls, 3))
+    calls: Total = field(default_factory=lambda: Total(_calls, 2))
     mails: Total = field(default_factory=lambda: Total(_mails, 2))
 
     @property
@@ -128,18 +138,18 @@ def _metrics(of: Exposition, work: Workplace, connection: Connection) -> list["M
     now = work.clock.now()
     return [
         *_of_runs(of.runs.read(connection, now)),
-        *_of_calls(of.calls.read(connection, now)),
+        *_of_calls(of.calls.read(connection, now), _in_flight(connection)),
         *_of_mails(of.mails.read(connection, now)),
         *_of_times(connection, work, now),
         *_of_money(connection, work, now),
-        *_of_trouble(connection, work),
+        *_of_trouble(connection, work, now),
         _gauge("schedule_valid", "Whether schedule.yaml is valid as it is now", (), {(): float(not of.problem())}),
         _gauge("build_info", "The version", ("version",), {(__version__,): 1.0}),
     ]
 
 
 def _of_runs(sums: Sums) -> list["Metric"]:
-    runs = {labels: float(numbers[0]) for labels, numbers in sums.items()}
+    runs = {labels: float(numbers[0]) for labels, numbers in sums.items() if "running" not in labels}
     tasks: Counter[Labels] = Counter()
     retries: Counter[Labels] = Counter()
     for (job, _status), numbers in sums.items():
@@ -153,18 +163,19 @@ def _of_runs(sums: Sums) -> list["Metric"]:
     ]
 
 
-def _of_calls(sums: Sums) -> list["Metric"]:
+def _of_calls(sums: Sums, in_flight: Sums) -> list["Metric"]:
     calls: Counter[Labels] = Counter()
     cost: Counter[Labels] = Counter()
     tokens: Counter[Labels] = Counter()
-    for (job, model, status), numbers in sums.items():
-        calls[model, status] += numbers[0]
-        cost[job, model] += numbers[1]
+    for (job, model), numbers in sums.items():
+        going = in_flight.get((job, model), Counter())
+        calls[(model,)] += numbers[0] - going[0]
+        cost[job, model] += numbers[1] - going[1]
         for n, kind in enumerate(TOKENS, start=2):
             tokens[model, kind] += numbers[n]
     dollars = {labels: nano / NANO for labels, nano in cost.items()}
     return [
-        _counter("calls", "Requests to models", ("model", "status"), calls),
+        _counter("calls", "Requests to models that are over", ("model",), calls),
         _counter("cost_usd", "What requests to models have cost", ("job", "model"), dollars),
         _counter("tokens", "Tokens of models", ("model", "type"), tokens),
     ]
@@ -215,10 +226,9 @@ def _of_money(connection: Connection, work: Workplace, now: datetime) -> list["M
     ]
 
 
-def _of_trouble(connection: Connection, work: Workplace) -> list["Metric"]:
-    circuits: Values = {
-        (name,): float(CIRCUITS[state]) for name, state in connection.execute(select(breaker.c.name, breaker.c.state))
-    }
+def _of_trouble(connection: Connection, work: Workplace, now: datetime) -> list["Metric"]:
+    used = select(breaker.c.name, breaker.c.state).where(breaker.c.name.not_in(forgotten(connection, now - FORGOTTEN)))
+    circuits: Values = {(name,): float(CIRCUITS[state]) for name, state in connection.execute(used)}
     real = slot.c.rehearsal.is_(False)
     sums = connection.execute(select(func.sum(slot.c.pending), func.sum(slot.c.retry)).where(real)).one()
     depth: Values = {("pending",): float(sums[0] or 0), ("retry",): float(sums[1] or 0)}

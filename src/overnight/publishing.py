@@ -1,10 +1,16 @@
 """When reports are made and sent: after each run, and whenever a day is owed or something waits in the spool."""
 
-from datetime import date
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+
+from sqlalchemy import Connection
 
 from overnight import logs, project
 from overnight.alerts import Alarm, Alerter
+from overnight.alerts.alarm import MOST_NAMED
 from overnight.dependency import Dependencies
 from overnight.ledger import Ledger
 from overnight.ledger.runs import owed_reports, reports_made
@@ -12,6 +18,9 @@ from overnight.report import publish as publish_days
 from overnight.retention import retired_days
 from overnight.schedule import Schedule
 from overnight.storage import Drained, Spool, open_store
+
+AGAIN = timedelta(minutes=10)
+LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 def spool_of(root: Path, schedule: Schedule, dependencies: Dependencies) -> Spool:
@@ -26,7 +35,8 @@ async def publish(
     """Make the reports of all days that are owed, those of a process that died before it came to it included.
 
     Returns where to look. Never raises for a report or a store: what a run has come to does not depend on its reports.
-    A day for which the disk has no room stays owed; a store that refuses reports is alerted.
+    A day of which a report fails, or for which the disk has no room, stays owed. That is alerted, as is a store that
+    refuses reports.
     """
     owed = await ledger.read(owed_reports)
     if not owed:
@@ -34,13 +44,17 @@ async def publish(
     try:
         retired = await ledger.read(retired_days, list(owed))  # they would be made of less than before
         days = [date.fromisoformat(day) for day in owed if day not in retired]
-        spool = spool_of(root, schedule, dependencies)
-        done = await publish_days(project.load_reports(), days, ledger, schedule.timezone, spool)
-        made = {day: mark for day, mark in owed.items() if date.fromisoformat(day) not in done.unkept}
+        reports, broken = project.load_reports()
+        done = await publish_days(reports, days, ledger, schedule.timezone, spool_of(root, schedule, dependencies))
+        unmade = {day.isoformat() for day in (days if broken else done.unmade)}
+        made = {day: mark for day, mark in owed.items() if day not in unmade}
         await ledger.write(lambda connection: reports_made(connection, made))
-        await alerter.raise_all(alarms_of(done.drained, schedule.reports.spool))
-    except Exception as error:  # noqa: BLE001  broken report code, an unreadable spool: told, and the run stands
+        failed = {name: str(error) for name, error in broken.items()} | dict(done.errors)
+        await alerter.raise_all([*alarms_of(done.drained, schedule.reports.spool), unmade_alarm(failed)])
+    except Exception as error:  # noqa: BLE001  an unreadable spool, a broken reports package: told, and the run stands
         logs.get().error("reports could not be made", exc_info=error)
+        with suppress(Exception):  # what broke may be the ledger, in which alerts are noted
+            await alerter.raise_all([unmade_alarm({"reports": f"{type(error).__name__}: {error}"})])
         return ()
     where = str(schedule.reports.to) if not done.drained.left else f"{schedule.reports.spool} (waiting for the store)"
     return (where,) if done.keys else ()
@@ -53,6 +67,37 @@ def alarms_of(drained: Drained, spool: str) -> list[Alarm]:
         return [Alarm("reports", spool, f"{left}: {drained.error}")]
     done = drained.uploaded and not drained.left
     return [Alarm("reports", spool, "all reports are uploaded", firing=False)] if done else []
+
+
+@dataclass(slots=True)
+class Owing:
+    """Days whose reports have just failed wait ten minutes: a bug in one lasts, and all are made anew."""
+
+    unmade: Mapping[str, str] = field(default_factory=dict)
+    until: datetime = LONG_AGO
+
+    def due(self, connection: Connection, now: datetime) -> bool:
+        """Whether a day is owed that has not just been tried."""
+        owed = owed_reports(connection)
+        return bool(owed) and (owed != self.unmade or now >= self.until)
+
+    async def publish(
+        self, root: Path, schedule: Schedule, ledger: Ledger, dependencies: Dependencies, alerter: Alerter
+    ) -> None:
+        """The same as the function; what is owed after it has failed."""
+        await publish(root, schedule, ledger, dependencies, alerter)
+        self.unmade, self.until = await ledger.read(owed_reports), ledger.clock.now() + AGAIN
+
+
+def unmade_alarm(failed: Mapping[str, str]) -> Alarm:
+    """The alert about reports that could not be made, by name; over when there is none. Pure."""
+    if not failed:
+        return Alarm("reports", "made", "all reports are made", firing=False)
+    named = "; ".join(f"{name}: {why}" for name, why in list(failed.items())[:MOST_NAMED])
+    more = f"; and {len(failed) - MOST_NAMED} more" if len(failed) > MOST_NAMED else ""
+    return Alarm(
+        "reports", "made", f"reports could not be made: {named}{more}; once that is mended they make themselves"
+    )
 
 
 async def drain_spool(root: Path, schedule: Schedule, dependencies: Dependencies, alerter: Alerter) -> Drained:

@@ -14,8 +14,10 @@ from sqlalchemy import Connection, RowMapping, Table, delete, func, insert, sele
 
 from overnight.budget import IN_FLIGHT, counters_of
 from overnight.histogram import bucket_of
-from overnight.ledger import Ledger
-from overnight.ledger.tables import budget, call, histogram, item, run, slot
+from overnight.ledger import Ledger, rollups
+from overnight.ledger.controls import budget
+from overnight.ledger.rollups import spend, trouble
+from overnight.ledger.tables import call, histogram, item, run, slot
 from overnight.outcome import STATES, Scope
 
 # Items moved by hand, by how their reason begins: what they were for the run that had recorded them.
@@ -67,6 +69,8 @@ def _slot(connection: Connection, job: str, name: str) -> list[Difference]:
         states = Counter(each["state"] for each in items)
         wanted |= {state: states[state] for state in STATES}
         found += _items(connection, job, name, items, costs)
+        found += _troubles(connection, job, name)
+    found += _spending(connection, job, name, with_waste=row["retired_at"] is None)
     found += _corrected(connection, slot, {"job": job, "slot": name}, row, wanted)
     return found + _runs(connection, row, items, costs)
 
@@ -126,6 +130,46 @@ def _recorded(each: RowMapping) -> str:
     return next((state for start, state in MOVED.items() if reason.startswith(start)), str(each["state"]))
 
 
+def _spending(connection: Connection, job: str, name: str, *, with_waste: bool) -> list[Difference]:
+    """What calls have cost, by run, day, role and model; of a retired slot the waste is not known any more."""
+    wanted = rollups.spending_of(connection, job, name)
+    mine = (spend.c.job == job, spend.c.slot == name)
+    rows = {_grain(row): row for row in connection.execute(select(spend).where(*mine)).mappings()}
+    found: list[Difference] = []
+    for grain in sorted(wanted.keys() | rows.keys()):
+        same = dict(zip(rollups.GRAIN, grain, strict=True))
+        sums = wanted.get(grain, dict.fromkeys(rollups.SUMS, 0))
+        if not with_waste:
+            sums.pop("wasted_nano")
+        if grain not in rows:
+            connection.execute(insert(spend).values(job=job, slot=name, **same))
+        was = rows.get(grain) or same | dict.fromkeys(rollups.SUMS, 0)
+        found += _corrected(connection, spend, same, was, sums)
+    return found
+
+
+def _grain(row: RowMapping) -> tuple[str, ...]:
+    return tuple(row[name] for name in rollups.GRAIN)
+
+
+def _troubles(connection: Connection, job: str, name: str) -> list[Difference]:
+    """How many items are in trouble; when a kind was first seen, and its sample, stay as they are."""
+    mine = (trouble.c.job == job, trouble.c.slot == name)
+    kept = connection.execute(select(trouble).where(*mine)).mappings()
+    rows = {(row["error_class"], row["error_code"]): row for row in kept}
+    wanted = {(row["error_class"], row["error_code"]): row for row in rollups.troubles_of(connection, job, name)}
+    found: list[Difference] = []
+    for kind in sorted(wanted.keys() | rows.keys()):
+        same = {"job": job, "slot": name, "error_class": kind[0], "error_code": kind[1]}
+        if kind in rows:
+            n = wanted[kind]["n"] if kind in wanted else 0
+            found += _corrected(connection, trouble, same, rows[kind], {"n": n})
+        else:
+            rollups.add_trouble(connection, wanted[kind], rollups.in_slot(job, name))
+            found.append(Difference(f"trouble {'/'.join(same.values())} n", 0, wanted[kind]["n"]))
+    return found
+
+
 def _histogram(connection: Connection, run_id: str, done: list[RowMapping]) -> list[Difference]:
     rows = connection.execute(select(histogram.c.bucket, histogram.c.n).where(histogram.c.run_id == run_id))
     was = {bucket: n for bucket, n in rows if n}
@@ -164,7 +208,7 @@ def _charges(connection: Connection) -> Iterator[tuple[str, str, Scope, str, int
 
 
 def _corrected(
-    connection: Connection, table: Table, same: Mapping[str, str], row: RowMapping, wanted: Mapping[str, Any]
+    connection: Connection, table: Table, same: Mapping[str, str], row: Any, wanted: Mapping[str, Any]
 ) -> list[Difference]:
     wrong = {name: value for name, value in wanted.items() if row[name] != value}
     if wrong:

@@ -8,6 +8,7 @@ never loaded as a secret.
 
 import html
 import json
+import re
 from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -16,13 +17,20 @@ from urllib.parse import quote, quote_plus
 from overnight.formats import Found, search
 from overnight.names import REDACTED, is_doubtful, is_sensitive, looks_like_key
 
-__all__ = ["REDACTED", "Redactor", "is_sensitive"]
+__all__ = ["REDACTED", "Redactor", "is_sensitive", "without_addresses"]
 
 SHORTEST = 6  # a shorter known value would blot out ordinary words, and no format is shorter
 DEEPEST = 32  # deeper values are replaced whole: a structure that contains itself never ends
 REMEMBERED = 4096  # clean keys, and clean values
 HARMLESS = frozenset({int, float, bool, type(None)})
 MEMORABLE = 80  # characters; models, roles, runs and messages come back in every event, error texts do not
+
+_ADDRESS = re.compile(r"""(?:"[^"]{1,64}"|[^\s<>"'(),:;@]{1,128})(?:@|%40)[^\s<>"'(),:;@]{1,255}""")
+
+
+def without_addresses(text: str) -> str:
+    """Return the text with `[address]` for whatever looks like a mail address: for files that leave this machine."""
+    return _ADDRESS.sub("[address]", text)
 
 
 class Suspects(NamedTuple):
@@ -67,6 +75,21 @@ class Redactor:
             return self._walk(value, suspects, 0)
         self._remember(texts)
         return value
+
+    def known(self, value: Any, depth: int = 0) -> Any:
+        """The same structure without the values it was told of, and nothing else changed: it goes on being worked with.
+
+        What lies deeper than anything honest does is replaced as a whole.
+        """
+        if isinstance(value, str):
+            for form in self._forms:
+                value = value.replace(form, REDACTED)
+            return value
+        if isinstance(value, (dict, list)) and depth > DEEPEST:
+            return REDACTED
+        if isinstance(value, dict):
+            return {self.known(key): self.known(each, depth + 1) for key, each in value.items()}
+        return [self.known(each, depth + 1) for each in value] if isinstance(value, list) else value
 
     def _search(self, text: str) -> Suspects:
         return Suspects(tuple([form for form in self._forms if form in text]), search(text))

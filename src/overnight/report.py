@@ -9,22 +9,18 @@ Files are kept in the spool first and uploaded after, so that no store that is d
 """
 
 import asyncio
-import csv
-import io
 import json
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
-from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Literal
+from datetime import date
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 import structlog
 from sqlalchemy import Connection, Executable, select, text
 from sqlalchemy import func as sql
 
-from overnight.clock import iso
+from overnight.cells import Columns, Table, table
 from overnight.ledger import Ledger
 from overnight.ledger.tables import run, slot
 from overnight.storage import Drained, Spool
@@ -33,23 +29,18 @@ from overnight.storage.store import digest
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-SCHEMA = 1  # of the manifest and the columns; new columns only at the end
+SCHEMA = 2  # of the manifest and the columns; new columns only at the end
 DEADLINE = 30.0  # seconds a run may wait for the store
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\0", "\uff1d", "\uff0b", "\uff0d", "\uff20", "'")
-
-Kind = Literal["text", "count", "money", "ratio", "instant", "date"]
-Columns = Mapping[str, Kind]
 
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class Day:
-    """What a report is asked about: a date in the project's `zone`, and the ledger."""
+    """What a report is asked about: a date in the project's zone, and the ledger."""
 
     date: date
     ledger: Ledger
-    zone: ZoneInfo
 
     def query(self, statement: str | Executable, **parameters: Any) -> "DataFrame":
         """The rows as a DataFrame of plain Python objects: integers stay integers, NULL stays None.
@@ -78,12 +69,21 @@ class Report:
     columns: Columns
 
     def __call__(self, day: Day) -> "DataFrame":
-        """Make the table of a day."""
+        """Ask the ledger about a day."""
         return self.fn(day)
+
+    def table(self, day: Day) -> Table:
+        """Make the table of a day as it is written. Raises ValueError naming the column where that cannot be."""
+        frame = self(day)
+        missing = [name for name in self.columns if name not in frame.columns]
+        if missing:
+            has = ", ".join(map(str, frame.columns))
+            raise ValueError(f"the table lacks the column {missing[0]!r}; it has {has}")
+        return table({name: list(frame[name]) for name in self.columns}, self.columns)
 
     def csv(self, day: Day) -> bytes:
         """Make the CSV of a day."""
-        return to_csv(self(day), self.columns)
+        return self.table(day).csv()
 
 
 def report(columns: Columns) -> Callable[[Callable[[Day], "DataFrame"]], Report]:
@@ -99,105 +99,17 @@ def report(columns: Columns) -> Callable[[Callable[[Day], "DataFrame"]], Report]
     return declare
 
 
-def to_csv(frame: "DataFrame", columns: Columns) -> bytes:
-    """The table as UTF-8 CSV. Raises ValueError naming the column for a missing column or a value of another kind."""
-    missing = [name for name in columns if name not in frame.columns]
-    if missing:
-        raise ValueError(f"the table lacks the column {missing[0]!r}; it has {', '.join(map(str, frame.columns))}")
-    written = [[_cell(value, name, kind) for value in frame[name]] for name, kind in columns.items()]
-    lines = [list(columns), *sorted(zip(*written, strict=True))]
-    return "".join(",".join(map(_quoted, line)) + "\n" for line in lines).encode("utf-8", "backslashreplace")
-
-
-def readable(made: Report, day: Day) -> list[dict[str, str]]:
-    """The rows of the CSV as people see them: by column, text as it was before the guard."""
-    kept = {name for name, kind in made.columns.items() if kind == "text"}
-    return [
-        {name: unguard(cell) if name in kept else cell for name, cell in row.items()} for row in _read(made.csv(day))
-    ]
-
-
-def guard(cell: str) -> str:
-    """Text that no spreadsheet takes for a formula; `unguard` gives it back unchanged."""
-    return f"'{cell}" if cell.startswith(FORMULA) else cell
-
-
-def unguard(cell: str) -> str:
-    """The text that was guarded."""
-    return cell.removeprefix("'")
-
-
-def dollars(nano: int | Decimal) -> str:
-    """Nano-USD as exact dollars without an exponent: `0.000000030`."""
-    if isinstance(nano, float) or nano != int(nano):
-        raise ValueError(f"{nano!r} is no whole number of nano-USD")
-    return format(Decimal(int(nano)).scaleb(-9), "f")
-
-
-def _cell(value: Any, column: str, kind: Kind) -> str:
-    if value is None:
-        return ""
-    try:
-        return _WRITERS[kind](value)
-    except (ValueError, TypeError, ArithmeticError) as error:
-        raise ValueError(
-            f"column {column!r} ({kind}) cannot hold {value!r}: {error}; use None for an empty cell"
-        ) from error
-
-
-def _text(value: Any) -> str:
-    return guard(str(value).lower() if isinstance(value, bool) else str(value))
-
-
-def _count(value: Any) -> str:
-    if value != int(value):
-        raise ValueError("not a whole number")
-    return str(int(value))
-
-
-def _ratio(value: Any) -> str:
-    if not math.isfinite(value):
-        raise ValueError("not a finite number")
-    return f"{value:.6f}".rstrip("0").rstrip(".")
-
-
-def _instant(value: Any) -> str:
-    at = value if isinstance(value, datetime) else datetime.fromisoformat(value)
-    if at.tzinfo is None:
-        raise ValueError("a time without a zone")
-    return iso(at)
-
-
-def _date(value: Any) -> str:
-    return date.fromisoformat(str(value)).isoformat()
-
-
-_WRITERS: Mapping[Kind, Callable[[Any], str]] = {
-    "text": _text,
-    "count": _count,
-    "money": dollars,
-    "ratio": _ratio,
-    "instant": _instant,
-    "date": _date,
-}
-
-
-def _quoted(cell: str) -> str:
-    """Quote where needed. The csv module of this Python leaves a lone CR bare, which no reader gives back."""
-    return '"' + cell.replace('"', '""') + '"' if any(sign in cell for sign in ',"\r\n') else cell
-
-
 @dataclass(frozen=True, slots=True)
 class Published:
     """What publishing has come to: keys written, why reports failed (by `name date`), and the upload.
 
-    `unkept` are the days for which this disk had no room: theirs are to be made again.
+    `unmade` are the days of which a report failed, or for which this disk had no room: theirs are to be made again.
     """
 
     keys: tuple[str, ...]
     errors: Mapping[str, str]
     drained: Drained
-    unkept: frozenset[date] = frozenset()
+    unmade: frozenset[date] = frozenset()
 
 
 async def publish(
@@ -210,63 +122,60 @@ async def publish(
     """
     keys: list[str] = []
     errors: dict[str, str] = {}
-    unkept: set[date] = set()
-    newest = await ledger.read(newest_day)
+    unmade: set[date] = set()
+    today = ledger.clock.now().astimezone(zone).date()
     for day in sorted(set(dates)):
         for each in reports:
             try:
-                keys += await asyncio.to_thread(_keep, each, Day(day, ledger, zone), spool, latest=day == newest)
+                keys.append(await asyncio.to_thread(_keep, each, Day(day, ledger), spool, today))
             except Exception as error:
                 errors[f"{each.name} {day}"] = f"{type(error).__name__}: {error}"
-                unkept |= {day} if isinstance(error, OSError) else set()
+                unmade.add(day)
                 log.exception("report failed", report=each.name, day=day.isoformat())
     drained = await spool.drain(DEADLINE)
     if drained.error:
         log.warning("reports wait in the spool", left=drained.left, reason=drained.error, spool=str(spool.folder))
-    return Published(tuple(keys), errors, drained, frozenset(unkept))
+    return Published(tuple(keys), errors, drained, frozenset(unmade))
 
 
-def _keep(made: Report, day: Day, spool: Spool, *, latest: bool) -> list[str]:
-    content = made.csv(day)
+def _keep(made: Report, day: Day, spool: Spool, today: date) -> str:
+    """Make and keep one report; returns the key of its CSV. One process at a time: who reads later is sent later."""
     where = f"report={made.name}/date={day.date}"
-    files = [(f"{where}/{made.name}-{day.date}.csv", content)]
-    if latest:
-        files.append((f"latest/{made.name}.csv", content))
-    files.append((f"{where}/manifest.json", manifest(made, day.date, content)))  # last: who finds it finds the rest
-    spool.add(files)
-    return [files[0][0]]
+    key = f"{where}/{made.name}-{day.date}.csv"
+    with spool.alone():
+        written = made.table(day)
+        content = written.csv()
+        files = [(key, content)]
+        if day.date == day.ledger.reading(newest_day, today):
+            files.append((f"latest/{made.name}.csv", content))
+        told = manifest(made, day.date, written, content)
+        files.append((f"{where}/manifest.json", told))  # last: who finds it finds the rest
+        spool.add(files)
+    return key
 
 
-def manifest(made: Report, day: date, content: bytes) -> bytes:
+def manifest(made: Report, day: date, written: Table, content: bytes) -> bytes:
     """What the CSV must be, as JSON: readers trust only a file that agrees with it. Sums are nano-USD."""
-    rows = _read(content)
-    sums = {
-        name: sum(int(Decimal(row[name]).scaleb(9)) for row in rows if row[name])
-        for name, kind in made.columns.items()
-        if kind == "money"
-    }
     document = {
         "schema": SCHEMA,
         "report": made.name,
         "date": day.isoformat(),
         "file": f"{made.name}-{day}.csv",
         "columns": dict(made.columns),
-        "rows": len(rows),
+        "rows": len(written.rows),
         "bytes": len(content),
         "sha256": digest(content),
-        "sums_nano_usd": sums,
-        "source": "ledger",
+        "sums_nano_usd": written.sums(),
     }
     return (json.dumps(document, indent=2) + "\n").encode()
 
 
-def _read(content: bytes) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(content.decode(), newline="")))
+def newest_day(connection: Connection, today: date) -> date | None:
+    """The newest report day: of the newest real slot that is not in the future, nor in that of all runs.
 
-
-def newest_day(connection: Connection) -> date | None:
-    """The newest report day: of the newest real slot that is not in the future of all runs."""
-    started = select(sql.max(run.c.day)).scalar_subquery()
+    A clock that was years ahead for one run has left a slot that is newer than `today` for years.
+    """
+    started = select(sql.max(run.c.day)).where(run.c.day <= today.isoformat()).scalar_subquery()
     found = connection.execute(
         select(sql.max(slot.c.day)).where(slot.c.rehearsal.is_(False), slot.c.day <= started)
     ).scalar_one()

@@ -1,10 +1,10 @@
 """Retention: what items carried is deleted some time after they are over; what keeps it from being done twice stays.
 
 Deleted: items with their payloads and results, `once` values, the texts of model calls, details of effects, histograms,
-counters of budgets that count no more, alerts that are over. Kept for ever: that a slot was planned and what it came
-to, runs and what calls cost, each effect as a tombstone, occurrences, and what editions have used (a feed may show an
-old story again). Nothing that is unfinished goes: pending, deferred or unknown items, effects not settled, runs under
-way.
+counters of budgets that count no more, alerts that are over, marks of mail that came back. Kept for ever: that a slot
+was planned and what it came to, runs and what calls cost, each effect as a tombstone, occurrences, and what editions
+have used (a feed may show an old story again). Nothing that is unfinished goes: pending, deferred or unknown items,
+effects not settled, runs under way. A rehearsal is nobody's work: what is unfinished of it goes like the rest.
 
 Done a few rows a transaction: nobody else waits for longer than that.
 """
@@ -14,18 +14,19 @@ from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, delete, func, select, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, or_, select, update
 
 from overnight.budget import run_counter
 from overnight.clock import iso
 from overnight.ledger import Ledger
+from overnight.ledger.controls import alert, budget
+from overnight.ledger.rollups import trouble
 from overnight.ledger.statements import put
 from overnight.ledger.tables import (
-    alert,
-    budget,
     call,
     effect,
     histogram,
+    incoming,
     item,
     lease,
     meta,
@@ -34,12 +35,15 @@ from overnight.ledger.tables import (
     run,
     signup,
     slot,
+    tool_call,
 )
 
 CHUNK = 500  # rows a transaction
 DAILY = timedelta(days=1)
+AWAY = timedelta(days=7)  # since it was last done: longer than a machine is off without anybody looking at its clock
 REMOVED = timedelta(days=90)  # at least, for a job that schedule.yaml has no more: else the longest of the others
 SIGNUPS = timedelta(days=7)  # longer than the link in their mail holds
+INCOMING = timedelta(days=365)  # since it was last read: mail in an mbox may be read again for as long, and counts once
 PAUSE = 0.02  # seconds between transactions: others come first
 SETTLED = ("done", "failed", "undone")  # states of an effect that will not change any more
 _MARK = "retention"  # the row of `meta` that says when it was last begun
@@ -49,7 +53,10 @@ Slot = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Deleted:
-    """How much went, in rows; `answers` are texts of calls, `details` those of effects."""
+    """How much went, in rows; `answers` are texts of calls, `details` those of effects and calls of tools.
+
+    `incoming` are marks of mails from outside that were counted.
+    """
 
     slots: int = 0
     items: int = 0
@@ -59,6 +66,7 @@ class Deleted:
     counters: int = 0
     alerts: int = 0
     signups: int = 0
+    incoming: int = 0
 
     def __add__(self, other: "Deleted") -> "Deleted":
         return Deleted(*(getattr(self, each.name) + getattr(other, each.name) for each in fields(self)))
@@ -69,13 +77,20 @@ class Deleted:
         return sum(getattr(self, each.name) for each in fields(self))
 
 
+_LAST = select(meta.c.value).where(meta.c.name == _MARK)
+
+
 def claim(connection: Connection, now: datetime) -> bool:
-    """Whether this process is to do it now: one does, once a day."""
-    last = connection.execute(select(meta.c.value).where(meta.c.name == _MARK)).scalar_one_or_none()
-    if last is not None and last > iso(now - DAILY):
+    """Whether this process is to do it now: one does, once a day.
+
+    Where the last time is long ago, or still to come, the clock may be wrong by months, and would have nights deleted
+    that are not over. Then it begins with the next day, when somebody has had time to set it right.
+    """
+    last = connection.execute(_LAST).scalar_one_or_none()
+    if last is not None and iso(now - DAILY) < last <= iso(now):
         return False
     put(connection, meta, {"name": _MARK, "value": iso(now)})
-    return True
+    return last is None or iso(now - AWAY) <= last <= iso(now)
 
 
 async def retire(ledger: Ledger, terms: Mapping[str, timedelta]) -> Deleted:
@@ -86,6 +101,7 @@ async def retire(ledger: Ledger, terms: Mapping[str, timedelta]) -> Deleted:
         total += await _repeated(ledger, lambda connection, one=one: _retire_some(connection, one, terms, now))  # type: ignore[misc]
     longest = now - max([REMOVED, *terms.values()])
     total += await _repeated(ledger, lambda connection: _drop_counters(connection, longest))
+    total += await _repeated(ledger, lambda connection: _drop_incoming(connection, now))
     total += Deleted(signups=await ledger.write(lambda connection: _drop_signups(connection, now)))
     return total + await ledger.write(lambda connection: _drop_alerts(connection, longest))
 
@@ -129,14 +145,17 @@ def _count(connection: Connection, *where: ColumnElement[bool]) -> int:
 
 
 def _over(before: datetime) -> list[ColumnElement[bool]]:
-    """Conditions on `slot`: everything about it was finished before that time."""
-    counts = [slot.c[state] == 0 for state in ("pending", "retry", "unknown")]
-    recent = select(run.c.id).where(_same(run), (run.c.started_at >= before) | (run.c.status == "running"))
+    """Conditions on `slot`: everything about it was finished before that time, or was a rehearsal."""
     open_effect = select(effect.c.id).where(_same(effect), effect.c.state.not_in(SETTLED))
+    counts = [slot.c[state] == 0 for state in ("pending", "retry", "unknown")]
+    finished = and_(slot.c.planned_at.is_not(None), *counts, ~open_effect.exists())
+    recent = select(run.c.id).where(_same(run), (run.c.started_at >= before) | (run.c.status == "running"))
     held = select(lease.c.run_id).where(_same(lease), lease.c.until.is_not(None))
     waiting = select(occurrence.c.id).where(_same(occurrence), occurrence.c.state.in_(("claimed", "queued")))
-    times = [slot.c.scheduled_for < before, slot.c.created_at < before, slot.c.planned_at.is_not(None)]
-    return [slot.c.retired_at.is_(None), *times, *counts, *(~q.exists() for q in (recent, open_effect, held, waiting))]
+    left = select(item.c.key).where(_same(item))  # of a slot whose retention was cut short
+    present = slot.c.retired_at.is_(None) | left.exists()
+    old = [present, slot.c.scheduled_for < before, slot.c.created_at < before]
+    return [*old, or_(slot.c.rehearsal.is_(True), finished), *(~q.exists() for q in (recent, held, waiting))]
 
 
 def _same(table: Any) -> ColumnElement[bool]:
@@ -145,22 +164,26 @@ def _same(table: Any) -> ColumnElement[bool]:
 
 
 def _retire_some(connection: Connection, one: Slot, terms: Mapping[str, timedelta], now: datetime) -> Deleted:
-    """One transaction's worth of a slot; nothing when it is retired, or somebody has begun with it again."""
+    """One transaction's worth of a slot; nothing when all of it is gone, or somebody has begun with it again.
+
+    Its items go last, when the slot says that it is retired: from then on nobody counts them again.
+    """
     job, name = one
     before = now - _term(terms, job)
-    still = select(slot.c.job).where(slot.c.job == job, slot.c.slot == name, *_over(before))
-    if connection.execute(still).first() is None:
+    still = select(slot.c.retired_at).where(slot.c.job == job, slot.c.slot == name, *_over(before))
+    row = connection.execute(still).one_or_none()
+    if row is None:
         return Deleted()
-    keys = (
-        connection.execute(select(item.c.key).where(item.c.job == job, item.c.slot == name).limit(CHUNK))
-        .scalars()
-        .all()
-    )
-    if keys:
-        gone = delete(item).where(item.c.job == job, item.c.slot == name, item.c.key.in_(keys))
-        return Deleted(items=connection.execute(gone).rowcount)
+    if row.retired_at is not None:
+        return Deleted(items=_drop_items(connection, job, name))
     answers = _blank_answers(connection, job, name)
     return Deleted(answers=answers) if answers else _retire(connection, job, name, now)
+
+
+def _drop_items(connection: Connection, job: str, name: str) -> int:
+    mine = (item.c.job == job, item.c.slot == name)
+    keys = connection.execute(select(item.c.key).where(*mine).limit(CHUNK)).scalars().all()
+    return int(connection.execute(delete(item).where(*mine, item.c.key.in_(keys))).rowcount)
 
 
 def _blank_answers(connection: Connection, job: str, name: str) -> int:
@@ -173,6 +196,10 @@ def _retire(connection: Connection, job: str, name: str, now: datetime) -> Delet
     values = connection.execute(delete(once).where(once.c.job == job, once.c.slot == name)).rowcount
     told = (effect.c.job == job, effect.c.slot == name, effect.c.detail.is_not(None))
     details = connection.execute(update(effect).where(*told).values(detail=None)).rowcount
+    talked = delete(tool_call).where(tool_call.c.job == job, tool_call.c.slot == name)
+    details += connection.execute(talked).rowcount
+    samples = update(trouble).where(trouble.c.job == job, trouble.c.slot == name)
+    connection.execute(samples.values(sample_key=None, sample=None))
     runs = select(run.c.id).where(run.c.job == job, run.c.slot == name)
     connection.execute(delete(histogram).where(histogram.c.run_id.in_(runs)))
     counters = connection.execute(delete(budget).where(budget.c.scope == run_counter(job, name))).rowcount
@@ -209,6 +236,13 @@ def _drop_alerts(connection: Connection, before: datetime) -> Deleted:
 def _drop_signups(connection: Connection, now: datetime) -> int:
     """Addresses of sign-ups that are over: most of those that nobody confirmed belong to somebody else."""
     return connection.execute(delete(signup).where(signup.c.asked_at < now - SIGNUPS)).rowcount
+
+
+def _drop_incoming(connection: Connection, now: datetime) -> Deleted:
+    old = select(incoming.c.digest).where(incoming.c.at < now - INCOMING).limit(CHUNK)
+    digests = connection.execute(old).scalars().all()
+    gone = delete(incoming).where(incoming.c.digest.in_(digests))
+    return Deleted(incoming=connection.execute(gone).rowcount) if digests else Deleted()
 
 
 def retired_days(connection: Connection, days: Sequence[str]) -> set[str]:

@@ -1,7 +1,7 @@
 """Roles: what an agent may be, which models play it, and its prompt in `templates/roles/<role>.md.j2`."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -13,15 +13,15 @@ from overnight.errors import Stop
 class Role:
     """An agent's part.
 
-    `models` are asked in this order, the next when one fails; `max_tokens` bounds an answer, `tools` names the tools it
-    may use.
+    `models` are asked in this order, the next when one fails; `max_tokens` bounds an answer, `max_turns` a talk with
+    tools. `tools` are those it may use, by name, each with its limits.
     """
 
     name: str
     models: tuple[str, ...]
     max_tokens: int = 1_000
-    max_turns: int = 1
-    tools: tuple[str, ...] = ()
+    max_turns: int = 8
+    tools: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Roles:

@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 from overnight.agent import MISSING, Answer
 from overnight.clock import Clock
 from overnight.compensation import Step, Steps
+from overnight.context import Context, gathered, select
 from overnight.deadline import deadline, off_the_clock, without_deadline
 from overnight.effects import Effects
 from overnight.errors import Fenced, OvernightError, Skip, Stop
@@ -30,7 +31,9 @@ ONCE = 900.0  # seconds of work for a `once` value: three model requests at thei
 class Post(Protocol):
     """Who sends mail for an item."""
 
-    async def send(self, scope: Scope, to: Any, template: str, context: Mapping[str, Any]) -> str:
+    async def send(
+        self, scope: Scope, to: Any, template: str, context: Mapping[str, Any], *, archive: bool = False
+    ) -> str:
         """Send one mail; returns its Message-ID."""
         ...
 
@@ -48,6 +51,8 @@ class Asks(Protocol):
         fallback: T,
         split: str | None,
         merge: Callable[[Sequence[T]], T] | None,
+        steps: Steps | None,
+        left_out: int,
     ) -> Answer[T]:
         """Ask in a role; returns an Answer."""
         ...
@@ -64,13 +69,17 @@ class Mail:
     post: Post
     scope: Scope
 
-    async def send(self, to: Any, template: str, **context: Any) -> str:
+    async def send(self, to: Any, template: str, *, archive: bool = False, **context: Any) -> str:
         """Send the mail `templates/<template>.*` to a subscriber or an address; returns its Message-ID.
 
+        Readers with the same context share one rendering. `archive=True` also keeps a page of it beside the reports,
+        rendered for nobody: say it only when the context holds nothing that is for one reader.
+
         At most one mail per item, template and recipient is sent, also after a crash. Raises Skip for one who has
-        unsubscribed, Permanent for a refused address, Deferred for a server that asks to come back later.
+        unsubscribed, Permanent for a refused address, Deferred for a server that asks to come back later. `images`
+        in the context are PNGs by name, shown by `<img src="cid:NAME">`.
         """
-        return await self.post.send(self.scope, to, template, context)
+        return await self.post.send(self.scope, to, template, context, archive=archive)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +88,8 @@ class Run:
 
     `slot` is the local date of the edition (or the UTC instant of a job that fires more often than daily);
     `scheduled_for` (UTC) is when it was due, which may be long ago: a job asks `run.now()` and this, never the clock of
-    the machine. `previous` is when the slot before this one was due, None for the first.
+    the machine. `previous` is when the slot before this one was due, None for the first. `redact` cleans a text
+    of secrets before it is kept. `spool` is where reports wait for their store.
     """
 
     scope: Scope
@@ -94,9 +104,11 @@ class Run:
     log: Any
     previous: datetime | None = None
     public_url: str = ""
+    spool: Path = Path("var/spool")
     rehearsal: bool = False
     on_unknown: Literal["park", "resend", "reconcile"] = "park"
     notices: dict[str, list[str]] = field(default_factory=dict)
+    redact: Callable[[str], str] = str
     _onces: "Onces" = field(default_factory=lambda: Onces())  # noqa: PLW0108  the class is defined below
     _marks: list[tuple[str, str]] | None = None
     _steps: Steps | None = None
@@ -146,6 +158,7 @@ class Run:
         fallback: T = MISSING,
         split: str | None = None,
         merge: Callable[[Sequence[T]], T] | None = None,
+        context: Context | None = None,
     ) -> Answer[T]:
         """Ask a model in a role of schedule.yaml; returns `Answer(value, source, model, cost_nano)`.
 
@@ -156,10 +169,34 @@ class Run:
         or text is halved, each half asked, down to single entries where it has to be, and `merge([answer, …])` makes
         one value of the answers, in order (without it, `output` is a list and they are joined). Each part is paid for
         once, also after a crash.
+
+        `context` is what `run.context` has chosen; it joins `data`, and reports tell what the whole would have cost.
+
+        A role with tools may use them within its limits; what they leave outside is an effect of this item: done once,
+        and undone when the item ends with Downstream.
         """
+        material, left_out = dict(data), 0
+        if context is not None:
+            material["context"], left_out = context.data(), context.tokens_in_all - context.tokens
         return await self.asks.ask(
-            self.scope, role, data=data, output=output, fallback=fallback, split=split, merge=merge
+            self.scope,
+            role,
+            data=material,
+            output=output,
+            fallback=fallback,
+            split=split,
+            merge=merge,
+            steps=self._steps,
+            left_out=left_out,
         )
+
+    async def context(self, query: str, documents: Mapping[str, str] | Iterable[str], max_tokens: int) -> Context:
+        """Choose from documents what resembles `query` most, of `max_tokens` at most; it says what it leaves out.
+
+        `documents` are texts by name, or paths of text files and folders in the project. Files that are no text are
+        left out; hidden ones and those behind links are not read. Raises Permanent for a path that is not there.
+        """
+        return await asyncio.to_thread(_chosen, self.root, query, documents, max_tokens)
 
     async def once(self, compute: Callable[["Run"], Awaitable[T]]) -> T:
         """The value of `compute(run)`, computed once per slot and stored before anybody uses it.
@@ -252,6 +289,11 @@ async def _compute(name: str, compute: Callable[[Run], Awaitable[T]], run: Run) 
         text = stored
         await run.ledger.write(lambda connection: keep_once(connection, scope, name, text, kept, now))
     return codec.validate_json(stored)
+
+
+def _chosen(root: Path, query: str, documents: Mapping[str, str] | Iterable[str], max_tokens: int) -> Context:
+    texts = documents if isinstance(documents, Mapping) else gathered(root, documents)
+    return select(query, texts, max_tokens)
 
 
 def _place(error: BaseException, root: Path) -> str:

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, select
+from sqlalchemy import Connection, RowMapping, bindparam, select
 
 from overnight import __version__, alerts, logs, project
 from overnight.alerts import Alarm
@@ -36,6 +36,7 @@ from overnight.run import Run
 from overnight.schedule import JobSettings, Schedule
 
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # a closed terminal ends a run as politely as Ctrl-C
+DEFERRED_FOR = timedelta(hours=25)  # the longest day: what waits for tomorrow's budget gets it
 REHEARSAL = "~"  # in a slot's name: a slot that touches nothing real
 
 
@@ -133,10 +134,22 @@ def settings_of(schedule: Schedule, job: str) -> JobSettings:
     raise ConfigError(f"schedule.yaml has no job {job!r}; " + (hint or f"it has {known or 'none'}"))
 
 
+def current_slot(settings: JobSettings, now: datetime) -> str:
+    """The slot of now: what a run is about when nobody says which."""
+    return settings.trigger().slot(now.replace(second=0, microsecond=0))
+
+
+def term(settings: JobSettings, now: datetime) -> datetime:
+    """Deferred items are tried again until the job's next slot: for an hour at least, and not for days."""
+    longest = now + max(DEFERRED_FOR, settings.max_age)
+    following = settings.trigger().next(now)
+    return max(min(following or longest, longest), now + timedelta(hours=1))
+
+
 def _slot(settings: JobSettings, request: Request, now: datetime) -> str:
     trigger = settings.trigger()
     if request.slot is None:
-        slot = trigger.slot(now.replace(second=0, microsecond=0))
+        slot = current_slot(settings, now)
     else:
         slot = request.slot
         try:
@@ -185,11 +198,12 @@ class _Attempt:
     async def go(self) -> Result:
         started = self.work.clock.monotonic()
         log = logs.get().bind(run_id=self.scope.run_id, worker_id=self.scope.worker_id)
-        run = await self._run(log)
+        slot, previous = await self.work.ledger.read(_begun, self.scope)
+        run = self._run(log, slot, previous)
         batch = self._batch(run)
         log.info("run started", job=self.scope.job, slot=self.scope.slot, kind=self.request.kind)
         async with kept_lease(self.work.ledger, self.scope, self.work.clock, batch._lose):  # noqa: SLF001
-            stopped = await self._interruptible(batch)
+            stopped = await self._interruptible(batch, slot)
         if batch.fenced is not None:
             raise batch.fenced
         status = self._status(batch, stopped)
@@ -207,8 +221,8 @@ class _Attempt:
         await self._tell(run, batch, stopped, result)
         return await self._reported(result)
 
-    async def _interruptible(self, batch: Batch) -> Stop | None:
-        working = asyncio.create_task(self._items(batch))
+    async def _interruptible(self, batch: Batch, slot: RowMapping) -> Stop | None:
+        working = asyncio.create_task(self._items(batch, slot))
         try:
             self._listen(batch, working)
             return await working
@@ -217,24 +231,24 @@ class _Attempt:
                 raise
             return None  # `drain` is over; what was in flight stays pending
 
-    async def _run(self, log: Any) -> Run:
-        ledger, scope = self.work.ledger, self.scope
-        slot = await ledger.read(slot_of, scope.job, scope.slot)
+    def _run(self, log: Any, slot: RowMapping, previous: datetime | None) -> Run:
         return Run(
-            scope=scope,
+            scope=self.scope,
             scheduled_for=slot["scheduled_for"],
             params=self.settings.params,
             root=self.work.root,
             zone=self.settings.zone,
             clock=self.work.clock,
-            ledger=ledger,
+            ledger=self.work.ledger,
             asks=self.ports.agent,
             post=self.ports.post,
             log=log,
-            previous=await ledger.read(previous_slot, scope.job, slot["scheduled_for"]),
+            previous=previous,
             public_url=self.work.schedule.public_url,
+            spool=self.work.root / self.work.schedule.reports.spool,
             rehearsal=self.request.rehearsal,
             on_unknown=self.settings.on_unknown,
+            redact=self.work.redactor.text,
         )
 
     def _batch(self, run: Run) -> Batch:
@@ -251,21 +265,14 @@ class _Attempt:
             job=self.job,
             run=run,
             options=options,
-            expires_at=self._expires_at(),
+            expires_at=term(self.settings, self.work.clock.now()),
             redact=self.work.redactor.text,
             on_outcome=self.request.on_outcome,
         )
 
-    def _expires_at(self) -> datetime:
-        """Deferred items are tried again until the job's next slot, but at least for an hour."""
-        now = self.work.clock.now()
-        following = self.settings.trigger().next(now)
-        return max(following or now + timedelta(days=1), now + timedelta(hours=1))
-
-    async def _items(self, batch: Batch) -> Stop | None:
+    async def _items(self, batch: Batch, slot: RowMapping) -> Stop | None:
         """Plan and work; returns why the run could not go on."""
-        slot = await self.work.ledger.read(slot_of, self.scope.job, self.scope.slot)
-        planning = None if slot["planned_at"] else asyncio.create_task(batch.plan())
+        planning = None if slot["planned_at"] else asyncio.create_task(batch.plan(self.request.picked))
         if planning is None:
             again = slot["failed"] if self.request.picked.selection == "again" else 0
             self.request.on_total(slot["pending"] + slot["retry"] + again)
@@ -329,8 +336,7 @@ class _Attempt:
         return "partial" if status == "ok" and batch.without_budget else status
 
     async def _result(self, batch: Batch, status: RunStatus, reason: str | None, started: float) -> Result:
-        slot = await self.work.ledger.read(slot_of, self.scope.job, self.scope.slot)
-        run = await self.work.ledger.read(_run_row, self.scope.run_id)
+        slot, cost, mails = await self.work.ledger.read(_come_to, self.scope)
         names = ("ok", "failed", "retry", "skipped", "unknown")
         items = {"total": sum(batch.counts.values())} | {name: batch.counts[name] for name in names}
         return Result(
@@ -340,10 +346,10 @@ class _Attempt:
             status=status,
             items=items,
             slot_items={name: slot[name] for name in ("pending", *names)},
-            cost_nano=run["cost_nano"],
+            cost_nano=cost,
             duration_s=round(self.work.clock.monotonic() - started, 3),
             reason=reason,
-            mails=await self.work.ledger.read(mails_of, self.scope.run_id),
+            mails=mails,
             place=self.ports.mailer.place,
             fallbacks=sum(self.ports.agent.fallbacks.values()),
         )
@@ -376,8 +382,19 @@ def _retry(settings: JobSettings) -> dict[str, Any]:
     return {"attempts": asked.attempts, "initial": asked.initial.total_seconds(), "longest": asked.max.total_seconds()}
 
 
-def _run_row(connection: Connection, run_id: str) -> RowMapping:
-    return connection.execute(select(run_table).where(run_table.c.id == run_id)).mappings().one()
+def _begun(connection: Connection, scope: Scope) -> tuple[RowMapping, datetime | None]:
+    """The slot, and when the one before it was due."""
+    slot = slot_of(connection, scope.job, scope.slot)
+    return slot, previous_slot(connection, scope.job, slot["scheduled_for"])
+
+
+def _come_to(connection: Connection, scope: Scope) -> tuple[RowMapping, int, int]:
+    """The slot, what the run has cost (nano-USD), and how many mails it has handed over."""
+    cost = connection.execute(_COST, {"id": scope.run_id}).scalar_one()
+    return slot_of(connection, scope.job, scope.slot), cost, mails_of(connection, scope)
+
+
+_COST = select(run_table.c.cost_nano).where(run_table.c.id == bindparam("id"))
 
 
 __all__ = ["Fenced", "Request", "Result", "Workplace", "run_slot", "settings_of"]

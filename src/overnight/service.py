@@ -65,7 +65,8 @@ async def serve(work: Workplace, host: str, port: int, renew_logs: Callable[[Sch
     keep(work.file)
     alarm.set(_triggers(work.schedule))
     alarm.start()
-    async with serving(lambda: dispatcher.work, dispatcher, lambda: watch.problem, host, port, signed_up.set) as url:
+    page = serving(lambda: dispatcher.work, dispatcher, lambda: watch.problem, host, port, signed_up.set, dispatcher)
+    async with page as url:
         confirmations = asyncio.create_task(confirming(lambda: dispatcher.work, signed_up))
         logs.get().info("serving", url=url, jobs=len(work.schedule.jobs))
         while not dispatcher.draining:

@@ -22,7 +22,7 @@ from sqlalchemy import Connection, Row, insert, or_, select, update
 
 from overnight.clock import Clock, token
 from overnight.errors import ConfigError
-from overnight.ledger import Ledger
+from overnight.ledger import Ledger, outsiders
 from overnight.ledger.forgotten import is_forgotten
 from overnight.ledger.tables import subscriber as table
 
@@ -99,10 +99,7 @@ class HasLedger(Protocol):
 
 def active_subscribers(run: HasLedger) -> Iterator[Subscriber]:
     """Stream all active subscribers ordered by id, a page at a time: memory stays flat with a million of them."""
-    after = ""
-    while page := run.ledger.reading(_page, after, "active"):
-        yield from (listed.subscriber for listed in page)
-        after = page[-1].subscriber.id
+    yield from (listed.subscriber for listed in everyone(run.ledger, "active"))
 
 
 def everyone(ledger: Ledger, status: Status | None = None) -> Iterator[Listed]:
@@ -126,11 +123,18 @@ def add(ledger: Ledger, clock: Clock, email: str, *, name: str = "", topics: Ite
 
 
 def find(ledger: Ledger, who: str) -> Listed | None:
-    """Somebody by id or address."""
+    """Somebody by id or address; of a job's own readers, who have no address here, one who is not mailed any more."""
     normalized = forms(who)[-1:]
     mine = (or_(table.c.id == who, table.c.normalized.in_(normalized)), table.c.status != "forgotten")
     row = ledger.reading(lambda connection: connection.execute(select(table).where(*mine)).first())
+    if row is None and (out := ledger.reading(outsiders.outsider_of, who)) is not None and out.status != "forgotten":
+        return outside(out)
     return None if row is None else _listed(row)
+
+
+def outside(row: Row[Any]) -> Listed:
+    """One of a job's own readers."""
+    return Listed(Subscriber(row.id, ""), row.status, row.reason, row.at)
 
 
 def unsubscribe(ledger: Ledger, clock: Clock, who: str) -> bool:
@@ -146,7 +150,10 @@ def leave(connection: Connection, id_: str, reason: str, now: datetime) -> None:
     """Unsubscribe one who has not left yet. A suppressed one stays so, and is not brought back to mail any more."""
     mine = select(table.c.status, table.c.reason).where(table.c.id == id_)
     row = connection.execute(mine).one_or_none()
-    if row is None or row.status not in ("active", "suppressed") or (row.reason or "").endswith(LEFT):
+    if row is None:
+        outsiders.keep_out(connection, id_, "unsubscribed", reason, now)
+        return
+    if row.status not in ("active", "suppressed") or (row.reason or "").endswith(LEFT):
         return
     suppressed = {"reason": f"{row.reason or ''}{LEFT}"}
     values = suppressed if row.status == "suppressed" else {"status": "unsubscribed", "reason": reason}

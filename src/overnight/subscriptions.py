@@ -4,20 +4,23 @@ Who signs up is no subscriber before the link in the mail was used, for anybody 
 is not suppressed gets that mail, subscriber or not, so that nobody can find out who is one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, delete, insert, or_, select, update
 
 from overnight.errors import ConfigError, Refused
+from overnight.ledger import Ledger, deliveries
 from overnight.ledger.flow import LedgerRows, Level, milliseconds
 from overnight.ledger.forgotten import tombstone
+from overnight.ledger.outsiders import let_in, page
 from overnight.ledger.tables import signup, subscriber
-from overnight.subscribers import LEFT, new_id
+from overnight.subscribers import LEFT, PAGE, Listed, Status, new_id, outside
 
 AGAIN = (timedelta(minutes=10), timedelta(hours=1), timedelta(days=1))  # until another mail to the same address
+PUT_OFF = (timedelta(minutes=5), timedelta(minutes=15), timedelta(hours=1))  # after each answer of `not yet`
 GIVEN_UP = timedelta(days=1)  # a mail that could not go out is not tried for longer
 AT_ONCE = 20.0  # sign-ups before the rate counts
 
@@ -34,7 +37,8 @@ def sign_up(connection: Connection, email: str, normalized: str, now: datetime) 
         values = {"id": new_id("p_"), "email": email, "normalized": normalized, "asked_at": now}
         connection.execute(insert(signup).values(**values))
         return
-    connection.execute(update(signup).where(signup.c.id == row.id).values(asked_at=now, mailed_at=None))
+    values = {"asked_at": now, "mailed_at": None, "put_off": 0, "next_at": None}
+    connection.execute(update(signup).where(signup.c.id == row.id).values(values))
 
 
 def _may_mail(row: Row[Any], now: datetime) -> bool:
@@ -61,7 +65,16 @@ def to_be_mailed(connection: Connection, now: datetime) -> Sequence[Row[Any]]:
         subscriber.c.normalized == signup.c.normalized, subscriber.c.status == "suppressed"
     )
     waiting = (signup.c.mailed_at.is_(None), signup.c.confirmed_at.is_(None), signup.c.asked_at > now - GIVEN_UP)
-    return connection.execute(select(signup).where(*waiting, ~suppressed.exists()).order_by(signup.c.asked_at)).all()
+    due = or_(signup.c.next_at.is_(None), signup.c.next_at <= now)
+    wanted = select(signup).where(*waiting, due, ~suppressed.exists())
+    return connection.execute(wanted.order_by(signup.c.asked_at)).all()
+
+
+def put_off(connection: Connection, row: Row[Any], now: datetime) -> None:
+    """The mailbox of this sign-up does not take the link yet."""
+    pause = PUT_OFF[min(row.put_off, len(PUT_OFF) - 1)]
+    same = (signup.c.id == row.id, signup.c.asked_at == row.asked_at)
+    connection.execute(update(signup).where(*same).values(put_off=signup.c.put_off + 1, next_at=now + pause))
 
 
 def mailed(connection: Connection, row: Row[Any], now: datetime) -> None:
@@ -103,6 +116,14 @@ def _status(connection: Connection, normalized: str) -> str | None:
     return connection.execute(select(subscriber.c.status).where(mine)).scalar_one_or_none()
 
 
+def outsiders(ledger: Ledger, status: Status | None = None) -> Iterator[Listed]:
+    """Stream those of a job's own readers who are not mailed any more, ordered by id."""
+    after = ""
+    while rows := ledger.reading(page, after, status, PAGE):
+        yield from map(outside, rows)
+        after = rows[-1].id
+
+
 def suppress_by_hand(connection: Connection, id_: str, reason: str, now: datetime) -> None:
     """Send this subscriber nothing until somebody brings the subscription back; one who left stays so."""
     active = (subscriber.c.id == id_, subscriber.c.status == "active")
@@ -111,11 +132,17 @@ def suppress_by_hand(connection: Connection, id_: str, reason: str, now: datetim
 
 
 def reactivate(connection: Connection, id_: str, now: datetime) -> None:
-    """Send a suppressed subscriber mail again. Raises Refused for one who left, ConfigError for an unknown id."""
+    """Send a suppressed subscriber mail again. Raises Refused for one who left, ConfigError for an unknown id.
+
+    Of a job's own readers, who cannot sign up here, also one who left: the operator knows of the wish.
+    """
     row = connection.execute(select(subscriber).where(subscriber.c.id == id_)).one_or_none()
+    if row is None and let_in(connection, id_):
+        return deliveries.forget(connection, id_)
     if row is None or row.status == "forgotten":
         raise ConfigError(f"{id_}: nobody is known by this id; see overnight subscribers list")
     if row.status == "unsubscribed" or (row.reason or "").endswith(LEFT):
         raise Refused(f"{id_} left by own wish: who wants the mail again signs up and confirms it, on /subscribe")
     values = {"status": "active", "reason": None, "changed_at": now}
     connection.execute(update(subscriber).where(subscriber.c.id == id_).values(**values))
+    return deliveries.forget(connection, id_)

@@ -2,9 +2,10 @@
 
 import hashlib
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,21 +19,26 @@ from overnight.ledger import Ledger
 from overnight.ledger.statements import insert_new
 from overnight.ledger.tables import task
 
-PAGE = 500
+LARGEST_YAML = 2_000_000  # characters; aliases can make much of little
 
 
 @dataclass(frozen=True)
 class Task:
-    """One piece of work for an agent; title and body are untrusted text."""
+    """One piece of work for an agent; title, body and documents are untrusted.
+
+    `documents` are paths in the project, `ref` is what it is about elsewhere, such as `acme/site#7`.
+    """
 
     id: str
     role: str
     title: str
     body: str
+    documents: tuple[str, ...] = ()
+    ref: str = ""
 
 
 class NewTask(BaseModel):
-    """A task as somebody writes it down. A higher `priority` goes first."""
+    """A task as somebody writes it down. A higher `priority` goes first; `documents` are files to look into."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -40,6 +46,8 @@ class NewTask(BaseModel):
     title: str = Field(min_length=1, max_length=500)
     body: str = Field(default="", max_length=200_000)
     priority: int = Field(default=0, ge=-1000, le=1000)
+    documents: list[str] = Field(default_factory=list, max_length=50)
+    ref: str = Field(default="", max_length=255)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +86,12 @@ def open_tasks(run: HasTasks) -> Iterator[Task]:
         else:
             run.warn("tasks", f"{path.name}: no such file; tasks of the queue are worked on all the same")
     for row in run.ledger.reading(listing, "open"):
-        yield Task(row["id"], row["role"], row["title"], row["body"])
+        documents = tuple(json.loads(row["documents"] or "[]"))
+        yield Task(row["id"], row["role"], row["title"], row["body"], documents, row["ref"] or "")
 
 
 def import_file(ledger: Ledger, path: Path, now: datetime, roles: Collection[str] | None = None) -> Imported:
-    """Take the tasks of a JSONL file into the queue; a task that was taken once is not taken again.
+    """Take the tasks of a JSONL or YAML file into the queue; a task that was taken once is not taken again.
 
     With `roles`, a line that names another role is wrong. Raises ConfigError when the file cannot be read at all.
     """
@@ -92,7 +101,7 @@ def import_file(ledger: Ledger, path: Path, now: datetime, roles: Collection[str
 
 
 def add(connection: Connection, new: Sequence[NewTask], source: str, now: datetime) -> int:
-    """Add tasks; the same role, title and body twice is one task. Returns how many were new.
+    """Add tasks; the same role, title and body, or the same role and `ref`, is one task. Returns how many were new.
 
     Each is a millisecond younger than the one before, so that they are worked on in this order.
     """
@@ -113,23 +122,43 @@ def state_of(connection: Connection, task_id: str) -> str | None:
     return connection.execute(select(task.c.state).where(task.c.id == task_id)).scalar_one_or_none()
 
 
-def close(connection: Connection, task_id: str, state: str, now: datetime) -> bool:
-    """Set an open task to `done` or `cancelled`; False when there is no such open task."""
-    changed = update(task).where(task.c.id == task_id, task.c.state == "open").values(state=state, done_at=now)
+def close(connection: Connection, task_id: str, state: str, now: datetime, result: str | None = None) -> bool:
+    """Set an open task to `done` or `cancelled`; False when there is no such open task. `result` is JSON."""
+    values = {"state": state, "done_at": now, "result": result, "error": None}
+    changed = update(task).where(task.c.id == task_id, task.c.state == "open").values(**values)
     return bool(connection.execute(changed).rowcount)
+
+
+def withdraw(connection: Connection, task_id: str, source: str, now: datetime) -> bool:
+    """Cancel an open task, if it is from this source; False when it is not."""
+    mine = (task.c.id == task_id, task.c.source == source, task.c.state == "open")
+    return bool(connection.execute(update(task).where(*mine).values(state="cancelled", done_at=now)).rowcount)
+
+
+def attempted(connection: Connection, task_id: str) -> None:
+    """Count an attempt at a task."""
+    connection.execute(update(task).where(task.c.id == task_id).values(attempts=task.c.attempts + 1))
+
+
+def failed(connection: Connection, task_id: str, why: str) -> None:
+    """Note why the latest attempt has failed; the task stays open."""
+    connection.execute(update(task).where(task.c.id == task_id, task.c.state == "open").values(error=why))
+
+
+def id_of(connection: Connection, new: NewTask) -> str | None:
+    """The id of a task that is there already; None when it is not."""
+    return connection.execute(select(task.c.id).where(task.c.digest == _digest(new))).scalar_one_or_none()
 
 
 def _parsed(path: Path, roles: Collection[str] | None) -> tuple[list[NewTask], list[str]]:
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read as UTF-8 text: {error}") from error
     good, problems = [], []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
+    for number, read in _yaml(path, text) if path.suffix in (".yaml", ".yml") else _lines(text):
         try:
-            new = NewTask.model_validate_json(line)
+            new = read()
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"]) or "line"
@@ -143,10 +172,42 @@ def _parsed(path: Path, roles: Collection[str] | None) -> tuple[list[NewTask], l
     return good, problems
 
 
+def _lines(text: str) -> Iterator[tuple[int, Callable[[], NewTask]]]:
+    """Each line of a JSONL file that is not empty, with its number."""
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.strip():
+            yield number, partial(NewTask.model_validate_json, line)
+
+
+def _yaml(path: Path, text: str) -> Iterator[tuple[int, Callable[[], NewTask]]]:
+    """Each entry of a YAML list, with its line. Raises ConfigError for what is no list."""
+    from ruamel.yaml import YAML  # noqa: PLC0415  late: most lists are JSONL
+    from ruamel.yaml.error import YAMLError  # noqa: PLC0415
+
+    if len(text) > LARGEST_YAML:
+        raise ConfigError(f"{path}: has {len(text)} characters, at most {LARGEST_YAML} are read; write JSONL instead")
+    try:
+        entries: Any = YAML(typ="rt", pure=True).load(text)
+    except YAMLError as error:
+        raise ConfigError(f"{path}: is no YAML: {error}") from error
+    where: Any = getattr(entries, "lc", None)  # lists of ruamel know their lines
+    if where is None or not isinstance(entries, list):
+        raise ConfigError(f"{path}: is no list of tasks; write - {{role: …, title: …}}")
+    for place, entry in enumerate(entries):
+        line = where.item(place)[0] + 1
+        yield line, partial(NewTask.model_validate, dict(entry) if isinstance(entry, dict) else entry)
+
+
+def _digest(new: NewTask) -> str:
+    told = [new.role, new.ref] if new.ref else [new.role, new.title, new.body]
+    text = json.dumps(told, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def _row(new: NewTask, source: str, now: datetime) -> dict[str, Any]:
-    text = json.dumps([new.role, new.title, new.body], ensure_ascii=False)
     return {
         "id": f"t_{token(6)}", "role": new.role, "title": new.title, "body": new.body, "state": "open",
         "priority": new.priority, "source": source, "created_at": now,
-        "digest": hashlib.sha256(text.encode()).hexdigest(),
+        "digest": _digest(new), "documents": json.dumps(new.documents) if new.documents else None,
+        "ref": new.ref or None,
     }  # fmt: skip

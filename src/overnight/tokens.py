@@ -4,9 +4,12 @@ A token reads `value.signature` or `value.time.signature`, in characters that ne
 The signature covers the purpose, so that a token for one thing is worth nothing for another.
 """
 
+import base64
 import hashlib
 import ipaddress
+import re
 from datetime import timedelta
+from functools import lru_cache
 from hmac import compare_digest
 from typing import Literal
 from urllib.parse import urlsplit
@@ -16,12 +19,34 @@ from itsdangerous import BadSignature, SignatureExpired, Signer, TimestampSigner
 from overnight.clock import Clock
 from overnight.errors import Permanent
 
-Purpose = Literal["unsubscribe", "confirm", "bounce"]
+Purpose = Literal["unsubscribe", "confirm", "bounce", "session", "form"]
 
 LENGTH_MAX = 512  # characters; ours have about 100, and nothing longer is worth a hash
 CONFIRM_WITHIN = timedelta(days=3)  # a weekend; after that somebody signs up anew
-_LIFETIME: dict[Purpose, timedelta] = {"confirm": CONFIRM_WITHIN}  # the others hold for ever: so does an old mail
+SESSION = timedelta(hours=12)  # of an operator at the page: a night on call
+_LIFETIME: dict[Purpose, timedelta] = {  # the others hold for ever: so does an old mail
+    "confirm": CONFIRM_WITHIN,
+    "session": SESSION,
+    "form": SESSION,
+}
+_WORD = re.compile(r"[a-z0-9_-]+")
+_SPELLED = "x."  # before an id in base32: with a dot, which no word has
 _PRIVATE = (".localhost", ".local", ".internal", ".lan", ".test", ".invalid")
+
+
+def word_of(id_: str) -> str:
+    """An id as it stands in links, addresses and subjects, where case and most characters may get lost."""
+    if _WORD.fullmatch(id_):
+        return id_
+    return _SPELLED + base64.b32encode(id_.encode()).decode().rstrip("=").lower()
+
+
+def id_of(word: str) -> str:
+    """The id for which a word stands. Raises ValueError."""
+    if not word.startswith(_SPELLED):
+        return word
+    letters = word.removeprefix(_SPELLED).upper()
+    return base64.b32decode(letters + "=" * (-len(letters) % 8)).decode()
 
 
 class BadToken(Permanent):
@@ -67,7 +92,15 @@ class Tokens:
 
     def unsubscribe_url(self, public_url: str, subscriber_id: str) -> str:
         """The page on which this subscriber leaves; empty when mail programs could not reach it."""
-        return f"{public_url.rstrip('/')}/u/{self.make('unsubscribe', subscriber_id)}" if reachable(public_url) else ""
+        token = self.make("unsubscribe", word_of(subscriber_id))
+        return f"{public_url.rstrip('/')}/u/{token}" if reachable(public_url) else ""
+
+    def leaver(self, token: str) -> str:
+        """The id of who leaves by this token. Raises BadToken."""
+        try:
+            return id_of(self.read("unsubscribe", token))
+        except ValueError as error:
+            raise BadToken(code="token") from error
 
     def confirm_url(self, public_url: str, value: str) -> str:
         """The page on which a sign-up is confirmed, wherever `public_url` points to: trying it out is done at home."""
@@ -82,6 +115,7 @@ class Tokens:
         return signer
 
 
+@lru_cache(maxsize=16)  # asked for each mail
 def reachable(public_url: str) -> bool:
     """Whether mailbox providers could call `public_url`: https, at a name or an address of the open internet."""
     try:

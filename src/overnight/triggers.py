@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from functools import cached_property, lru_cache
-from typing import Protocol
+from typing import NamedTuple, Protocol
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
@@ -37,6 +37,11 @@ _LONGEST = 200  # characters; a longer expression is a paste gone wrong and only
 
 class Trigger(Protocol):
     """What the scheduler, the ledger and `next` ask of a schedule entry."""
+
+    @property
+    def text(self) -> str:
+        """It on one line, for `read`."""
+        ...
 
     @property
     def at_most_daily(self) -> bool:
@@ -72,6 +77,25 @@ class Trigger(Protocol):
         ...
 
 
+class Listed(NamedTuple):
+    """A job of schedule.yaml as far as its times go: a hash that changes with them, and its trigger as text."""
+
+    hash: str
+    enabled: bool
+    timing: str = ""
+
+
+def read(text: str) -> "Trigger":
+    """Return the trigger that wrote this as its `text`. Raises ValueError."""
+    kind, first, rest = (text + "  ").split(" ", 2)
+    match kind:
+        case "cron":
+            return Cron(rest.strip(), ZoneInfo(first))
+        case "every":
+            return Every(int(first))
+    raise ValueError(f"{text!r} is no trigger")
+
+
 class _Timed:
     """What the kinds of trigger share: everything but the arithmetic of the next instant."""
 
@@ -99,6 +123,11 @@ class Cron(_Timed):
 
     def __post_init__(self) -> None:
         _check(self.expr)
+
+    @property
+    def text(self) -> str:
+        """It and its zone on one line, for `read`."""
+        return f"cron {self.tz.key} {self.expr}"
 
     @cached_property
     def _fields(self) -> str:
@@ -235,6 +264,11 @@ class Every(_Timed):
     def __post_init__(self) -> None:
         if self.seconds < 1:
             raise ValueError("`every` must be at least one second")
+
+    @property
+    def text(self) -> str:
+        """It on one line, for `read`."""
+        return f"every {self.seconds}"
 
     @property
     def at_most_daily(self) -> bool:

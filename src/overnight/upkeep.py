@@ -4,7 +4,7 @@ import asyncio
 import dataclasses
 import math
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from overnight import logs
 from overnight.alerts import Alarm
@@ -13,6 +13,7 @@ from overnight.alerts.rules import scheduled, spooled, standing
 from overnight.alerts.telling import noted
 from overnight.ledger import LedgerFault
 from overnight.ports import operator_alerts
+from overnight.publishing import Owing
 from overnight.retention import claim, retire
 from overnight.runner import Workplace
 
@@ -26,6 +27,7 @@ class Upkeep:
 
     task: asyncio.Task[None] | None = None
     evaluated_at: float = -math.inf
+    owing: Owing = field(default_factory=Owing)
 
     async def watch(self, work: Workplace) -> None:
         """Evaluate the alert rules if a minute has passed, and tell what is to be told."""

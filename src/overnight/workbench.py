@@ -109,6 +109,7 @@ async def _job_run(
         asks=Agent(ledger, place.script, roles, budgets, api, place.clock),
         post=mailer,
         log=logs.get(),
+        spool=place.folder / "var" / "spool",
         previous=await ledger.read(previous_slot, scope.job, now),
     )
 

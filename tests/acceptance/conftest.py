@@ -21,15 +21,19 @@ from dataclasses import dataclass, field
 from email import message_from_bytes
 from email.message import EmailMessage
 from email.policy import default
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.acceptance.serving import ROOT, Place
+from tests.mailcheck import check
+from tests.warm import Warm
 
 HERE = Path(__file__).parent
 COMMAND = Path(sys.executable).with_name("overnight")
+CHECKED = 200  # mails of each outbox whose form is looked at
 PATIENCE = 60.0  # seconds until a wait for another process is given up
 
 
@@ -67,20 +71,13 @@ class Project:
 
     root: Path
     env: dict[str, str]
+    warm: Warm
     processes: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def run(self, *arguments: str, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> Said:
         """Call the command and wait for it."""
-        done = subprocess.run(
-            [str(COMMAND), *arguments],
-            cwd=cwd or self.root,
-            env=self.env | dict(env or {}),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE * 2,
-            check=False,
-        )
+        env = self.env | dict(env or {})
+        done = self.warm.call(arguments, cwd=cwd or self.root, env=env, seconds=PATIENCE * 2)
         assert "Traceback" not in done.stderr, done.stderr
         return Said(done.returncode, done.stdout, done.stderr)
 
@@ -257,25 +254,33 @@ def started(command: Sequence[str], env: Mapping[str, str]) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm]:
+    """The process of which most calls of the command are forks."""
+    process = Warm(tmp_path_factory.mktemp("warm"))
+    yield process
+    process.close()
+
+
+@pytest.fixture(scope="session")
 def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What `overnight init` writes; made once, because each test gets a copy."""
     home = tmp_path_factory.mktemp("fresh")
-    made = Project(home / "site", environment(home))
-    said = made.run("init", str(made.root), cwd=home)
-    assert said.code == 0, said.text
-    return made.root
+    subprocess.run([COMMAND, "init", home / "site"], cwd=home, env=environment(home), check=True)
+    return home / "site"
 
 
 @pytest.fixture
-def project(fresh: Path, tmp_path: Path) -> Iterator[Project]:
+def project(fresh: Path, warm: Warm, tmp_path: Path) -> Iterator[Project]:
     """A fresh project."""
     root = shutil.copytree(fresh, tmp_path / "site")
-    made = Project(root, environment(tmp_path))
+    made = Project(root, environment(tmp_path), warm)
     yield made
     for process in made.processes:
         if process.poll() is None:
             process.kill()
             process.wait()
+    for path in islice((root / "var").glob("outbox/*/*/*.eml"), CHECKED):
+        check(path.read_bytes())
 
 
 @pytest.fixture
@@ -299,10 +304,10 @@ def smtp(tmp_path: Path) -> Iterator[RelayBooks]:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
+def place(tmp_path: Path, warm: Warm) -> Iterator[Place]:
     """A folder for schedulers: their runs end with the test."""
     shutil.copytree(ROOT / "templates", tmp_path / "templates")
-    made = Place(tmp_path)
+    made = Place(tmp_path, warm)
     yield made
     for process in made.processes:
         if process.poll() is None:

@@ -20,7 +20,6 @@ from email import message_from_bytes
 from pathlib import Path
 from typing import Any
 
-import aiosmtplib
 import anthropic
 import feedparser
 import genai_prices
@@ -34,7 +33,8 @@ from overnight import batch, run, runner
 from overnight.batch import Batch
 from overnight.cli import main
 from overnight.effects import Effects
-from overnight.mail import outbox, smtp
+from overnight.mail import outbox
+from overnight.mail.conversation import Conversation
 from overnight.storage import Spool
 
 BOOKS, JOB = "books.log", "daily_email"
@@ -65,9 +65,9 @@ FILES: dict[str, tuple[Any, str, str]] = {
     "file in place": (outbox, "_create", "after"),
 }
 CONVERSATION: dict[str, tuple[Any, str, str]] = {
-    "recipient taken": (smtp._Connection, "_before_data", "before"),
-    "text not sent": (aiosmtplib.SMTP, "data", "before"),
-    "text taken": (aiosmtplib.SMTP, "data", "after"),
+    "recipient taken": (Conversation, "_envelope", "after"),
+    "text not sent": (Conversation, "_text", "before"),
+    "text taken": (Conversation, "_text", "after"),
 }
 POINTS = {"outbox": PLAN | INTENT | FILES | REST, "smtp": PLAN | INTENT | CONVERSATION | REST}
 ALL = {name: point for points in POINTS.values() for name, point in points.items()}

@@ -7,6 +7,8 @@ The rules are read anew for each command, so that a test can change them while a
      "delay": 0.02,                                           seconds each text takes
      "login": ["user", "password"]}                           who may send; absent: anybody
 
+A text that breaks the rules of tests/mailcheck.py is refused, whatever the test is about.
+
 Usage: relay.py SPOOL RULES; prints its port. Beside the mails the spool has `asked.log`, a line for each recipient.
 """
 
@@ -18,6 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
+
+sys.path.insert(0, str(Path(__file__).parents[2]))  # this file is run by its path
+
+from tests.mailcheck import check  # see above
 
 
 class Relay:
@@ -61,6 +67,10 @@ class Relay:
         rules = self.rules
         await asyncio.sleep(rules.get("delay", 0))
         assert isinstance(envelope.content, bytes)
+        try:
+            check(envelope.content)
+        except AssertionError as error:
+            return f"554 5.6.0 No mailbox would take this: {error}"[:500].replace("\n", " ")
         name = f"{next(self._numbers):05}"
         partial = self.spool / f"{name}.part"
         partial.write_bytes(f"X-Recipient: {envelope.rcpt_tos[0]}\r\n".encode() + envelope.content)

@@ -1,6 +1,7 @@
 """A project with schedulers of its own, and what its jobs have noted of themselves."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from overnight.ledger import Ledger
 from overnight.occurrences import register
 from overnight.schedule import load
 from tests.slots import rows
+from tests.warm import Warm
 
 ROOT = Path(__file__).parents[2]
 COMMAND = Path(sys.executable).with_name("overnight")
@@ -66,6 +68,7 @@ class Place:
     """A project with its schedulers."""
 
     root: Path
+    warm: Warm
     processes: list["subprocess.Popen[bytes]"] = field(default_factory=list)
 
     def write(self, **jobs: str) -> None:
@@ -79,9 +82,8 @@ class Place:
     def count_since(self, since: datetime) -> None:
         """Let the jobs of schedule.yaml count from a time in the past, as if they had been known then."""
         schedule = load(self.root / "schedule.yaml", {})
-        hashes = {name: (schedule.job_hash(name), True) for name in schedule.jobs}
         ledger = self.ledger()
-        ledger.writing(lambda connection: register(connection, hashes, since))
+        ledger.writing(lambda connection: register(connection, schedule.listed(), since))
         ledger.close()
 
     def ledger(self) -> Ledger:
@@ -95,9 +97,7 @@ class Place:
 
     def call(self, *arguments: str) -> Any:
         """Call the command; the JSON document."""
-        done = subprocess.run(
-            [COMMAND, "--json", *arguments], cwd=self.root, capture_output=True, text=True, timeout=60, check=False
-        )
+        done = self.warm.call(["--json", *arguments], cwd=self.root, env=os.environ, seconds=60)
         assert "Traceback" not in done.stderr, done.stderr
         return json.loads(done.stdout)
 

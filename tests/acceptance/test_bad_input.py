@@ -53,7 +53,7 @@ def web(tmp_path: Path) -> Iterator[str]:
         pytest.param("drain: 30s", "drian: 30s", "schedule.yaml:14:1", "did you mean 'drain'?", id="unknown key"),
         pytest.param("cy: 20\n", "cy: many\n", "jobs.daily_email.concurrency", "not a whole number", id="wrong type"),
         pytest.param("version: 1\n", "version: 1\nversion: 1\n", ":11:1", "first on line 10", id="duplicate key"),
-        pytest.param("  per_day:", "\tper_day:", "schedule.yaml:26:1", "use spaces", id="tab"),
+        pytest.param("  per_day:", "\tper_day:", "schedule.yaml:28:1", "use spaces", id="tab"),
         pytest.param("MAIL_URL:-outbox:var/outbox", "MAIL_URL", "mail.transport", "in .env beside", id="no variable"),
         pytest.param('cron: "0 7 * * *"', 'cron: "0 25 * * *"', "jobs.daily_email.cron", "hour", id="no such hour"),
     ],
@@ -114,7 +114,7 @@ def test_an_unknown_variable_in_a_template_stops_the_run_before_the_first_mail(s
     site.edit("templates/daily_email.txt.j2", "{{ edition.intro |", "{{ edition.introduction |")
     document = site.json(*RUN, code=1)
     assert (document["status"], document["items"]["total"]) == ("stopped", 0)
-    assert document["reason"].startswith("templates/daily_email.txt.j2:8:")
+    assert document["reason"].startswith("templates/daily_email.txt.j2:10:")
     assert "introduction" in document["reason"]
     assert site.outbox("daily_email") == []
     assert site.json("show", "daily_email")["slot"]["pending"] == 3
@@ -290,6 +290,7 @@ def test_an_old_edition_is_not_mailed_without_being_asked_each_time(site: Projec
     assert "daily_email 2026-11-22 was due " in said.err
     assert "longer than its max_age (1h30m)" in said.err
     assert "--yes" in said.err
+    assert site.run("retry", "daily_email").code == REFUSED, "which is as old"
     assert (smtp.count(), site.runs_recorded()) == before
     site.schedule("max_age: 90m", "max_age: 3650d")
     assert site.run(*RUN).code == 0, "a scheduler would run it, too"

@@ -43,9 +43,11 @@ HEAD = "import asyncio\nimport os\nimport signal\n\nfrom overnight import Perman
 CALLS: list[tuple[str, int]] = [
     ("init {new}", 0),
     *((f"completion {shell}", 0) for shell in ("bash", "zsh", "fish")),
-    *((word, 0) for word in ("validate", "schema", "next", "runs", "report", "costs", "budget", "alerts")),
-    ("doctor", 1),  # there is no key
+    *((word, 0) for word in ("validate", "schema", "next", "runs", "report", "costs", "budget", "alerts", "doctor")),
+    ("roles", 0),
     ("run hello", 0),
+    ("logs hello", 0),
+    ("bounces {empty}", 0),
     ("run hurt", 1),
     ("run mixed", 3),
     ("run interrupted", 130),
@@ -84,6 +86,8 @@ def site(tmp_path: Path) -> Path:
 
 def test_every_command_answers_with_one_document_and_every_exit_code_is_met(site: Path, tmp_path: Path) -> None:
     values = {"new": str(tmp_path / "new"), "people": str(site / "content" / "subscribers.csv")}
+    values["empty"] = str(tmp_path / "empty.mbox")
+    (tmp_path / "empty.mbox").touch()
     lines = [["--config", str(site), "--json", *call.format(**values).split()] for call, _ in CALLS]
     environ = {name: value for name, value in os.environ.items() if name != "ANTHROPIC_API_KEY"}
     done = subprocess.run(

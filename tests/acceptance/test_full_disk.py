@@ -124,8 +124,10 @@ def test_an_error_of_fsync_ends_the_process_and_is_not_tried_again(mailing: Proj
     if strace is None:
         pytest.skip("strace is not installed")
     trace = mailing.root / "trace"
-    inject = "inject=fsync,fdatasync:error=EIO:when=8"
-    command = [strace, "-f", "-y", "-o", str(trace), "-e", "trace=fsync,fdatasync", "-e", inject, str(COMMAND), *RUN]
+    inject = "inject=fsync,fdatasync:error=EIO:when=5"  # counted by thread: of the one that commits
+    ledger = ["-P", str(mailing.root / "var" / "overnight.db-wal"), "-P", str(mailing.root / "var" / "overnight.db")]
+    watched = ["-e", "trace=fsync,fdatasync", "-e", inject, *ledger]
+    command = [strace, "-f", "-y", "-o", str(trace), *watched, str(COMMAND), *RUN]
     done = subprocess.run(
         command, cwd=mailing.root, env=mailing.env, capture_output=True, text=True, check=False, timeout=120
     )

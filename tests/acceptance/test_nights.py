@@ -61,6 +61,7 @@ def _dollars(nano: int) -> str:
 def test_kill_retry_edit_retry_and_the_next_night(project: Project, fake_model: ModelBooks) -> None:
     project.env |= fake_model.env
     project.schedule("requests: 50/min, input_tokens: 40k/min, output_tokens: 8k/min", "requests: 5000/min")
+    project.schedule("narrative: analyst", 'narrative: ""')  # the bill is to be that of the tasks alone
     nights = Nights(project, fake_model)
 
     # Night 1: one question hangs, one is answered with 400, one the model will not answer; then the process is killed.
@@ -88,7 +89,7 @@ def test_kill_retry_edit_retry_and_the_next_night(project: Project, fake_model: 
     assert any(line.startswith("nightly_agents 3 of 5 60 %") for line in lines), lines
     assert any(line.startswith(f"Cost {_dollars(first)} ") for line in lines), lines
     assert any(line.startswith("Runs 2 1 interrupted, 1 partial") for line in lines), lines
-    assert {"1 http_400 nightly_agents", "1 refusal nightly_agents"} <= set(lines)
+    assert {"1 http_400 nightly_agents NEW", "1 refusal nightly_agents NEW"} <= set(lines)
 
     # An edited prompt is a new question, to unfinished tasks only.
     project.edit("templates/roles/analyst.md.j2", "Write two sentences.", "Write at most two sentences.")

@@ -300,9 +300,27 @@ async def test_an_answer_lost_after_the_upload_costs_the_same_bytes_once_more() 
         assert (bucket.written, list(bucket.objects.values())) == ([f"/{BUCKET}/p/{KEY}"] * 2, [b"x"])
 
 
+async def test_who_may_not_list_a_bucket_writes_it_all_the_same(tmp_path: Path) -> None:
+    with counting_bucket() as bucket:
+        bucket.lists = False
+        spool = Spool(tmp_path, bucket_of(f"s3://{BUCKET}/p", bucket.environ))
+        for content in (b"1\n", b"2\n", b"2\n"):
+            spool.add([(KEY, content)])
+        assert (await spool.drain()).left == 0
+        assert (len(bucket.written), bucket.objects) == (2, {f"/{BUCKET}/p/{KEY}": b"2\n"})
+
+
+async def test_who_may_write_and_not_read_is_told_what_the_policy_lacks() -> None:
+    with counting_bucket() as bucket:
+        bucket.lists, real = False, bucket.answer
+        bucket.answer = lambda method, path, body: real(method, path if method == "PUT" else "", body)  # type: ignore[method-assign]
+        with pytest.raises(Permanent, match="s3:GetObject"):
+            await bucket_of(f"s3://{BUCKET}/p", bucket.environ).put(KEY, b"x")
+
+
 async def test_a_store_is_named_by_its_host_and_never_by_what_opens_it() -> None:
     secret = {"AWS_ENDPOINT_URL": "https://ann:s3same@minio.example.org:9000/x", "AWS_REGION": "eu-west-1"}
-    names = [bucket_of("s3://b", environ).side.breaker.name for environ in (secret, PAIR, {})]
+    names = [bucket_of("s3://bucket", environ).side.breaker.name for environ in (secret, PAIR, {})]
     assert names == ["s3:minio.example.org:9000", "s3:eu-west-1", "s3:us-east-1"]
 
 
@@ -398,3 +416,57 @@ async def test_a_server_that_refuses_checksums_is_written_to_without_them(bucket
     await store.put("two.csv", b"2")
     assert (await store.get("one.csv"), await store.get("two.csv")) == (b"1", b"2")
     assert store._checksums == "when_required"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "s3://", "s3:///prefix", "s3://Capital/x", "s3://ab", "s3://under_score", "s3://a..b", "s3://10.0.0.1/x",
+        "s3://-dash", f"s3://{'x' * 64}", "s3://good/../evil", "s3://good/a//b", "s3://good/a\\b",
+    ],
+)  # fmt: skip
+def test_a_bucket_or_prefix_that_cannot_be_is_refused_before_anybody_connects(url: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"reports\.to"):
+        open_store(url, tmp_path, PAIR, alone())
+
+
+@pytest.mark.parametrize(
+    ("failure", "remedy"),
+    [
+        ((301, "PermanentRedirect"), "another region: set AWS_REGION"),
+        ((400, "AuthorizationHeaderMalformed"), "another region: set AWS_REGION"),
+        ((403, "AccessDenied"), "s3:PutObject and s3:GetObject"),
+        ((403, "InvalidAccessKeyId"), "AWS_ACCESS_KEY_ID"),
+        ((403, "SignatureDoesNotMatch"), "AWS_SECRET_ACCESS_KEY"),
+        ((403, "RequestTimeTooSkewed"), "clock of this machine"),
+        ((404, "NoSuchBucket"), "create the bucket"),
+    ],
+)
+async def test_a_refusal_says_what_to_do(failure: tuple[int, str], remedy: str) -> None:
+    with counting_bucket() as bucket:
+        bucket.failure = failure
+        with pytest.raises(Permanent, match=remedy):
+            await bucket_of(f"s3://{BUCKET}/p", bucket.environ).put(KEY, b"x")
+
+
+async def test_the_doctor_learns_whether_conditional_writes_are_honoured(tmp_path: Path) -> None:
+    with moto() as honest, rclone(tmp_path) as forgetful:
+        told = [await bucket_of(f"s3://{BUCKET}/probe", environ).traits() for environ in (honest, forgetful)]
+    assert told == [
+        ("honours conditional writes", "takes checksums"),
+        ("ignores conditional writes (not needed)", "takes checksums"),
+    ]
+
+
+async def test_without_any_keys_the_reports_wait_and_the_error_says_where_keys_belong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    spool = Spool(tmp_path / "spool", bucket_of(f"s3://{BUCKET}/p", {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}))
+    spool.add([(KEY, b"x")])
+    drained = await spool.drain()
+    assert (drained.left, drained.refused) == (1, True)
+    assert "check the AWS_* variables in .env" in str(drained.error)

@@ -141,7 +141,7 @@ def broken(mutation: Mutation) -> Verdict:
         bytecode.unlink(missing_ok=True)
         source.write_text(source.read_text("utf-8").replace(mutation.text, mutation.becomes), encoding="utf-8")
         verdict = _tested(copy, mutation.test)
-        if verdict.colour in ("red", "green") and not bytecode.exists():
+        if source.suffix == ".py" and verdict.colour in ("red", "green") and not bytecode.exists():
             return Verdict("not run", "the test has not imported the mutant", verdict.seconds)
         return verdict
 

@@ -17,11 +17,12 @@ import random
 import sys
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
+import anthropic  # noqa: F401  loaded before a clock runs on which that second would be a quarter of an hour
 from annotated_types import MinLen
 
 from overnight import logs
@@ -115,8 +116,8 @@ class Desk:
         ledger = Ledger.open(schedule.ledger, root=Path(root), clock=clock)
         ports = open_ports(Path(root), schedule, schedule.jobs[job], ledger, clock)
         model = ports.agent.model if deadline is None else Model.open(schedule.environ, clock=clock, deadline=deadline)
-        ports.agent.model = watched = Watched(model)
-        ports.agent.retry = Retry(attempts)
+        watched = Watched(model)
+        ports = replace(ports, agent=replace(ports.agent, model=watched, retry=Retry(attempts)))
         day = DAY.date().isoformat()
         opening = Opening(job, day, "manual", DAY, day, day, "here", os.getpid(), "1", "h")
         scope = ledger.writing(lambda connection: open_run(connection, opening, clock.now(), locked=True))

@@ -6,17 +6,19 @@ What goes wrong is drawn for each step (`Faults.draw`), by words that are explai
 import asyncio
 import json
 import re
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-import aiosmtplib
-
 from overnight.clock import Clock
 from overnight.dependency import Dependencies, Dependency
 from overnight.errors import Permanent, Stop, Transient
-from overnight.model import Lost, ModelReply, ModelRequest
+from overnight.mail.dialling import Unreachable
+from overnight.mail.line import Lost, Reply
+from overnight.mail.replies import classify
+from overnight.model import Lost as ModelLost
+from overnight.model import ModelReply, ModelRequest
 from overnight.pricing import Prices, Usage
 from tests.simulation.loop import Killed, check, current
 
@@ -75,10 +77,10 @@ class Model:
         if fault == "die_billed":
             die()
         if fault == "billed_lost":
-            raise Lost("the reply was lost", code="connection_lost")
+            raise ModelLost("the reply was lost", code="connection_lost")
         if fault == "hang":
             await self.clock.sleep(300)
-            raise Lost("did not answer within 300 s", code="timeout")
+            raise ModelLost("did not answer within 300 s", code="timeout")
         return reply
 
     async def close(self) -> None:
@@ -123,43 +125,67 @@ class Relay:
     spool: Counter[str] = field(default_factory=Counter)
     taken_at: list[float] = field(default_factory=list)
 
-    def connection(self, **_settings: Any) -> "Connection":
-        """Take the place of `aiosmtplib.SMTP`."""
-        return Connection(self)
+    async def dial(self, _settings: Any) -> "Connection":
+        """Take the place of `overnight.mail.smtp.dial`."""
+        connection = Connection(self)
+        match await connection.step("connect", 0.05):
+            case "refused":
+                raise Unreachable("connection refused", code="smtp_unreachable")
+            case "greeting":
+                raise classify("greeting", 421, "too busy")
+        return connection
 
 
 @dataclass(slots=True)
 class Connection:
-    """One connection, as far as the transport uses it."""
+    """One connection, as far as the transport uses it: what is written is worked on when its reply is waited for."""
 
     relay: Relay
-    is_connected: bool = False
+    quiet: bool = True
+    extensions: frozenset[str] = frozenset()
+    written: deque[bytes] = field(default_factory=deque)
+    refusal: str = ""
 
-    async def connect(self) -> None:
-        match await self._step("connect", 0.05):
-            case "refused":
-                raise aiosmtplib.SMTPConnectError("connection refused")
-            case "greeting":
-                raise aiosmtplib.SMTPResponseException(421, "too busy")
-        self.is_connected = True
+    def write(self, data: bytes) -> None:
+        """Take a command, or a text."""
+        check()
+        if not self.quiet:
+            raise Lost("the line is dead")
+        self.written.append(data)
 
-    async def mail(self, _sender: str) -> None:
-        self._lost(await self._step("mail", 0.01))
+    async def reply(self, at_least: float = 0.0) -> Reply:  # noqa: ARG002  as of a line; its steps take their own time
+        """Answer what was written first."""
+        command = self.written.popleft()
+        word = command[:4]
+        if word == b"MAIL":
+            self._lost(await self.step("mail", 0.01))
+        elif word == b"RCPT":
+            return await self._recipient(command.decode())
+        elif word == b"DATA":
+            self.refusal = await self.step("data", 0.05)
+            self._lost(self.refusal)
+            return Reply(354, "go on")
+        elif word not in (b"RSET", b"QUIT"):
+            return await self._text(command)
+        check()
+        return Reply(250, "ok")
 
-    async def rcpt(self, recipient: str) -> None:
-        fault = await self._step("rcpt", 0.01)
+    def close(self) -> None:
+        """Hang up."""
+        self.quiet = False
+
+    async def _recipient(self, command: str) -> Reply:
+        fault = await self.step("rcpt", 0.01)
         self._lost(fault)
-        if int(re.sub(r"\D", "", recipient) or 0) % 40 == 39:
-            raise aiosmtplib.SMTPResponseException(550, "5.1.1 no such user")
-        if fault in ("421", "450"):
-            raise aiosmtplib.SMTPResponseException(int(fault), "come back later")
+        if int(re.sub(r"\D", "", command) or 0) % 40 == 39:
+            return Reply(550, "5.1.1 no such user")
+        return Reply(int(fault), "come back later") if fault in ("421", "450") else Reply(250, "ok")
 
-    async def data(self, message: bytes) -> None:
+    async def _text(self, message: bytes) -> Reply:
         """Take a message. `ambiguous`: it is taken, and the line goes dead before the reply."""
-        fault = await self._step("data", 0.05)
-        self._lost(fault)
+        fault, self.refusal = self.refusal, ""
         if fault in ("451", "554"):
-            raise aiosmtplib.SMTPResponseException(int(fault), "not now, or not this")
+            return Reply(int(fault), "not now, or not this")
         found = _MESSAGE_ID.search(message)
         assert found is not None
         self.relay.spool[found.group(1).decode()] += 1
@@ -169,20 +195,10 @@ class Connection:
         await asyncio.sleep(0.01)
         check()
         self._lost("lost" if fault == "ambiguous" else "")
+        return Reply(250, "taken")
 
-    async def rset(self) -> None:
-        check()
-
-    async def quit(self) -> None:
-        check()
-
-    def close(self) -> None:
-        self.is_connected = False
-
-    def get_transport_info(self, _key: str) -> None:
-        return None
-
-    async def _step(self, step: str, seconds: float) -> str:
+    async def step(self, step: str, seconds: float) -> str:
+        """Do one thing that takes time and may fail."""
         check()
         fault = self.relay.faults.draw(step)
         await asyncio.sleep(seconds)
@@ -193,8 +209,8 @@ class Connection:
 
     def _lost(self, fault: str) -> None:
         if fault == "lost":
-            self.is_connected = False
-            raise aiosmtplib.SMTPServerDisconnected("the line went dead")
+            self.quiet = False
+            raise Lost("the line went dead")
 
 
 @dataclass(slots=True)

@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import aiosmtplib
 from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 
@@ -33,6 +32,7 @@ from overnight.clock import chance
 from overnight.errors import ConfigError, OvernightError, Refused
 from overnight.ledger import Ledger
 from overnight.ledger.writer import Inline, _commit, _resolve
+from overnight.mail import smtp
 from overnight.mail.consent import keep
 from overnight.occurrences import occurrence_of
 from overnight.redact import Redactor
@@ -217,7 +217,7 @@ class World:
         stack.enter_context(chance(random.Random(f"{self.seed} tokens").randbytes))
         opened = type("Opened", (), {"open": lambda *_, **__: self.model})
         replaced: list[tuple[Any, str, Any]] = [
-            (aiosmtplib, "SMTP", self.relay.connection),
+            (smtp, "dial", self.relay.dial),
             (asyncio, "create_subprocess_exec", self.spawn),
             (os, "getpid", lambda real=os.getpid: process.pid if (process := current()) else real()),
             (os, "kill", self._signal),
@@ -230,7 +230,6 @@ class World:
         for where, name, new in replaced:
             stack.enter_context(patch.object(where, name, new))
         stack.enter_context(patch("overnight.ports.Model", opened))
-        stack.enter_context(patch("ssl.create_default_context", lambda: None))
 
     def _touching(self, step: str, real: Callable[..., None]) -> Callable[..., None]:
         def touch(*arguments: Any, **more: Any) -> None:

@@ -12,13 +12,13 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import structlog
-from sqlalchemy import Connection, func, select, text
+from sqlalchemy import Connection, bindparam, func, select, text
 
 from overnight import logs
 from overnight.dispatcher import Dispatcher
 from overnight.errors import Stop
 from overnight.ledger.runs import owed_reports
-from overnight.ledger.tables import entry, item, lease, metadata, occurrence
+from overnight.ledger.tables import DEFERRED, UNSETTLED, entry, item, lease, metadata, occurrence
 from overnight.occurrences import newest, set_pause
 from overnight.redact import Redactor
 from overnight.service import _either
@@ -143,7 +143,6 @@ class Year:
 
     async def _edit(self) -> None:
         """Give `letters` another time."""
-        await self._look()  # what was due by the old time and nobody has seen is forgotten with it
         schedule = self.world.schedule
         assert schedule is not None
         cron = self.weather.dice.choice(EDITIONS)
@@ -212,15 +211,17 @@ def _pause_after(world: World) -> float:
 def _open(
     connection: Connection, lately: datetime
 ) -> tuple[bool, datetime | None, dict[str, datetime], dict[str, datetime]]:
-    waiting = select(occurrence.c.id).where(
-        occurrence.c.state.in_(("claimed", "queued")), occurrence.c.noted_at > lately
-    )
-    held = select(lease.c.run_id).where(lease.c.until > lately)
-    begun = any(connection.execute(query).first() is not None for query in (waiting, held))
+    begun = any(connection.execute(query, {"lately": lately}).first() is not None for query in (_WAITING, _HELD))
     unsettled = begun or bool(owed_reports(connection))
-    deferred = connection.execute(select(func.min(item.c.next_at)).where(text("state = 'retry'"))).scalar_one()
-    since = {row.job: row.effective_since for row in connection.execute(select(entry))}
+    deferred = connection.execute(_DEFERRED).scalar_one()
+    since = {row.job: row.effective_since for row in connection.execute(_ENTRIES)}
     return unsettled, deferred, newest(connection), since
+
+
+_WAITING = select(occurrence.c.id).where(UNSETTLED, occurrence.c.noted_at > bindparam("lately"))
+_HELD = select(lease.c.run_id).where(lease.c.until > bindparam("lately"))
+_DEFERRED = select(func.min(item.c.next_at)).where(DEFERRED)
+_ENTRIES = select(entry)
 
 
 def simulate(

@@ -23,9 +23,10 @@ from overnight.dependency import Dependencies
 from overnight.errors import Deferred, Fenced, Invalid, OvernightError, Permanent, Skip, Stop
 from overnight.fake_model import FakeModel, serve
 from overnight.ledger import Ledger
+from overnight.ledger.controls import budget
 from overnight.ledger.items import plan
 from overnight.ledger.runs import Opening, open_run
-from overnight.ledger.tables import budget, call, item, lease, run, slot
+from overnight.ledger.tables import call, item, lease, run, slot
 from overnight.model import Model, ModelReply, ModelRequest
 from overnight.outcome import Scope
 from overnight.pricing import NANO, Usage

@@ -4,7 +4,7 @@ import json
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ from overnight.alerts import Alarm, Alerter, Channel, firing, of_run
 from overnight.alerts.book import Told, silence, undelivered
 from overnight.errors import Stop
 from overnight.ledger import Ledger
-from overnight.ledger.tables import alert, delivery
+from overnight.ledger.controls import alert, notice
+from overnight.ledger.flow import Circuit, LedgerRows
 from overnight.mail.templates import Templates
 from overnight.outcome import Outcome, Scope
 from overnight.redact import Redactor
@@ -166,7 +167,7 @@ async def test_what_a_channel_refuses_waits_in_the_ledger_without_its_address_an
     for _ in range(3):
         await tell.raise_all([BUG])
         clock.move(120)
-    [waits] = rows(ledger, delivery)
+    [waits] = rows(ledger, notice)
     assert "ops@example.org" not in str(waits)
     assert "sk-123456" not in str(waits)
     assert (waits["tries"], waits["error"]) == (3, "ConnectionError: relay of [redacted] is down")
@@ -178,7 +179,7 @@ async def test_what_a_channel_refuses_waits_in_the_ledger_without_its_address_an
         clock.move(120)
         await tell.tell()
     assert post.changes == ["new"]
-    assert rows(ledger, delivery) == []
+    assert rows(ledger, notice) == []
 
 
 async def test_what_nobody_takes_for_a_day_is_given_up(ledger: Ledger, post: Postbox, clock: ManualClock) -> None:
@@ -187,7 +188,7 @@ async def test_what_nobody_takes_for_a_day_is_given_up(ledger: Ledger, post: Pos
     for _ in range(26):
         clock.move(3600)
         await tell.tell()
-    assert rows(ledger, delivery) == []
+    assert rows(ledger, notice) == []
     assert [row["key"] for row in rows(ledger, alert)] == ["bug:greet"]
 
 
@@ -213,7 +214,7 @@ async def test_a_message_for_a_channel_that_was_taken_out_is_dropped(ledger: Led
     assert isinstance(ledger.clock, ManualClock)
     ledger.clock.move(3600)
     await Alerter(ledger, ledger.clock, post, Redactor(), timedelta(hours=24)).tell()
-    assert rows(ledger, delivery) == []
+    assert rows(ledger, notice) == []
 
 
 async def test_fifty_seven_changes_are_one_message(ledger: Ledger, post: Postbox) -> None:
@@ -255,6 +256,7 @@ async def test_a_silenced_alert_is_kept_but_not_told_until_the_silence_is_over(
 async def test_an_open_breaker_keeps_what_follows_from_it_quiet(
     ledger: Ledger, post: Postbox, clock: ManualClock
 ) -> None:
+    leave_alone(ledger, "anthropic", NOW + timedelta(minutes=10))
     down = Alarm("breaker", "anthropic", "anthropic fails")
     low, tell = Alarm("success_rate", "greet", "9 of 57 succeeded"), alerter(ledger, post)
     await tell.raise_all([low, down, BUG])
@@ -263,6 +265,25 @@ async def test_an_open_breaker_keeps_what_follows_from_it_quiet(
     await tell.raise_all([Alarm("breaker", "anthropic", "answers again", firing=False), low])
     later = [(told.rule, told.change) for told in post.sent[1][1]]
     assert sorted(later) == [("breaker", "over"), ("success_rate", "new")]
+
+
+async def test_an_open_breaker_hides_nothing_that_it_does_not_explain(
+    ledger: Ledger, post: Postbox, clock: ManualClock
+) -> None:
+    low, model = Alarm("success_rate", "greet", "9 of 57 succeeded"), Alarm("model", "greet", "a fallback stood in")
+    leave_alone(ledger, "s3:bucket", NOW + timedelta(minutes=10))
+    leave_alone(ledger, "smtp:mx", NOW + timedelta(minutes=10))
+    await alerter(ledger, post).raise_all([Alarm("breaker", "s3:bucket", "fails"), low])
+    assert sorted(told.rule for told in post.sent[-1][1]) == ["breaker", "success_rate"], "the store of reports"
+    await alerter(ledger, post).raise_all([Alarm("breaker", "smtp:mx", "fails"), model])
+    assert sorted(told.rule for told in post.sent[-1][1]) == ["breaker", "model"], "a relay"
+    clock.move(13 * 60)
+    await alerter(ledger, post).raise_all([Alarm("p95_duration", "greet", "slow")])
+    assert [told.rule for told in post.sent[-1][1]] == ["p95_duration"], "nobody waits for that relay any more"
+
+
+def leave_alone(ledger: Ledger, side: str, until: datetime) -> None:
+    ledger.writing(lambda connection: LedgerRows(connection).put_circuit(side, Circuit("open", 1, 1, until)))
 
 
 @asynccontextmanager

@@ -15,6 +15,7 @@ from overnight.ledger import Ledger
 from overnight.ledger.faults import newest_backup
 from overnight.ledger.tables import entry, meta
 from overnight.occurrences import register
+from overnight.triggers import Listed
 from tests.slots import NOW, ManualClock, rows
 
 
@@ -132,7 +133,7 @@ def test_what_was_saved_of_a_deleted_file_can_be_restored(ledger: Ledger, tmp_pa
 
 
 def test_all_jobs_are_paused_before_anybody_can_open_what_was_restored(ledger: Ledger, tmp_path: Path) -> None:
-    hashes = {"mail": ("h", True), "other": ("h", True)}
+    hashes = {"mail": Listed("h", True), "other": Listed("h", True)}
     ledger.writing(lambda connection: register(connection, hashes, NOW))
     ledger.writing(
         lambda c: c.execute(entry.update().where(entry.c.job == "other").values(paused_at=NOW, pause_reason="mine"))

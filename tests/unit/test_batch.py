@@ -30,7 +30,9 @@ from overnight.jobs import Job, Options
 from overnight.ledger import Ledger
 from overnight.ledger.tables import item, slot
 from overnight.outcome import Outcome, Scope
-from tests.slots import NOW, ManualClock, begin, open_ledger, rows, run_in
+from overnight.runner import DEFERRED_FOR, term
+from overnight.schedule import loads
+from tests.slots import NOW, SLOT, ManualClock, begin, open_ledger, rows, run_in
 
 DAY = timedelta(days=1)
 
@@ -383,6 +385,35 @@ async def test_a_deferred_item_waits_for_its_time_and_expires(here: Slot) -> Non
     assert here.clock.now() - started < timedelta(hours=3)
 
 
+@pytest.mark.parametrize(
+    ("timing", "lasts"),
+    [
+        ("every: 5m", timedelta(hours=1)),
+        ("every: 6h", timedelta(hours=5)),
+        ('cron: "0 8 * * 6"', DEFERRED_FOR),
+        ('cron: "0 8 * * 6", max_age: 2d', timedelta(days=2)),
+    ],
+)
+def test_a_deferred_item_waits_for_the_next_slot_but_not_for_days(timing: str, lasts: timedelta) -> None:
+    settings = loads(f"version: 1\njobs: {{ greet: {{ {timing} }} }}\n", {}).jobs["greet"]
+    assert term(settings, NOW) == NOW + lasts
+
+
+async def test_a_mail_is_worth_a_day_though_its_item_was_given_a_week_before(here: Slot) -> None:
+    reasons = [Deferred("the model is away"), Deferred("greylisted", within=86_400), Deferred("still", within=86_400)]
+
+    @job(items=lambda _run: ["ann"])
+    async def greet(name: str, run: Run) -> None:
+        raise reasons.pop(0)
+
+    await here.work(greet, expires=timedelta(days=7))
+    assert here.one("ann")["expires_at"] == NOW + timedelta(days=7)
+    for plan in (False, False):
+        here.clock.at = here.one("ann")["next_at"]
+        await here.work(greet, plan=plan, expires=timedelta(days=7))
+        assert here.one("ann")["expires_at"] == NOW + timedelta(minutes=5) + DAY
+
+
 async def test_an_item_nobody_took_up_in_time_fails_as_expired_and_a_person_may_try_it_again(here: Slot) -> None:
     well = False
 
@@ -439,6 +470,32 @@ async def test_limit_and_only_choose_items_and_leave_the_rest_pending(here: Slot
     assert [key for key, state in here.states.items() if state == "ok"] == ["k0000", "k0001", "k0002"]
     await here.work(greet, Picked(only=frozenset(["k0515", "k0001"])), plan=False)
     assert [key for key, state in here.states.items() if state == "ok"] == ["k0000", "k0001", "k0002", "k0515"]
+
+
+async def test_a_rehearsal_plans_what_it_is_to_show_and_no_more_of_the_audience(here: Slot) -> None:
+    read: list[int] = []
+
+    def everybody(_run: Run) -> Iterator[str]:
+        for n in range(CHUNK * 3):
+            read.append(n)
+            yield f"k{n:04}"
+
+    @job(items=everybody)
+    async def greet(name: str, run: Run) -> None: ...
+
+    async def planned(slot: str, picked: Picked) -> list[str]:
+        scope = begin(here.ledger, slot=slot)
+        run = run_in(here.ledger, scope, here.root, rehearsal=True)
+        batch = Batch(greet, run, Options(), expires_at=NOW + DAY)
+        await batch.plan(picked)
+        await batch.work(picked)
+        return [row["key"] for row in rows(here.ledger, item, slot=slot, state="ok")]
+
+    assert await planned(f"{SLOT}~a", Picked(limit=3)) == ["k0000", "k0001", "k0002"]
+    assert len(read) == CHUNK, "a page was read"
+    assert await planned(f"{SLOT}~b", Picked(only=frozenset(["k0001", "k0777"]))) == ["k0001", "k0777"]
+    assert len(rows(here.ledger, item)) == 5
+    assert {row["pending"] for row in rows(here.ledger, slot)} == {0}
 
 
 async def test_a_subscriber_added_between_crash_and_resume_is_not_forgotten(here: Slot) -> None:

@@ -14,7 +14,8 @@ from sqlalchemy import select
 from overnight.budget import Also, BudgetExceeded, Budgets, Caps, JobCaps, RoleCaps, day_counter, dollars, raise_cap
 from overnight.errors import Deferred, Skip
 from overnight.ledger import Ledger
-from overnight.ledger.tables import budget
+from overnight.ledger.controls import budget
+from overnight.ledger.runs import owed_reports
 from overnight.outcome import Scope
 from overnight.pricing import NANO
 
@@ -172,6 +173,7 @@ async def test_a_raised_budget_counts_at_once(ledger: Ledger) -> None:
     assert ledger.writing(lambda connection: raise_cap(connection, day_counter("2026-11-22"), 100, 50)) == 150
     await budgets.reserve(SCOPE, 50)
     assert ledger.writing(lambda connection: raise_cap(connection, day_counter("2026-11-23"), 100, 50)) == 150
+    assert list(ledger.reading(owed_reports)) == ["2026-11-22", "2026-11-23"], "the cap stands in their reports"
 
 
 def per_day(ledger: Ledger, cap: int) -> Budgets:

@@ -19,9 +19,9 @@ from overnight.cli.context import Cli
 from overnight.clock import SystemClock
 from overnight.errors import ConfigError
 from overnight.ledger import Ledger
+from overnight.ledger.controls import budget as counters
 from overnight.ledger.journal import Ended, Sent, begin, book
 from overnight.ledger.runs import Opening, close_run, open_run
-from overnight.ledger.tables import budget as counters
 from overnight.ledger.tables import call, lease
 from overnight.outcome import Scope
 from overnight.pricing import NANO

@@ -25,7 +25,7 @@ from sqlalchemy import select
 from overnight.budget import BudgetExceeded, Budgets, Caps, JobCaps, Reservation, RoleCaps, raise_cap
 from overnight.errors import Deferred
 from overnight.ledger import Ledger
-from overnight.ledger.tables import budget
+from overnight.ledger.controls import budget
 from overnight.outcome import Scope
 from tests.slots import NOW, ManualClock, open_ledger
 

@@ -1,5 +1,6 @@
 """Commands as a person types them, on the ledger of a small project."""
 
+import dataclasses
 import json
 import os
 import re
@@ -17,12 +18,17 @@ from overnight.cli import COMMANDS, _guarded, common_first
 from overnight.cli.serve import worst
 from overnight.clock import SystemClock
 from overnight.ledger import Ledger
+from overnight.ledger.deliveries import standing
 from overnight.ledger.items import Recorded, plan, record
 from overnight.ledger.runs import close_run, open_run
+from overnight.ledger.tables import call as calls
 from overnight.ledger.tables import effect, item, lease, occurrence, run, slot
+from overnight.ledger.toolcalls import Told, keep
 from overnight.liveness import HOST
 from overnight.outcome import Outcome, Scope
 from overnight.scaffold import write_project
+from overnight.subscribers import leave
+from overnight.tasks import NewTask, add
 from tests.slots import opening, rows
 
 ROOT = Path(__file__).parents[2]
@@ -53,6 +59,38 @@ def overnight(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Command:
         return code, said.out, said.err
 
     return call
+
+
+def test_what_others_have_written_moves_no_cursor(overnight: Command, ledger: Ledger) -> None:
+    title = "harmless\x1b[2J\x1b]8;;https://evil.example\x07 \x9b2J \u202etxt"
+    ledger.writing(lambda c: add(c, [NewTask(role="r", title=title)], "hand", NOW))
+    out = overnight("tasks", "list")[1]
+    assert "harmless\\u001b[2J" in out
+    assert all(char.isprintable() or char == "\n" for char in out)
+    assert json.loads(overnight("tasks", "list", "--json")[1])[0]["title"] == title
+
+
+def test_a_talk_is_shown_in_its_order_with_the_words_between_its_calls(overnight: Command, ledger: Ledger) -> None:
+    scope = begin(ledger, Outcome("k0", "ok"))
+    talk = [{"type": "text", "text": "I look first."}, {"type": "tool_use", "id": "1", "name": "look", "input": {}}]
+    same = {"job": scope.job, "slot": scope.slot, "key": "k0", "run_id": scope.run_id, "role": "r"}
+    asked = same | {"hash": "h", "nth": 0, "model": "m", "status": "ok", "budget_day": DAY}
+    texts = [("c_1", json.dumps(talk), "tool_use"), ("c_2", '{"verdict": "fine"}', "end_turn")]
+    for n, (id_, response, reason) in enumerate(texts):
+        new = asked | {
+            "id": id_,
+            "response": response,
+            "stop_reason": reason,
+            "started_at": NOW + timedelta(minutes=2 * n),
+        }
+        ledger.writing(lambda c, new=new: c.execute(insert(calls).values(**new)))
+    told = Told("t_1", "r", "look", "{}", "done", '["a wall"]')
+    ledger.writing(lambda c: keep(c, dataclasses.replace(scope, key="k0"), told, NOW + timedelta(minutes=1)))
+    out = overnight("show", scope.run_id, "k0")[1]
+    places = [out.index(text) for text in ("I look first.", "look done", "a wall", '{"verdict": "fine"}')]
+    assert places == sorted(places)
+    said = [each["said"] for each in json.loads(overnight("show", scope.run_id, "k0", "--json")[1])["calls"]]
+    assert said == ["I look first.", '{"verdict": "fine"}']
 
 
 def begin(
@@ -144,6 +182,17 @@ def test_next_tells_of_the_last_run_that_did_something_what_its_slot_has_come_to
     assert "Sat 11-21 05:30 JST ok, 1 of 2 ok" in overnight("next")[1]
 
 
+def test_a_reader_of_a_job_who_has_left_is_listed_and_may_be_brought_back(ledger: Ledger, overnight: Command) -> None:
+    assert overnight("subscribers", "show", "u1")[0] == 2, "nobody knows of one who has not left"
+    ledger.writing(lambda connection: leave(connection, "u1", "page", NOW))
+    for words in (("list",), ("list", "--status", "unsubscribed"), ("show", "u1")):
+        assert re.search(r"^u1 .*\[unsubscribed \S+: page\]", overnight("subscribers", *words)[1])
+    assert "u1" not in overnight("subscribers", "list", "--status", "suppressed")[1]
+    assert "u1" not in overnight("subscribers", "export")[1], "there is no address to import again"
+    assert overnight("subscribers", "reactivate", "u1")[0] == 0
+    assert ledger.reading(standing, "u1").status is None
+
+
 def test_an_error_names_its_code_once(ledger: Ledger, overnight: Command) -> None:
     bug = Outcome("a", "failed", error_class="bug", error_code="TypeError", error="TypeError: no len()")
     bounce = Outcome("b", "failed", error_class="permanent", error_code="smtp_5xx", error="no such box")
@@ -214,6 +263,7 @@ def test_cancelling_a_dead_run_marks_it_interrupted_and_lets_go_of_the_slot(ledg
 HOLDING = """
 import sys, time
 from pathlib import Path
+from overnight.ledger.toolcalls import Told, keep
 from overnight.liveness import slot_lock
 with slot_lock(Path(sys.argv[1]), "greet", sys.argv[2]):
     print("held", flush=True)
@@ -309,6 +359,19 @@ def test_a_preview_of_a_day_already_mailed_shows_its_mail_and_advises_no_retry(t
     assert "2 ok" in said.stdout
     assert "Look at" in said.stdout
     assert "overnight retry" not in said.stdout
+    said = call(site, "preview", "daily_email", "--date", "2026-11-22", "--for", "ada@example.org")
+    assert said.returncode == 0, said.stderr
+    files = [Path(word) for word in said.stdout.split() if word.startswith(str(site))]
+    assert [file.suffix for file in files] == [".html", ".txt", ".eml"]
+    assert "Good morning Ada Brandt" in files[0].read_text()
+    assert "22 November 2026" in files[1].read_text()
+    assert "To: Ada Brandt <ada@example.org>" in files[2].read_text()
+    assert call(site, "subscribers", "unsubscribe", "ada@example.org").returncode == 0
+    said = call(site, "preview", "daily_email", "--for", "ada@example.org")
+    assert (said.returncode, "ada@example.org is unsubscribed and gets no mail" in said.stderr) == (2, True)
+    pages = list((site / "var" / "reports" / "archive" / "daily_email" / "2026-11-22").glob("*.html"))
+    assert pages, "of each choice of topics"
+    assert not any("Good morning" in page.read_text() or "nsubscribe" in page.read_text() for page in pages)
     said = call(site, "preview", "daily_email", "--date", "2016-11-22")
     assert "nothing to show: no news for that day" in said.stdout, said.stdout + said.stderr
     assert "Look at" not in said.stdout

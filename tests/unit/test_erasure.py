@@ -1,19 +1,31 @@
 """A person who is forgotten is nowhere any more, and nobody brings that person back."""
 
+import asyncio
 import json
 from collections.abc import Iterator
+from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
+from threading import Thread
+from zoneinfo import ZoneInfo
 
 import pytest
-from sqlalchemy import insert, select
+from pandas import DataFrame
+from sqlalchemy import Connection, delete, insert, select, update
 
 from overnight.backup import back_up
 from overnight.erasure import Person, files_of, find_person, forget
+from overnight.errors import Refused
 from overnight.ledger import Ledger
+from overnight.ledger.controls import alert
+from overnight.ledger.deliveries import standing
 from overnight.ledger.items import plan, planned
-from overnight.ledger.runs import slot_of
-from overnight.ledger.tables import alert, call, effect, item, once, subscriber
-from overnight.subscribers import active_subscribers, add, export_csv, import_csv
+from overnight.ledger.runs import close_run, slot_of, under_way
+from overnight.ledger.tables import call, effect, item, metadata, once, subscriber
+from overnight.ledger.toolcalls import Told, keep
+from overnight.report import Day, Report, publish
+from overnight.storage import Folder, Spool
+from overnight.subscribers import active_subscribers, add, export_csv, import_csv, leave
 from tests.slots import NOW, SLOT, ManualClock, begin, open_ledger, rows
 
 ADDRESS, NAME = "Canary.Bird@example.org", "Canary Bird"
@@ -42,6 +54,10 @@ def known(ledger: Ledger, who: str = ADDRESS) -> Person:
     return found
 
 
+def nobody(_connection: Connection) -> None:
+    """No run is under way."""
+
+
 def files(ledger: Ledger, root: Path, reports: str = "var/reports") -> list[Path]:
     return list(files_of(root, ledger.faults.file, outbox="var/outbox", reports=reports, spool="var/spool"))
 
@@ -65,6 +81,8 @@ def leave_traces(ledger: Ledger, person: Person) -> None:
     ledger.writing(
         lambda c: c.execute(insert(once).values(name="n", value=json.dumps({"to": ADDRESS}), at=NOW, **same))
     )
+    told = Told("t", "r", "look", f'{{"who": "{NAME}"}}', "done", f"{NAME} is well")
+    ledger.writing(lambda c: keep(c, replace(scope, key=person.id), told, NOW))
     wrong = {"key": "bug:x", "rule": "bug", "scope": "x", "state": "firing", "first_at": NOW, "last_at": NOW}
     ledger.writing(lambda c: c.execute(insert(alert).values(message=text, **wrong)))
 
@@ -74,6 +92,38 @@ def holding(folder: Path, *texts: str) -> set[str]:
     wanted = [text.lower().encode() for text in texts]
     files = [path for path in folder.rglob("*") if path.is_file()]
     return {path.name for path in files if any(text in path.read_bytes().lower() for text in wanted)}
+
+
+def test_a_run_that_wants_to_begin_meanwhile_begins_when_the_person_is_gone(ledger: Ledger) -> None:
+    found: list[str] = []
+
+    def run() -> None:
+        begin(ledger)
+        found.extend(one.email for one in ledger.reading(lambda connection: connection.execute(select(subscriber))))
+
+    thread = Thread(target=run)
+
+    def meanwhile(_connection: Connection) -> None:
+        thread.start()
+        thread.join(0.1)
+
+    forget(ledger, known(ledger), list, meanwhile)
+    thread.join()
+    assert sorted(found) == ["", OTHER]
+
+
+def test_a_run_that_has_begun_since_the_question_was_asked_is_left_in_peace(ledger: Ledger) -> None:
+    person = known(ledger)
+    leave_traces(ledger, person)
+    before = [rows(ledger, each) for each in (item, subscriber)]
+
+    def refuse(connection: Connection) -> None:
+        assert under_way(connection)
+        raise Refused("one is going on")
+
+    with pytest.raises(Refused):
+        forget(ledger, person, lambda: pytest.fail("no file is looked at"), refuse)
+    assert [rows(ledger, each) for each in (item, subscriber)] == before
 
 
 def test_nothing_under_var_has_the_address_or_the_name_afterwards(ledger: Ledger, tmp_path: Path) -> None:
@@ -91,7 +141,7 @@ def test_nothing_under_var_has_the_address_or_the_name_afterwards(ledger: Ledger
     log.write_text(f'{{"error": "{ADDRESS}"}}\n{{"error": "{OTHER} canary.bird%40example.org"}}\n')
     with log.open("a") as still_open:
         assert holding(var, ADDRESS, NAME)
-        done = forget(ledger, person, files(ledger, tmp_path))
+        done = forget(ledger, person, lambda: files(ledger, tmp_path), nobody)
         still_open.write('{"event": "goes on"}\n')
     assert holding(var, ADDRESS, NAME, "canary.bird%40") == set()
     assert done.left == []
@@ -106,7 +156,7 @@ def test_nothing_under_var_has_the_address_or_the_name_afterwards(ledger: Ledger
 def test_what_is_left_are_an_id_a_hash_and_right_counts(ledger: Ledger) -> None:
     person = known(ledger)
     leave_traces(ledger, person)
-    done = forget(ledger, person, [])
+    done = forget(ledger, person, list, nobody)
     row = rows(ledger, subscriber, id=person.id)[0]
     assert (row["email"], row["name"], row["status"]) == ("", "", "forgotten")
     assert row["normalized"].startswith("forgotten:")
@@ -116,11 +166,12 @@ def test_what_is_left_are_an_id_a_hash_and_right_counts(ledger: Ledger) -> None:
     counts = ledger.reading(slot_of, "greet", SLOT)
     assert (counts["pending"], counts["skipped"]) == (1, 1)
     assert rows(ledger, effect)[0]["state"] == "done"
-    assert dict(done.rows) == {"item": 2, "call": 1, "effect": 1, "once": 1, "alert": 1, "subscriber": 1}
+    counted = {"item": 2, "call": 1, "tool_call": 1, "effect": 1, "once": 1, "alert": 1, "subscriber": 1}
+    assert dict(done.rows) == counted
 
 
 def test_no_import_brings_the_person_back(ledger: Ledger, tmp_path: Path, clock: ManualClock) -> None:
-    forget(ledger, known(ledger), [])
+    forget(ledger, known(ledger), list, nobody)
     file = tmp_path / "people.csv"
     file.write_text(f"email,name\n{ADDRESS.upper()},{NAME}\nnew@example.org,New\n")
     result = import_csv(ledger, file, clock)
@@ -138,20 +189,68 @@ def test_no_import_brings_the_person_back(ledger: Ledger, tmp_path: Path, clock:
 
 def test_forgetting_may_be_done_again_and_then_goes_on_with_what_was_left(ledger: Ledger, tmp_path: Path) -> None:
     person = known(ledger)
-    forget(ledger, person, [])
+    forget(ledger, person, list, nobody)
     late = tmp_path / "var" / "reports" / "latest" / "errors.csv"
     late.parent.mkdir(parents=True)
     late.write_text(f"found {ADDRESS}")
-    again = forget(ledger, known(ledger), files(ledger, tmp_path))
+    again = forget(ledger, known(ledger), lambda: files(ledger, tmp_path), nobody)
     assert again.id == person.id
     assert late.read_text() == f"found {'x' * len(ADDRESS)}"
     assert find_person(ledger, "nobody@example.org") is None
 
 
+def test_a_report_stays_true_to_its_manifest_and_one_that_waits_is_still_uploaded(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    def faulty(day: Day) -> DataFrame:
+        return day.query("SELECT :text AS text", text=f"550 {ADDRESS}")
+
+    scope = begin(ledger)
+    ledger.writing(lambda c: close_run(c, scope, "ok", None, NOW))
+    var = tmp_path / "var"
+    report = Report("faulty", faulty, {"text": "text"})
+    spool = Spool(var / "spool", Folder(var / "reports"))
+    asyncio.run(publish([report], [NOW.date()], ledger, ZoneInfo("UTC"), spool))
+    spool.add(
+        [(str(path.relative_to(var / "reports")), path.read_bytes()) for path in sorted((var / "reports").rglob("*.*"))]
+    )
+    forget(ledger, known(ledger), lambda: files(ledger, tmp_path), nobody)
+    assert holding(var, ADDRESS) == set()
+    folder = var / "reports/report=faulty/date=2026-11-22"
+    for _ in range(2):
+        told = json.loads((folder / "manifest.json").read_text())
+        assert told["sha256"] == sha256((folder / "faulty-2026-11-22.csv").read_bytes()).hexdigest()
+        assert asyncio.run(spool.drain()).left == 0
+
+
 def test_an_id_is_enough(ledger: Ledger, tmp_path: Path) -> None:
     id_ = ledger.reading(lambda c: c.execute(select(subscriber.c.id).where(subscriber.c.email == OTHER))).scalar_one()
-    forget(ledger, known(ledger, id_), files(ledger, tmp_path))
+    forget(ledger, known(ledger, id_), lambda: files(ledger, tmp_path), nobody)
     assert holding(tmp_path / "var", OTHER) == set()
+
+
+def test_a_second_time_by_id_changes_nothing_of_anybody(ledger: Ledger) -> None:
+    person = known(ledger)
+    leave_traces(ledger, person)
+    forget(ledger, person, list, nobody)
+    told = update(item).where(item.c.key == person.id).values(result='"sea, sun"')
+    ledger.writing(lambda c: c.execute(told))
+    before = {table.name: rows(ledger, table) for table in metadata.sorted_tables}
+    again = forget(ledger, known(ledger, person.id), list, nobody)
+    assert +again.rows == {}
+    assert {table.name: rows(ledger, table) for table in metadata.sorted_tables} == before
+
+
+def test_a_reader_of_a_job_who_has_left_is_forgotten_by_id(ledger: Ledger, tmp_path: Path) -> None:
+    reader = Person("u1", ())
+    leave_traces(ledger, reader)
+    ledger.writing(lambda c: c.execute(delete(subscriber).where(subscriber.c.email == ADDRESS)))
+    assert find_person(ledger, "u1") is None, "who has not left is known to the job alone"
+    ledger.writing(lambda c: leave(c, "u1", "page", NOW))
+    for _ in range(2):
+        forget(ledger, known(ledger, "u1"), lambda: files(ledger, tmp_path), nobody)
+        assert holding(tmp_path / "var", ADDRESS, NAME) == set()
+        assert ledger.reading(standing, "u1").status == "forgotten", "whom the job brings again, is mailed nothing"
 
 
 SHORT = "ann@example.co"
@@ -174,7 +273,7 @@ def test_an_address_that_only_contains_the_forgotten_one_is_untouched_everywhere
     broken = f"To: {other}\r\n\r\nasked by ann@exa=\r\nmple.co, not jo=\r\n{SHORT} nor {SHORT}=\r\nm\r\n"
     (box / f"{TWO}.eml").write_bytes(broken.encode())
     (box / f"{ONE}.eml").write_bytes(f"To: Ann <{SHORT}>\r\n\r\n{other}\r\n".encode())
-    done = forget(ledger, known(ledger, SHORT), files(ledger, tmp_path))
+    done = forget(ledger, known(ledger, SHORT), lambda: files(ledger, tmp_path), nobody)
     assert done.left == []
     payloads = {row["key"]: row["payload"] for row in rows(ledger, item)}
     assert payloads == {"other": payload, "both": json.dumps(f"{done.id}, {other}")}
@@ -194,7 +293,7 @@ def test_an_escaped_character_before_the_address_does_not_hide_it(
     log = tmp_path / "var" / "log" / "overnight.jsonl"
     log.parent.mkdir()
     log.write_text(text)
-    forget(ledger, known(ledger, SHORT), files(ledger, tmp_path))
+    forget(ledger, known(ledger, SHORT), lambda: files(ledger, tmp_path), nobody)
     assert "xxx" in log.read_text()
     assert holding(log.parent, "ann@", "ann%40") == set()
 
@@ -210,7 +309,7 @@ def test_a_ledger_in_the_project_root_lets_only_our_own_files_be_touched(tmp_pat
     for path in ours:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(ADDRESS)
-    forget(ledger, known(ledger), files(ledger, tmp_path, reports="."))
+    forget(ledger, known(ledger), lambda: files(ledger, tmp_path, reports="."), nobody)
     ledger.close()
     assert {path.read_text() for path in theirs} == {f"To: {ADDRESS}\n\n"}
     assert {path.read_text() for path in ours} == {"x" * len(ADDRESS)}

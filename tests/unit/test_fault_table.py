@@ -1,4 +1,4 @@
-"""Faults of scheduler, process and clock, and who shows what comes of each: a reader finds the test by the fault.
+"""Faults of mail, scheduler, process and clock, and who shows what comes of each: a reader finds the test by the fault.
 
 The numbers are those of the fault table in the notes on resilience. None of these needs root; time is virtual where the
 fault is one of the clock, and real processes are killed, stopped and blocked where it is one of the process.
@@ -12,9 +12,49 @@ import pytest
 
 TESTS = Path(__file__).parents[1]
 SERVICE, BATCH, TRIGGERS = "unit/test_service.py", "unit/test_batch.py", "unit/test_triggers.py"
+TALK, PACE, SMTP = "unit/test_mail_conversation.py", "unit/test_mail_pace.py", "acceptance/test_smtp.py"
 ENDS, SERVE, HUNG = "acceptance/test_ends.py", "acceptance/test_serve.py", "acceptance/test_hung.py"
 
 ROWS: dict[str, list[tuple[str, str]]] = {
+    "18 421 at the greeting, between messages and in one": [
+        (TALK, "test_a_fault_is_known_by_how_far_the_message_got"),
+        (TALK, "test_what_a_relay_says_unasked_ends_its_connection"),
+        (PACE, "test_a_421_slows_its_domain_each_time_by_half_and_for_ten_minutes"),
+    ],
+    "19 450 and 451": [
+        ("unit/test_mail_smtp.py", "test_a_refusal_is_classified_and_the_next_message_still_goes"),
+        (SMTP, "test_one_refused_and_one_deferred_recipient_hold_up_nobody"),
+        (SMTP, "test_a_deferred_recipient_gets_the_mail_when_the_slot_is_run_again"),
+    ],
+    "20 550 5.1.1": [
+        (SMTP, "test_one_refused_and_one_deferred_recipient_hold_up_nobody"),
+        ("acceptance/test_postfix.py", "test_a_thousand_mails_and_who_cannot_be_reached_is_left_alone_the_next_day"),
+    ],
+    "21 552 or 554 for all": [
+        (PACE, "test_a_relay_that_refuses_everybody_alike_stops_the_mailing_and_suppresses_nobody"),
+        (PACE, "test_ten_equal_refusals_in_a_row_stop_and_a_success_or_another_code_begins_anew"),
+    ],
+    "22 the connection is lost after the text": [
+        (TALK, "test_a_fault_is_known_by_how_far_the_message_got"),
+        (SMTP, "test_a_message_without_an_answer_is_unknown_and_not_sent_twice"),
+    ],
+    "23 the connection is lost before the text": [
+        (TALK, "test_a_fault_is_known_by_how_far_the_message_got"),
+        (TALK, "test_a_connection_lost_while_the_intent_is_committed_is_replaced_and_nothing_is_unknown"),
+    ],
+    "24 the login is refused": [
+        (SMTP, "test_a_refused_login_stops_the_run_before_anything_is_sent"),
+    ],
+    "25 STARTTLS is not offered, or the certificate has expired": [
+        ("unit/test_mail_smtp.py", "test_required_starttls_that_is_not_offered_stops_the_run"),
+        ("unit/test_mail_smtp.py", "test_a_password_is_never_sent_in_the_clear_to_another_machine"),
+        (TALK, "test_a_certificate_that_has_expired_stops_the_run"),
+    ],
+    "26 a relay that takes its time": [
+        (TALK, "test_a_relay_that_takes_its_time_is_waited_for"),
+        (TALK, "test_a_message_given_up_in_the_middle_takes_its_connection_with_it"),
+        (BATCH, "test_an_item_that_works_too_long_is_deferred_and_waiting_its_turn_is_not_work"),
+    ],
     "39 the clock is set during a run": [
         (SERVICE, "test_a_clock_that_is_set_during_a_run_changes_no_duration_and_no_slot"),
         (SERVICE, "test_a_clock_stepped_back_runs_nothing_twice"),
@@ -81,7 +121,7 @@ ROWS: dict[str, list[tuple[str, str]]] = {
         ("acceptance/test_schedulers.py", "test_two_schedulers_run_each_of_200_occurrences_once"),
         (
             "acceptance/test_schedulers.py",
-            "test_five_schedulers_of_both_kinds_do_and_one_killed_in_the_middle_changes_nothing",
+            "test_five_schedulers_and_a_tick_do_and_one_killed_in_the_middle_changes_nothing",
         ),
         ("acceptance/test_ticks.py", "test_five_ticks_at_once_run_an_occurrence_once"),
     ],

@@ -21,12 +21,15 @@ from overnight.health import Examiner, Reach, missing_variables, reach
 from overnight.health import checks as health_checks
 from overnight.health.report import PATIENCE
 from overnight.ledger import Ledger
+from overnight.ledger.controls import budget
 from overnight.ledger.flow import Circuit, LedgerRows
-from overnight.ledger.tables import budget, lease
+from overnight.ledger.tables import lease
 from overnight.occurrences import register
+from overnight.redact import Redactor
 from overnight.runner import Workplace
 from overnight.schedule import Schedule, loads
 from overnight.service import require_loopback
+from overnight.triggers import Listed
 from overnight.web import serving
 from tests.slots import NOW, ManualClock, begin, open_ledger
 
@@ -53,6 +56,7 @@ class _Work:
     ledger: Ledger
     clock: Any
     schedule: Schedule = field(default_factory=lambda: loads(SCHEDULE, {}))
+    redactor: Redactor = field(default_factory=lambda: Redactor(()))
 
 
 def examiner(
@@ -199,7 +203,7 @@ async def test_a_port_that_is_taken_does_not_keep_jobs_from_running(ledger: Ledg
 async def test_there_is_nothing_else(ledger: Ledger, tmp_path: Path) -> None:
     work = cast("Workplace", _Work(tmp_path, ledger, ledger.clock))
     async with serving(lambda: work, Heart(), lambda: None, "127.0.0.1", 0) as url:
-        code = await asyncio.to_thread(_code, f"{url}/")
+        code = await asyncio.to_thread(_code, f"{url}/api/other")
     assert code == 404
 
 
@@ -223,7 +227,9 @@ async def test_a_spent_budget_is_a_degradation_and_no_reason_to_restart_us(ledge
 
 
 async def test_a_job_that_should_have_run_is_named(ledger: Ledger, tmp_path: Path) -> None:
-    ledger.writing(lambda connection: register(connection, {"good": ("h", True)}, NOW - timedelta(hours=2)))
+    ledger.writing(
+        lambda connection: register(connection, {"good": Listed("h", enabled=True)}, NOW - timedelta(hours=2))
+    )
     finding = (await examiner(ledger, tmp_path).report()).findings["jobs"]
     assert (finding.status, finding.output[:29]) == ("degraded", "good of 2026-11-22T06:00Z is ")
 
@@ -267,12 +273,20 @@ async def test_a_side_that_takes_no_connection_is_waited_for_no_longer_than_its_
 
 
 def test_variables_that_are_missing_are_named_and_no_value_is_shown() -> None:
-    text = SCHEDULE + "roles: { r: { model: [m] } }\nreports: { to: s3://b/p }\n"
-    assert missing_variables(loads(text, {"AWS_ACCESS_KEY_ID": "AKIAnever"})) == [
-        "ANTHROPIC_API_KEY", "AWS_SECRET_ACCESS_KEY",
-    ]  # fmt: skip
-    assert missing_variables(loads(text, {"ANTHROPIC_API_KEY": "k"})) == []
+    text = SCHEDULE + "roles: { r: { model: [m] } }\nreports: { to: s3://bucket/p }\n"
+    assert missing_variables(loads(text, {"AWS_ACCESS_KEY_ID": "AKIAnever"})) == ["AWS_SECRET_ACCESS_KEY"]
+    assert missing_variables(loads(text, {})) == []
     assert missing_variables(loads(SCHEDULE, {})) == []
+
+
+async def test_a_machine_without_a_key_for_the_model_is_well_until_a_run_is_stopped(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    examine = examiner(ledger, tmp_path, text=SCHEDULE + "roles: { r: { model: [m] } }\n")
+    model = (await examine.report()).findings["model"]
+    assert (model.status, model.output[:29]) == ("healthy", "ANTHROPIC_API_KEY is not set:")
+    ledger.writing(lambda c: note(c, Alarm("stopped", "good", "no API key"), NOW, timedelta(hours=1)))
+    assert (await examine.report()).status == "degraded"
 
 
 async def test_the_draft_form_says_pass_warn_and_fail_with_figures(ledger: Ledger, tmp_path: Path) -> None:

@@ -16,15 +16,19 @@ from sqlalchemy import select, update
 
 from overnight.clock import SystemClock
 from overnight.effects import Effects
-from overnight.errors import ConfigError, Permanent, Skip, Stop, Unknown
+from overnight.errors import ConfigError, Deferred, Permanent, Skip, Stop, Unknown
 from overnight.ledger import Ledger
 from overnight.ledger.tables import effect as effect_table
 from overnight.ledger.tables import subscriber as subscriber_table
-from overnight.mail import Mailer, MailSettings
+from overnight.mail import STAND_IN, Mailer, MailSettings
+from overnight.mail.message import mailto
 from overnight.mail.outbox import Outbox
+from overnight.mail.replies import RETRY_FOR, Bounced
 from overnight.mail.transport import Intent, Letter
+from overnight.mail.verp import leaving_subject, subscriber_of
 from overnight.outcome import Scope
-from overnight.subscribers import Subscriber, add, unsubscribe
+from overnight.subscribers import Subscriber, add, leave, unsubscribe
+from overnight.tokens import Tokens
 
 SCOPE = Scope("daily", "2026-11-22", "s_1", "r_1")
 JANE = Subscriber("s_1", "jane@example.com", "Jane Doe")
@@ -109,12 +113,38 @@ async def test_a_mail_arrives_with_all_its_headers(office: Office) -> None:
     assert str(mail["From"]) == "The Site <news@example.org>"
     assert str(mail["To"]) == "Jane Doe <jane@example.com>"
     assert mail["Subject"] == "News of 2026-11-22"
-    assert mail["List-Unsubscribe"] == "<mailto:unsubscribe@example.org?subject=unsubscribe%20s_1>"
+    link = mailto("unsubscribe@example.org", leaving_subject(SECRET, "s_1"))
+    assert mail["List-Unsubscribe"] == f"<{link}>"
+    assert (mail["List-Id"], mail["Feedback-ID"]) == (
+        "<daily.example.org>", "2026-11-22:daily:daily:example-org",
+    )  # fmt: skip
+    assert "List-Unsubscribe-Post" not in mail, "one click needs a page that can be called"
     assert mail["Date"].datetime.utcoffset().total_seconds() in (3600, 7200)
-    assert mail.get_content().strip() == ("The Site Jane Doe mailto:unsubscribe@example.org?subject=unsubscribe%20s_1")
+    assert mail.get_content().strip() == f"The Site Jane Doe {link}"
     assert office.states() == ["done"]
     assert (office.root / "outbox" / "index.html").exists()
     assert "jane" not in id_
+
+
+async def test_with_a_page_that_can_be_called_one_click_unsubscribes(office: Office) -> None:
+    chosen = replace(settings(), public_url="https://news.example.org")
+    await office.mailer(chosen).send(SCOPE, JANE, "daily", {"title": "News"})
+    (mail,) = office.mails()
+    page = Tokens(SECRET, office.clock).unsubscribe_url("https://news.example.org", "s_1")
+    link = mailto("unsubscribe@example.org", leaving_subject(SECRET, "s_1"))
+    assert "".join(mail["List-Unsubscribe"].split()) == f"<{page}>,<{link}>"
+    assert mail["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
+
+
+async def test_bounces_come_back_under_the_name_of_their_subscriber(office: Office) -> None:
+    transport = Faulty()
+    mailer = office.mailer(replace(settings(), bounces_to="bounces@example.org"), transport=transport)
+    await mailer.send(SCOPE, JANE, "daily", {"title": "x"})
+    await mailer.send(SCOPE, "ops@example.org", "daily", {"title": "x"})
+    hers, theirs = transport.sent
+    assert subscriber_of(SECRET, "bounces@example.org", hers.sender) == "s_1"
+    assert theirs.sender == "bounces@example.org"
+    assert f"<{hers.envid}@example.org>" == hers.message_id
 
 
 async def test_the_same_mail_is_sent_once_and_keeps_its_id(office: Office) -> None:
@@ -157,7 +187,71 @@ async def test_who_left_since_the_run_began_gets_nothing(office: Office) -> None
     assert office.mails() == []
 
 
-@pytest.mark.parametrize("address", ["a@b@c.com", "u@x.com\r\nRCPT TO:<v@x.com>", "jörg@example.com", ""])
+async def test_a_reader_whom_only_the_job_knows_can_leave_and_can_bounce(office: Office) -> None:
+    """Nobody of these is a subscriber: the job reads them from a database of its own."""
+    left, gone, full, well = (Subscriber(f"User.{n}", f"user{n}@example.com") for n in range(4))
+    token = Tokens(SECRET, office.clock).unsubscribe_url("https://news.example.org", left.id).rpartition("/u/")[2]
+    leaver = Tokens(SECRET, office.clock).leaver(token)
+    office.ledger.writing(lambda connection: leave(connection, leaver, "one-click", office.clock.now()))
+    hard = Bounced("550 5.1.1", code="smtp_550", verdict="hard", status="5.1.1")
+    with pytest.raises(Bounced):
+        await office.mailer(transport=Faulty(before=hard)).send(SCOPE, gone, "daily", {"title": "x"})
+    soft = Bounced("452 5.2.2", code="smtp_452", verdict="soft", status="5.2.2")
+    for day in range(3):
+        scope = replace(SCOPE, slot=f"2026-11-2{day}")
+        with pytest.raises(Bounced):
+            await office.mailer(transport=Faulty(before=soft)).send(scope, full, "daily", {"title": "x"})
+    for who, status in ((left, "unsubscribed"), (gone, "suppressed"), (full, "suppressed")):
+        with pytest.raises(Skip, match=status):
+            await office.mailer().send(SCOPE, who, "daily", {"title": "x"})
+    await office.mailer().send(SCOPE, well, "daily", {"title": "x"})
+    assert [mail["To"] for mail in office.mails()] == [well.email]
+
+
+async def test_neither_a_bounce_nor_a_link_of_a_test_keeps_the_next_one_from_going_out(office: Office) -> None:
+    hard = Bounced("550 5.1.1", code="smtp_550", verdict="hard", status="5.1.1")
+    test = replace(JANE, id=STAND_IN)
+    with pytest.raises(Bounced):
+        await office.mailer(transport=Faulty(before=hard)).send(SCOPE, test, "daily", {"title": "x"})
+    office.ledger.writing(lambda connection: leave(connection, STAND_IN, "page", office.clock.now()))
+    await office.mailer().send(SCOPE, test, "daily", {"title": "x"})
+    assert len(office.mails()) == 1
+
+
+@pytest.mark.parametrize("before", ["nothing", "a failure", "a crash"])
+async def test_who_leaves_while_the_mail_is_on_its_way_to_the_relay_gets_nothing(office: Office, before: str) -> None:
+    add(office.ledger, office.clock, JANE.email)
+    (id_,) = office.ledger.reading(lambda c: list(c.execute(select(subscriber_table.c.id)).scalars()))
+    jane = replace(JANE, id=id_)
+    if before != "nothing":
+        fault = Permanent("no") if before == "a failure" else KeyboardInterrupt()
+        with pytest.raises(type(fault)):
+            await office.mailer(transport=Faulty(after=fault)).send(SCOPE, jane, "daily", {"title": "x"})
+
+    class Slow(Faulty):
+        async def send(self, letter: Letter, intent: Intent) -> None:
+            unsubscribe(office.ledger, office.clock, id_)
+            await super().send(letter, intent)
+
+    slow = Slow()
+    with pytest.raises(Skip, match="unsubscribed"):
+        await office.mailer(settings(on_unknown="resend"), transport=slow).send(SCOPE, jane, "daily", {"title": "x"})
+    assert slow.sent == []
+    assert office.states() == {"nothing": [], "a failure": ["failed"], "a crash": ["intent"]}[before]
+
+
+async def test_a_mail_that_waits_for_whatever_is_worth_a_day_at_most(office: Office) -> None:
+    @asynccontextmanager
+    async def turn(_domain: str) -> AsyncIterator[None]:
+        raise Deferred("the circuit is open", code="breaker_open", after=60)
+        yield
+
+    with pytest.raises(Deferred) as waits:
+        await office.mailer(turn=turn).send(SCOPE, JANE, "daily", {"title": "x"})
+    assert waits.value.within == RETRY_FOR == 86_400
+
+
+@pytest.mark.parametrize("address", ["a@b@c.com", "u@x.com\r\nRCPT TO:<v@x.com>", "u,v@x.com", ""])
 async def test_a_bad_address_fails_its_item_before_anything_is_noted(office: Office, address: str) -> None:
     with pytest.raises(Permanent) as refused:
         await office.mailer().send(SCOPE, replace(JANE, email=address), "daily", {"title": "x"})
@@ -235,7 +329,7 @@ async def test_each_mail_that_goes_out_waits_its_turn(office: Office) -> None:
     asked: list[int] = []
 
     @asynccontextmanager
-    async def turn() -> AsyncIterator[None]:
+    async def turn(_domain: str) -> AsyncIterator[None]:
         asked.append(len(office.mails()))
         yield
 
@@ -245,9 +339,9 @@ async def test_each_mail_that_goes_out_waits_its_turn(office: Office) -> None:
     assert asked == [0, 1]
 
 
-async def test_a_preview_sends_and_notes_nothing(office: Office) -> None:
+async def test_a_letter_that_is_only_looked_at_is_neither_sent_nor_noted(office: Office) -> None:
     mailer = office.mailer(transport=Faulty(before=AssertionError("was connected")))
-    assert b"Subject: x of 2026-11-22" in mailer.preview(SCOPE, JANE, "daily", {"title": "x"})
+    assert b"Subject: x of 2026-11-22" in mailer.letter(SCOPE, JANE, "daily", {"title": "x"}).data
     assert office.states() == []
 
 

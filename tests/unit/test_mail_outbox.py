@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from overnight.errors import Permanent, Stop
-from overnight.mail.message import Envelope, build, mailbox
+from overnight.mail.form import build
+from overnight.mail.message import Envelope, Heading, mailbox
 from overnight.mail.outbox import Outbox, safe_name
 from overnight.mail.templates import Rendered
 from overnight.mail.transport import Letter
@@ -19,9 +20,9 @@ def letter(
     to: str = "jane@example.com", id_: str = "<abc@example.org>", name: str = "Jane", folder: tuple[str, str] = FOLDER
 ) -> Letter:
     reader = mailbox(to, name)
-    envelope = Envelope(mailbox("news@example.org"), reader, id_, datetime(2026, 11, 22, 7, tzinfo=UTC))
+    envelope = Envelope(reader, id_, datetime(2026, 11, 22, 7, tzinfo=UTC))
     html = "<p>Hi</p>"
-    data = build(envelope, Rendered("Hello <b>", "Hi\n", html))
+    data = build(Heading(mailbox("news@example.org")), envelope, Rendered("Hello <b>", "Hi\n", html))
     return Letter(id_, "news@example.org", to, data, folder, html)
 
 

@@ -20,8 +20,9 @@ from cryptography.x509.oid import NameOID
 from overnight.clock import SystemClock
 from overnight.errors import ConfigError, Deferred, Fenced, OvernightError, Permanent, Stop, Unknown
 from overnight.mail import allow_real, forbid_real
-from overnight.mail.replies import classify
-from overnight.mail.smtp import PER_CONNECTION, Relay, Smtp
+from overnight.mail.relay import Relay
+from overnight.mail.replies import Bounced, Throttled, classify, enhanced
+from overnight.mail.smtp import PER_CONNECTION, Smtp
 from overnight.mail.transport import Letter
 
 Connect = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -160,11 +161,12 @@ async def test_a_connection_is_renewed_after_a_hundred_messages() -> None:
 @pytest.mark.parametrize(
     ("where", "reply", "kind", "code"),
     [
-        ("jane@example.com", "550 5.1.1 no such user", Permanent, "smtp_550"),
-        ("jane@example.com", "552 5.2.2 mailbox full", Permanent, "smtp_552"),
+        ("jane@example.com", "550 5.1.1 no such user", Bounced, "smtp_550"),
+        ("jane@example.com", "552 5.2.2 mailbox full", Bounced, "smtp_552"),
+        ("jane@example.com", "552 5.3.4 too big for this mailbox", Permanent, "smtp_552"),
         ("jane@example.com", "451 4.7.1 greylisted", Deferred, "smtp_451"),
         ("jane@example.com", "450 4.2.0 later", Deferred, "smtp_450"),
-        ("jane@example.com", "421 4.7.0 too many", Deferred, "smtp_421"),
+        ("jane@example.com", "421 4.7.0 too many", Throttled, "smtp_421"),
         ("jane@example.com", "554 5.7.1 relaying denied", Stop, "smtp_554"),
         ("DATA", "451 4.3.0 later", Deferred, "smtp_451"),
         ("DATA", "554 5.6.0 looks like spam", Permanent, "smtp_554"),
@@ -187,7 +189,8 @@ async def test_a_refusal_is_classified_and_the_next_message_still_goes(
     assert reply.split()[1] in str(refused.value)
     assert [rcpt for _, rcpt, _ in server.got] == [["other@example.com"]]
     if isinstance(refused.value, Deferred):
-        assert refused.value.after == 300
+        assert refused.value.after is None, "5, 15 and 60 minutes: the batch counts"
+        assert refused.value.within == 86_400
 
 
 async def test_the_intent_comes_after_the_recipient_and_before_the_text() -> None:
@@ -201,7 +204,7 @@ async def test_the_intent_comes_after_the_recipient_and_before_the_text() -> Non
     assert seen == [10]
 
 
-async def test_a_refused_intent_sends_nothing_and_keeps_the_connection() -> None:
+async def test_a_refused_intent_sends_nothing_and_the_next_message_goes() -> None:
     async def fenced() -> None:
         raise Fenced("taken over")
 
@@ -232,7 +235,10 @@ async def test_a_loss_after_the_text_is_unknown_and_not_tried_again() -> None:
     assert sum(line.startswith(b"DATA") for line in lines) == 1
 
 
-async def test_a_server_that_never_answers_the_text_is_unknown_and_its_connection_is_closed() -> None:
+async def test_a_server_that_never_answers_the_text_is_unknown_and_its_connection_is_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("overnight.mail.conversation.TAKING", 0.2)
     silent = (*HELLO, b"")  # the last reply is nothing at all, and then it waits for a line
     async with scripted(*silent) as (port, _), sending(f"smtp://127.0.0.1:{port}?timeout=0.2") as smtp:
         with pytest.raises(Unknown):
@@ -299,8 +305,11 @@ async def test_a_password_is_never_sent_in_the_clear_to_another_machine() -> Non
             await smtp.send(letter(), intent)
 
 
-def certificate(tmp_path: Path) -> ssl.SSLContext:
-    """Make a server context with a fresh certificate for 127.0.0.1, left in ca.pem."""
+HERE = ("127.0.0.1", "0.0.0.0")  # noqa: S104  the second reaches this machine as well, and is not known as loopback
+
+
+def certificate(tmp_path: Path, days: int = 1) -> ssl.SSLContext:
+    """Make a server context with a certificate for this machine, good for some days from now, left in ca.pem."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test")])
     now = datetime.now(UTC)
@@ -310,9 +319,9 @@ def certificate(tmp_path: Path) -> ssl.SSLContext:
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .not_valid_before(now - timedelta(days=2))
+        .not_valid_after(now + timedelta(days=days))
+        .add_extension(x509.SubjectAlternativeName([*map(x509.IPAddress, map(ipaddress.ip_address, HERE))]), False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
     )
@@ -324,19 +333,28 @@ def certificate(tmp_path: Path) -> ssl.SSLContext:
     return context
 
 
-async def test_starttls_is_used_when_it_is_offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_starttls_is_used_when_another_machine_offers_it_or_when_it_is_required(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     context = certificate(tmp_path)
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
     async with serving(tls_context=context) as server:
-        for url in ("smtp://", "smtp+starttls://"):
-            async with sending(f"{url}127.0.0.1:{server.port}") as smtp:
+        for url in ("smtp://0.0.0.0", "smtp+starttls://127.0.0.1"):
+            async with sending(f"{url}:{server.port}") as smtp:
                 await smtp.send(letter(), intent)
     assert server.tls == [True, True]
 
 
-async def test_a_certificate_nobody_vouches_for_stops_the_run(tmp_path: Path) -> None:
+async def test_a_relay_on_this_machine_needs_no_certificate_that_anybody_vouches_for(tmp_path: Path) -> None:
     context = certificate(tmp_path)
     async with serving(tls_context=context) as server, sending(f"smtp://127.0.0.1:{server.port}") as smtp:
+        await smtp.send(letter(), intent)
+    assert server.tls == [False]
+
+
+async def test_a_certificate_nobody_vouches_for_stops_the_run(tmp_path: Path) -> None:
+    context = certificate(tmp_path)
+    async with serving(tls_context=context) as server, sending(f"smtp+starttls://127.0.0.1:{server.port}") as smtp:
         with pytest.raises(Stop, match="certificate") as stopped:
             await smtp.send(letter(), intent)
     assert stopped.value.code == "smtp_tls"
@@ -389,7 +407,9 @@ def test_ports_and_names_for_people() -> None:
         ("sender", 530, "5.7.0 authentication required", Stop),
         ("sender", 552, "5.3.4 too big", Permanent),
         ("recipient", 550, "5.7.133 sender not authenticated for group", Permanent),
-        ("recipient", 553, "no such mailbox", Permanent),
+        ("recipient", 553, "no such mailbox", Bounced),
+        ("data", 553, "no such mailbox", Permanent),
+        ("recipient", 550, "5.1.8 your domain has no mail server", Stop),
         ("auth", 454, "4.7.0 temporary", Deferred),
     ],
 )
@@ -397,3 +417,20 @@ def test_the_same_code_means_other_things_in_other_phases(
     phase: Any, code: int, text: str, kind: type[OvernightError]
 ) -> None:
     assert type(classify(phase, code, text)) is kind
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "status"),
+    [
+        (550, "5.1.1 nobody", "5.1.1"),
+        (550, "5.1.1: nobody", "5.1.1"),
+        (550, "#5.1.0 Address rejected.", "5.1.0"),
+        (550, "Blocked [5.1.12.34] see rbl", ""),
+        (550, "5.1.12.34 is blocked", ""),
+        (550, "4.2.2 full", ""),
+        (451, "5.1.1 what", ""),
+        (550, "no mailbox, 5.1.1", ""),
+    ],
+)
+def test_an_enhanced_status_stands_first_and_is_of_the_class_of_its_reply(code: int, text: str, status: str) -> None:
+    assert enhanced(code, text) == status

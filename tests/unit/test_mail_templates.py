@@ -1,5 +1,7 @@
 """Templates of mails: what is broken stops the run before the first message."""
 
+import re
+from html import unescape
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +12,8 @@ from overnight.errors import Stop
 from overnight.mail.templates import Templates, day, one_line, safe_url
 
 PROJECT = Path(__file__).parents[2]
+LEAVE = "mailto:u@example.org?subject=unsubscribe%20s_1"
+LINK = re.compile(r"(?:https?|mailto):[^\s\"<>]+")
 
 
 def templates(root: Path, **files: str) -> Templates:
@@ -26,7 +30,8 @@ def test_html_is_escaped_and_text_is_not(tmp_path: Path) -> None:
     )
     assert rendered.subject == "<script>alert(1)</script> & co"
     assert rendered.text == "<script>alert(1)</script> & co\n"
-    assert rendered.html == "<p>&lt;script&gt;alert(1)&lt;/script&gt; &amp; co</p>\n"
+    assert rendered.html is not None
+    assert "<body><p>&lt;script&gt;alert(1)&lt;/script&gt; &amp; co</p></body>" in rendered.html
 
 
 def test_a_mail_without_an_html_template_is_plain(tmp_path: Path) -> None:
@@ -106,20 +111,56 @@ def digest(source: str = "model", *stories: SimpleNamespace, **context: Any) -> 
         subject="Buses\nand more", intro="One thing.", stories=stories or [story()], source=source
     )
     reader = SimpleNamespace(id="s_1", email="jane@example.com", name="Jane")
-    values = {"edition": edition, "to": reader, "unsubscribe_mailto": "mailto:u@example.org?subject=unsubscribe%20s_1"}
+    links = {"unsubscribe_url": LEAVE, "unsubscribe_mailto": LEAVE, "archive_url": "https://example.org/archive/1.html"}
+    values = {"edition": edition, "to": reader, **links}
     return {**values, "slot": "2026-11-22", "site": "The Site", "public_url": "", **context}
 
 
-def test_both_parts_of_the_digest_have_the_same_links() -> None:
+@pytest.mark.parametrize("context", [{}, {"to": None, "unsubscribe_url": "", "archive_url": ""}])
+def test_both_parts_of_the_digest_have_the_same_links(context: dict[str, Any]) -> None:
+    stories = [story(url=f"https://example.org/{n}?a=1&b=2") for n in range(5)]
+    rendered = Templates(PROJECT).render("daily_email", digest("model", *stories, **context))
+    assert rendered.html is not None
+    in_html = {unescape(link) for link in re.findall(r'href="([^"]*)"', rendered.html)}
+    assert in_html == set(LINK.findall(rendered.text))
+    assert len(in_html) == (5 if context else 7)
+
+
+def test_the_digest_is_about_its_reader_and_its_stories_in_both_parts() -> None:
     rendered = Templates(PROJECT).render("daily_email", digest())
     assert rendered.subject == "Buses and more"
-    for link in ("https://example.org/1", "mailto:u@example.org?subject=unsubscribe%20s_1"):
-        assert rendered.html is not None
-        assert link in rendered.text
-        assert f'href="{link}"' in rendered.html
-    assert "Jane" in rendered.text
+    assert rendered.html is not None
+    for part in (rendered.text, unescape(rendered.html)):
+        for told in (
+            "The Site",
+            "22 November 2026",
+            "Good morning Jane",
+            "One thing.",
+            "Night buses",
+            "Sooner <home>.",
+        ):
+            assert told in part
     assert "Sooner &lt;home&gt;." in rendered.html
-    assert "<img" not in rendered.html
+
+
+@pytest.mark.parametrize("template", sorted((PROJECT / "templates").glob("*.html.j2")), ids=lambda path: path.name)
+def test_templates_have_what_mail_programs_and_readers_need(template: Path) -> None:
+    source = template.read_text(encoding="utf-8")
+    assert all(re.search(r'\balt="', image) for image in re.findall(r"<img\b[^>]*>", source)), "alt on each image"
+    assert not re.search(r"=\s*\{\{", source), "an attribute without quotes can be broken out of"
+    assert not re.search(r"href=\"\{\{(?![^}]*safe_url)", source), "a link is checked by safe_url"
+    assert not re.search(r"\|\s*safe\b|autoescape", source), "everything is escaped"
+    assert '<html lang="' in source
+    assert 'name="color-scheme" content="light dark"' in source
+
+
+def test_only_media_queries_stay_in_the_style_of_a_mail() -> None:
+    html = Templates(PROJECT).render("daily_email", digest()).html
+    assert html is not None
+    styles = "".join(re.findall(r"<style>(.*?)</style>", html, re.DOTALL))
+    assert re.sub(r"@media [^{]*\{(?:[^{}]*\{[^{}]*\})*\s*\}", "", styles).strip() == ""
+    assert styles.count("@media") == 2
+    assert 'style="' in html
 
 
 @pytest.mark.parametrize(("source", "said"), [("fallback", True), ("model", False), ("replayed", False)])
@@ -138,6 +179,6 @@ def test_a_dangerous_link_in_a_feed_is_shown_as_words() -> None:
 
 
 def test_the_digest_goes_to_an_operator_without_a_subscription() -> None:
-    rendered = Templates(PROJECT).render("daily_email", digest(to=None, unsubscribe_mailto=""))
+    rendered = Templates(PROJECT).render("daily_email", digest(to=None, unsubscribe_url=""))
     assert rendered.html is not None
     assert "nsubscribe" not in rendered.text + rendered.html

@@ -2,22 +2,23 @@
 
 import dataclasses
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from jobs.metrics_digest import Digest, last_until, metrics_digest, told
+from jobs.metrics_digest import Digest, digest, last_until, metrics_digest, told
 from overnight.ledger.items import Recorded, plan, record
 from overnight.ledger.runs import keep_once
 from overnight.mail.templates import Templates
-from overnight.metrics import ErrorFigure, Figures, JobFigures
+from overnight.metrics import DayCost, ErrorFigure, Figures, JobFigures, Spending, Usual
 from overnight.outcome import STATES, Outcome
 from tests.slots import ManualClock, begin, open_ledger, run_in
 
 UNTIL = datetime(2026, 11, 22, 7, 0, tzinfo=UTC)
 PERIOD = "Sat 21 Nov 08:00 to Sun 22 Nov 08:00"
+HAIKU, SONNET = "claude-haiku-5-5", "claude-sonnet-5-5"
 ROOT = Path(__file__).parents[2]
 NO_ITEMS = dict.fromkeys(STATES, 0)
 
@@ -29,8 +30,13 @@ GOOD = Figures(
     success_rate=1.0,
     tasks_per_hour=4815.2,
     backlog=0,
-    cost_nano=523_400_000,
-    wasted_nano=0,
+    spending=Spending(523_400_000, 0, 2_100_000_000, 0.62),
+    running=0,
+    days=[
+        DayCost(date(2026, 11, 9 + n), {HAIKU: 30_000_000 * n, SONNET: 10_000_000 * n}, 10_000_000_000)
+        for n in range(14)
+    ],
+    usual=Usual(523_400_000, 1.0, 550_000_000, 0.996),
     day_cost_nano=523_400_000,
     budget_nano=10_000_000_000,
     p50_ms=840,
@@ -48,40 +54,50 @@ BAD = dataclasses.replace(
     runs={"ok": 1, "partial": 1, "stopped": 1},
     items=NO_ITEMS | {"ok": 1143, "failed": 52, "retry": 9},
     success_rate=1143 / 1204,
-    wasted_nano=31_000_000,
+    spending=Spending(523_400_000, 31_000_000, 2_100_000_000, 0.62),
     jobs=[
         JobFigures("daily_email", 1, NO_ITEMS | {"ok": 1140, "failed": 51, "retry": 9}, 0.95, 5200.0, 9, 850),
         JobFigures("nightly_agents", 2, NO_ITEMS | {"ok": 3, "failed": 1}, 0.75, 16.0, 0, 125_000),
     ],
-    errors=[ErrorFigure("daily_email", "smtp_550", 49), ErrorFigure("nightly_agents", "http_404", 1)],
+    errors=[ErrorFigure("daily_email", "smtp_550", 49), ErrorFigure("nightly_agents", "http_404", 1, new=True)],
     unknown_effects=1,
     spooled=4,
 )
 LOST = dataclasses.replace(
     GOOD,
-    **{field.name: None for field in dataclasses.fields(GOOD) if field.name not in {"since", "until"}},
+    failed=("runs", "budget", "durations"),
+    **{field.name: None for field in dataclasses.fields(GOOD) if field.name not in {"since", "until", "failed"}},
 )
 
 
 def mail(digest: Digest) -> Any:
-    context = {"digest": digest, "to": None, "unsubscribe_mailto": "", "public_url": "", "slot": "", "site": "Site"}
+    context = {
+        "digest": digest,
+        "images": {},
+        "to": None,
+        "unsubscribe_mailto": "",
+        "public_url": "",
+        "slot": "",
+        "site": "Site",
+    }
     return Templates(ROOT).render("metrics_digest", context)
 
 
 def test_a_good_night_is_told_in_the_subject() -> None:
     sent = mail(told(GOOD, PERIOD))
-    assert sent.subject == "All well: 100 % succeeded, $0.5234 spent"
+    assert sent.subject == "All well: 100 % ok (+0.4 points), $0.52 spent (-5 %), 5 % of the budget ▁▂▂▃▃▄▄▅▅▆▆▇▇█"
     assert PERIOD in sent.text
     assert "!" not in sent.text
 
 
 def test_a_bad_night_says_what_to_do() -> None:
     digest = told(BAD, PERIOD)
-    assert digest.verdict == "Needs a look: 94.9 % succeeded, $0.5234 spent"
+    assert digest.verdict == "Needs a look: 94.9 % ok (+0.4 points), $0.52 spent (-5 %), 5 % of the budget"
     assert digest.troubles == [
         "below the target of 95 %: nightly_agents",
         "52 items failed: overnight show RUN, then overnight retry RUN",
-        "1 mail may or may not have gone out: overnight show RUN",
+        "not seen before: http_404 (nightly_agents)",
+        "1 effect may or may not have happened: overnight show RUN",
         "1 run did not end well: overnight runs",
         "4 reports not uploaded yet: overnight doctor",
     ]
@@ -91,7 +107,31 @@ def test_a_bad_night_says_what_to_do() -> None:
 def test_figures_that_cannot_be_had_are_na_and_the_mail_is_made() -> None:
     sent = mail(told(LOST, PERIOD))
     assert "Cost                         n/a" in sent.text
-    assert "not to be had from the ledger" in sent.text
+    assert "not to be had from the ledger: runs, budget, durations" in sent.text
+    assert "nothing was asked yet" not in sent.text
+
+
+def test_a_day_on_which_nothing_was_asked_has_cost_nothing() -> None:
+    early = told(dataclasses.replace(GOOD, day_cost_nano=None, budget_nano=None), PERIOD)
+    assert ("Budget today", "$0.00", "nothing was asked yet") in early.facts
+    assert early.troubles == []
+    unsure = told(dataclasses.replace(GOOD, day_cost_nano=None, budget_nano=None, failed=("budget",)), PERIOD)
+    assert ("Budget today", "n/a", "of n/a") in unsure.facts
+    assert unsure.troubles == ["not to be had from the ledger: budget"]
+
+
+async def test_the_digest_counts_what_waits_in_the_spool_and_links_every_report(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path, ManualClock(UNTIL))
+    for folder in ("elsewhere/00000001", "elsewhere/00000002", "reports"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "reports/mine.py").touch()
+    params = {"reports": "https://site.example.org/r/"}
+    scope = begin(ledger, "metrics_digest")
+    run = run_in(ledger, scope, tmp_path, scheduled_for=UNTIL, spool=tmp_path / "elsewhere", params=params)
+    made = await digest(run)
+    assert ("Reports in the spool", "2", "wait for the store") in made.facts
+    assert made.links == [("mine", "https://site.example.org/r/latest/mine.csv")]
+    ledger.close()
 
 
 def test_a_night_without_work_is_no_trouble() -> None:
@@ -107,7 +147,7 @@ def test_the_mail_reads_well_as_text_and_is_small(figures: Figures) -> None:
 
 
 def test_an_error_code_cannot_break_the_page() -> None:
-    evil = dataclasses.replace(BAD, errors=[ErrorFigure("daily_email", "<script>alert(1)</script>", 1)])
+    evil = dataclasses.replace(BAD, errors=[ErrorFigure("daily_email", "<script>alert(1)</script>", 1, new=True)])
     assert "<script>" not in mail(told(evil, PERIOD)).html
 
 

@@ -11,7 +11,8 @@ from sqlalchemy import Connection
 
 from overnight.errors import Refused
 from overnight.ledger import Ledger, schema
-from overnight.ledger.tables import SCHEMA_VERSION, budget, item, meta, slot
+from overnight.ledger.controls import budget
+from overnight.ledger.tables import SCHEMA_VERSION, item, meta, slot
 from tests.slots import ManualClock, open_ledger, rows
 
 HERE = Path(__file__).parent

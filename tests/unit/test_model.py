@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from hypothesis import given
+from hypothesis import strategies as st
 
 from overnight.errors import Invalid, OvernightError, Permanent, Stop, TooLong, Transient
 from overnight.model import Lost, Model, ModelRequest, forbid_real
 from overnight.pricing import Usage
+from overnight.wire import parsed
 
 KEY = "sk-sham-key"
 REQUEST = ModelRequest("claude-haiku-5-5", "Be brief.", ({"role": "user", "content": "Hello"},), 50)
@@ -270,3 +273,15 @@ def test_the_input_bound_holds_for_every_script() -> None:
     request = ModelRequest("claude-haiku-5-5", "é", ({"role": "user", "content": "日本"},), 50, SCHEMA)
     assert request.input_bound >= 2 + 6 + len(json.dumps(SCHEMA))
     assert request.input_estimate < request.input_bound
+
+
+HALVES = st.text(st.characters(categories=["Cs"]) | st.sampled_from('\\ud8"\n\U0001f600é'), max_size=8)
+
+
+@given(HALVES)
+def test_half_a_letter_in_a_reply_becomes_one_that_can_be_kept(text: str) -> None:
+    """Python reads them and cannot write them: neither into the ledger nor into the next question."""
+    read = parsed(json.dumps({"text": text}).encode())["text"]
+    read.encode()
+    whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    assert read == whole

@@ -1,6 +1,8 @@
 """The job that works through the queue."""
 
+import json
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -8,11 +10,16 @@ from typing import Any
 import pytest
 
 from jobs.daily_email import Edition, Story
-from jobs.nightly_agents import nightly_agents
-from overnight.errors import Permanent, Skip
+from jobs.nightly_agents import Finding, attempt, nightly_agents
+from overnight.agent import Answer
+from overnight.batch import Batch, Picked
+from overnight.compensation import Step
+from overnight.errors import Invalid, Permanent, Skip
+from overnight.jobs import Options
+from overnight.ledger.tables import task
 from overnight.roles import Role, Roles
 from overnight.tasks import NewTask, Task, add, close, open_tasks
-from tests.slots import NOW, ManualClock, Nobody, begin, open_ledger, run_in
+from tests.slots import NOW, ManualClock, Nobody, begin, open_ledger, rows, run_in
 
 
 class Asked(Nobody):
@@ -31,7 +38,7 @@ async def worked(folder: Path, role: str, state: str = "") -> None:
         tasks: Sequence[Task] = list(open_tasks(run))
         if state:
             ledger.writing(lambda c: close(c, tasks[0].id, state, NOW))
-        await nightly_agents(tasks[0], run)
+        await nightly_agents(tasks[0], run.for_item(tasks[0].id))
     finally:
         ledger.close()
 
@@ -46,6 +53,104 @@ async def test_a_role_that_nobody_plays_fails_its_own_task_only(tmp_path: Path) 
 async def test_what_is_settled_meanwhile_is_not_paid_for(tmp_path: Path, state: str, reason: str) -> None:
     with pytest.raises(Skip, match=reason):
         await worked(tmp_path, "analyst", state)
+
+
+@dataclass
+class Answering(Nobody):
+    """An agent that leaves something behind, and then answers or fails."""
+
+    answer: Any
+    asked: dict[str, Any] = field(default_factory=dict)
+    wall: list[str] = field(default_factory=list)
+
+    async def ask(self, _scope: Any, role: str, *, steps: Any, **more: Any) -> Any:
+        self.asked = more
+
+        async def do() -> str:
+            self.wall.append(role)
+            return role
+
+        async def undo(_value: str) -> None:
+            self.wall.clear()
+
+        await steps.take(Step("write", do, undo))
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return Answer(self.answer, "model", "m")
+
+
+FINDING = Finding("done", "All is well.", "Nothing.")
+
+
+async def night(folder: Path, agent: Answering, new: NewTask) -> tuple[dict[str, Any], Any]:
+    """A batch over one task; returns the task's row afterwards, and the outcome."""
+    ledger = open_ledger(folder, ManualClock())
+    try:
+        run = run_in(ledger, begin(ledger, "nightly_agents"), folder, asks=agent)
+        ledger.writing(lambda c: add(c, [new], "hand", NOW))
+        outcomes: list[Any] = []
+        batch = Batch(nightly_agents, run, Options(), NOW + timedelta(days=1), on_outcome=outcomes.append)
+        await batch.plan()
+        await batch.work(Picked())
+        assert batch.stopped is None
+        return rows(ledger, task)[0], outcomes[0]
+    finally:
+        ledger.close()
+
+
+async def test_a_task_that_is_done_has_its_result(tmp_path: Path) -> None:
+    agent = Answering(FINDING)
+    row, outcome = await night(tmp_path, agent, NewTask(role="analyst", title="look"))
+    assert (row["state"], row["attempts"], json.loads(row["result"])["summary"]) == ("done", 1, "All is well.")
+    assert (outcome.state, agent.wall) == ("ok", ["analyst"])
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Invalid("no use", code="max_turns"),
+        Permanent("refused", code="http_400"),
+        Skip("budget", code="budget"),
+    ],
+)
+async def test_what_a_failed_task_has_done_is_undone_and_it_says_why(tmp_path: Path, error: Exception) -> None:
+    agent = Answering(error)
+    row, outcome = await night(tmp_path, agent, NewTask(role="analyst", title="look"))
+    assert (row["state"], row["attempts"], row["error"]) == ("open", 1, str(error))
+    assert (outcome.state, outcome.error_class, agent.wall) == ("failed", "downstream", [])
+
+
+async def test_documents_come_as_passages_and_what_is_left_out_is_counted(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "bees.md").write_text("Bees dance.")
+    (tmp_path / "docs" / "mill.md").write_text("The mill grinds.\n" * 2_000)
+    agent = Answering(FINDING)
+    await night(tmp_path, agent, NewTask(role="analyst", title="Do bees dance?", documents=["docs"]))
+    [passage] = agent.asked["data"]["context"]["passages"]
+    assert passage == {"document": "docs/bees.md", "line": 1, "text": "Bees dance."}
+    assert agent.asked["left_out"] > 10_000
+
+
+async def test_an_agent_that_writes_into_what_it_reads_is_asked_the_same_after_a_crash(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    page = tmp_path / "docs" / "bees.md"
+    page.write_text("Bees dance.")
+    ledger = open_ledger(tmp_path, ManualClock())
+    agent, asked = Answering(FINDING), []
+    run = run_in(ledger, begin(ledger, "nightly_agents"), tmp_path, asks=agent)
+    for _ in range(2):
+        task_ = Task("t_1", "analyst", "Do bees dance?", "", ("docs",))
+        await attempt(task_, run.for_item("t_1"))
+        asked.append(agent.asked["data"])
+        page.write_text("Bees dance, as I have written here myself.")
+    ledger.close()
+    assert asked[0] == asked[1]
+
+
+async def test_of_an_issue_the_agent_learns_where_it_is(tmp_path: Path) -> None:
+    agent = Answering(FINDING)
+    await night(tmp_path, agent, NewTask(role="analyst", title="look", ref="acme/site#7"))
+    assert {name: agent.asked["data"][name] for name in ("repo", "number")} == {"repo": "acme/site", "number": 7}
 
 
 def test_subject_and_intro_fit_what_a_reader_gets() -> None:

@@ -41,6 +41,7 @@ from overnight.occurrences import (
     unfinished_on,
 )
 from overnight.triggers import At, Every
+from overnight.triggers import Listed as Known
 from tests.slots import NOW, ManualClock, begin, open_ledger, opening, rows
 
 HOUR = timedelta(hours=1)
@@ -132,6 +133,13 @@ def test_after_a_long_absence_the_last_occurrences_have_rows_and_the_rest_shares
     assert [one.action for one in decisions].count("run") == 1
 
 
+def test_what_is_made_up_for_together_stands_in_one_queue_whatever_was_just_now() -> None:
+    together = due(timed(trigger=Every(60), last=NOW - timedelta(minutes=5), catch_up="all"), NOW)
+    assert [one.made_up for one in together] == [True] * 5
+    [alone] = due(timed(trigger=Every(60), last=NOW - timedelta(minutes=1), catch_up="all"), NOW)
+    assert not alone.made_up, "its job says what an overlap means"
+
+
 times = st.lists(st.integers(1, 5000), unique=True, max_size=30).map(sorted)
 modes = st.sampled_from(["latest", "all", "none"])
 
@@ -175,7 +183,8 @@ def test_schedulers_that_die_while_deciding_leave_nothing_undecided(
 
 
 def registered(ledger: Ledger, now: datetime, **jobs: tuple[str, bool]) -> dict[str, Any]:
-    return ledger.writing(lambda connection: register(connection, jobs, now))
+    listed = {job: Known(*each) for job, each in jobs.items()}
+    return ledger.writing(lambda connection: register(connection, listed, now))
 
 
 @pytest.mark.parametrize(
@@ -237,6 +246,7 @@ def states(ledger: Ledger) -> dict[str, tuple[str, str | None]]:
 
 
 def test_a_claim_is_one_row_one_run_and_one_lease(ledger: Ledger) -> None:
+    registered(ledger, NOW, greet=("a", True))
     mine = claiming(ledger, "2026-11-22")
     assert mine is not None
     assert claiming(ledger, "2026-11-22") is None
@@ -326,7 +336,7 @@ def test_an_interrupted_slot_is_gone_on_with_also_when_the_job_has_moved_on(ledg
     assert ledger.reading(interrupted) == [("greet", "2026-11-22")]
     claiming(ledger, "2026-11-23")
     assert ledger.reading(interrupted) == [("greet", "2026-11-22")]
-    ledger.writing(lambda connection: leave(connection, "greet", "2026-11-22", "too old"))
+    ledger.writing(lambda connection: leave(connection, "greet", "2026-11-22", "too old", NOW, lambda _row: True))
     assert ledger.reading(interrupted) == []
     assert states(ledger)["2026-11-22"] == ("ran", "too old")
 

@@ -126,13 +126,15 @@ def test_a_job_without_a_file_is_named_with_the_file_to_write(tmp_path: Path) ->
 
 def test_a_project_without_reports_has_none(tmp_path: Path) -> None:
     project.attach(made(tmp_path))
-    assert project.load_reports() == []
+    assert project.load_reports() == ([], {})
 
 
-def test_a_broken_report_is_named(tmp_path: Path) -> None:
+def test_a_broken_report_is_named_and_stops_no_other(tmp_path: Path) -> None:
     root = made(tmp_path)
     (root / "reports").mkdir()
     (root / "reports" / "cost.py").write_text("1 / 0\n")
+    (root / "reports" / "runs.py").write_text("from overnight.report import Report\nruns = Report('runs', None, {})\n")
     project.attach(root)
-    with pytest.raises(ConfigError, match=r"report cost: importing reports\.cost failed: ZeroDivisionError"):
-        project.load_reports()
+    found, broken = project.load_reports()
+    assert [each.name for each in found] == ["runs"]
+    assert "report cost: importing reports.cost failed: ZeroDivisionError" in str(broken["cost"])

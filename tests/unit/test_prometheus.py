@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -9,13 +10,16 @@ from typing import Any, cast
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from ruamel.yaml import YAML
-from sqlalchemy import insert, update
+from sqlalchemy import Connection, insert, update
 
 from overnight.alerts import Alarm, note
 from overnight.ledger import Ledger
+from overnight.ledger.controls import budget, notice
 from overnight.ledger.flow import Circuit, LedgerRows
+from overnight.ledger.journal import Ended, Sent, begin, book
+from overnight.ledger.rollups import SUMS, Move, spent
 from overnight.ledger.runs import close_run
-from overnight.ledger.tables import budget, call, delivery, effect, run
+from overnight.ledger.tables import call, effect, run
 from overnight.prometheus import Exposition
 from overnight.runner import Workplace
 from overnight.schedule import loads
@@ -57,7 +61,14 @@ def called(ledger: Ledger, id_: str, day: str, **columns: object) -> None:
         "model": "haiku", "status": "ok", "cost_nano": 5_000_000, "budget_day": day, "started_at": NOW,
         "input_tokens": 100, "output_tokens": 20, "cache_read_tokens": 7, "cache_write_tokens": 3,
     }  # fmt: skip
-    ledger.writing(lambda connection: connection.execute(insert(call).values(row | columns)))
+    row |= columns
+    sums = Move(calls=1, **{name: row[name] for name in row if name in SUMS})  # type: ignore[arg-type]
+
+    def write(connection: Connection) -> None:
+        connection.execute(insert(call).values(row))
+        spent(connection, [(id_, sums)])
+
+    ledger.writing(write)
 
 
 def mailed(ledger: Ledger, id_: str, state: str) -> None:
@@ -83,7 +94,7 @@ def a_night(ledger: Ledger) -> None:
     ledger.writing(lambda c: LedgerRows(c).put_circuit("anthropic", Circuit("open", 1, 1, until)))
     ledger.writing(lambda c: note(c, Alarm("bug", "greet", "oops"), NOW, DAY))
     waits = {"id": "d", "channel": "ops/email/1", "changes": "[]", "created_at": NOW, "next_at": NOW, "error": "x"}
-    ledger.writing(lambda connection: connection.execute(insert(delivery).values(waits)))
+    ledger.writing(lambda connection: connection.execute(insert(notice).values(waits)))
 
 
 def test_the_figures_are_those_of_the_ledger(ledger: Ledger, tmp_path: Path) -> None:
@@ -94,7 +105,7 @@ def test_the_figures_are_those_of_the_ledger(ledger: Ledger, tmp_path: Path) -> 
         "overnight_tasks_total{job=greet,outcome=ok}": 3,
         "overnight_tasks_total{job=greet,outcome=failed}": 1,
         "overnight_retries_total{job=greet}": 2,
-        "overnight_calls_total{model=haiku,status=failed}": 1,
+        "overnight_calls_total{model=haiku}": 2,
         "overnight_cost_usd_total{job=greet,model=haiku}": 0.005,
         "overnight_cost_usd_total{job=greet,model=sonnet}": 0.005,
         "overnight_tokens_total{model=haiku,type=input}": 200,
@@ -127,6 +138,28 @@ def test_a_total_never_goes_down_nor_counts_twice_as_days_pass(ledger: Ledger, t
     assert told == pytest.approx([0.005 * (1 + n // 2) for n in range(12)])
 
 
+def test_what_is_under_way_is_in_no_total_before_it_is_over(ledger: Ledger, tmp_path: Path) -> None:
+    scope, of = replace(ran(ledger, ok=1), key="k0"), exposition(ledger, tmp_path)
+    mailed(ledger, "e", "intent")
+    request = Sent("c", scope, "h", "editor", "haiku", 50_000_000, NOW)
+    ledger.writing(lambda c: begin(c, [(request, "2026-11-22")]))
+    names = (
+        *("overnight_cost_usd_total{job=greet,model=haiku}", "overnight_calls_total{model=haiku}"),
+        *("overnight_runs_total{job=greet,outcome=running}", "overnight_emails_total{job=greet,outcome=intent}"),
+    )
+    under_way = samples(of)
+    assert [under_way.get(name, 0) for name in names] == [0, 0, 0, 0]
+    ledger.writing(lambda c: book(c, [(request, Ended("ok", 1_000_000, 5))]))
+    assert [samples(of)[name] for name in names[:2]] == [0.001, 1]
+
+
+def test_a_side_that_nobody_asks_any_more_is_not_told_as_down(ledger: Ledger, tmp_path: Path) -> None:
+    a_night(ledger)
+    assert isinstance(ledger.clock, ManualClock)
+    ledger.clock.move(2 * 3600)
+    assert "overnight_circuit_state{dependency=anthropic}" not in samples(exposition(ledger, tmp_path))
+
+
 def test_rehearsals_do_not_count(ledger: Ledger, tmp_path: Path) -> None:
     ran(ledger, "2026-11-22~abc", rehearsal=True, failed=5)
     ledger.writing(lambda connection: connection.execute(update(run).values(kind="dry")))
@@ -139,7 +172,7 @@ def test_no_name_or_address_is_a_label(ledger: Ledger, tmp_path: Path) -> None:
     a_night(ledger)
     labels = {name for one in samples(exposition(ledger, tmp_path)) for name in re.findall(r"[{,](\w+)=", one)}
     assert labels == {
-        *("job", "outcome", "model", "status", "type", "scope", "dependency", "state", "rule", "channel", "version"),
+        *("job", "outcome", "model", "type", "scope", "dependency", "state", "rule", "channel", "version"),
     }
 
 

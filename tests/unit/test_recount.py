@@ -11,14 +11,15 @@ from hypothesis import strategies as st
 from sqlalchemy import select, update
 
 from overnight.budget import IN_FLIGHT, Also, Budgets, Caps, JobCaps, RoleCaps
-from overnight.cli.settle import settle_item
+from overnight.closing import settle_item
 from overnight.editions import next_edition, supersede
 from overnight.effects import Effects
 from overnight.ledger import Ledger
+from overnight.ledger.controls import budget
 from overnight.ledger.items import Recorded, plan, planned, record
 from overnight.ledger.journal import Ended, Sent, begin, book
 from overnight.ledger.runs import close_run, runs_like
-from overnight.ledger.tables import budget, histogram, item, metadata, run, slot
+from overnight.ledger.tables import histogram, item, metadata, run, slot
 from overnight.outcome import Outcome, Scope, State
 from overnight.recount import rebuild
 from overnight.retention import retire

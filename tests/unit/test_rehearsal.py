@@ -20,7 +20,7 @@ class Postman:
     def __init__(self) -> None:
         self.sent: list[Any] = []
 
-    async def send(self, _scope: Scope, to: Any, _template: str, _context: Mapping[str, Any]) -> str:
+    async def send(self, _scope: Scope, to: Any, _template: str, _context: Mapping[str, Any], **_options: bool) -> str:
         self.sent.append(to)
         return "<id>"
 

@@ -1,9 +1,11 @@
 """Reports: exact money, safe text, the same bytes each time, nothing lost."""
 
+import asyncio
 import csv
 import io
 import json
 import math
+import threading
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from hashlib import sha256
@@ -17,26 +19,41 @@ from hypothesis import strategies as st
 from pandas import DataFrame
 from sqlalchemy import delete, func, insert, select, update
 
+from overnight.cells import guard, table, unguard
+from overnight.clock import SystemClock
+from overnight.dependency import Dependencies
 from overnight.errors import Transient
 from overnight.histogram import bucket_of
 from overnight.ledger import Ledger
+from overnight.ledger.controls import budget
+from overnight.ledger.rollups import fill, spend, trouble
 from overnight.ledger.runs import days_of
-from overnight.ledger.tables import budget, call, histogram, item, run, slot
-from overnight.report import Day, Report, guard, newest_day, publish, report, to_csv, unguard
+from overnight.ledger.tables import call, histogram, item, run, slot
+from overnight.report import Day, Report, newest_day, publish, report
 from overnight.storage import Folder, Spool
+from overnight.storage.s3 import S3
 from reports.cost import cost
 from reports.errors import errors
+from reports.items import items
 from reports.runs import runs
 from reports.success_rate import success_rate
+from tests.bucket import counting_bucket
+from tests.slots import ManualClock
 
 DAY = date(2026, 11, 22)
 AT = datetime(2026, 11, 22, 6, 0, tzinfo=UTC)
 PARIS = ZoneInfo("Europe/Paris")
-ALL = (cost, errors, runs, success_rate)
+ALL = (cost, errors, items, runs, success_rate)
 
 
 def read(content: bytes) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(content.decode(), newline="")))
+
+
+def count(ledger: Ledger) -> None:
+    """Make the sums of what was put into the ledger by hand."""
+    ledger.writing(lambda connection: [connection.execute(delete(each)) for each in (spend, trouble)])
+    ledger.writing(fill)
 
 
 def add_slot(ledger: Ledger, name: str = "2026-11-22", *, job: str = "daily_email", **values: Any) -> None:
@@ -58,6 +75,7 @@ def add_item(ledger: Ledger, key: str, state: str, **values: Any) -> None:
         "job": "daily_email", "slot": "2026-11-22", "key": key, "seq": 1, "state": state, "payload": "{}",
     } | values  # fmt: skip
     ledger.writing(lambda connection: connection.execute(insert(item).values(row)))
+    count(ledger)
 
 
 def add_calls(ledger: Ledger, rows: list[dict[str, Any]]) -> None:
@@ -65,20 +83,21 @@ def add_calls(ledger: Ledger, rows: list[dict[str, Any]]) -> None:
         "job": "daily_email", "slot": "2026-11-22", "key": "a", "hash": "h", "nth": 0, "run_id": "r_1",
         "role": "editor", "model": "m", "status": "ok", "budget_day": "2026-11-22", "started_at": AT,
     }  # fmt: skip
-    full = [common | {"id": f"c{n}"} | row for n, row in enumerate(rows)]
+    full = [common | {"id": f"c{n}", "run_id": f"r_{row.get('job', 1)}"} | row for n, row in enumerate(rows)]
     ledger.writing(lambda connection: connection.execute(insert(call), full))
+    count(ledger)
 
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Any:
-    opened = Ledger.open(f"sqlite:///{tmp_path}/ledger.db")
+    opened = Ledger.open(f"sqlite:///{tmp_path}/ledger.db", clock=ManualClock(AT))
     yield opened
     opened.close()
 
 
 @pytest.fixture
 def day(ledger: Ledger) -> Day:
-    return Day(DAY, ledger, PARIS)
+    return Day(DAY, ledger)
 
 
 calls = st.lists(
@@ -87,7 +106,7 @@ calls = st.lists(
             "key": st.sampled_from(["a", "b", "once:edition"]),
             "role": st.sampled_from(["editor", "analyst"]),
             "model": st.sampled_from(["small", "=large"]),
-            "job": st.sampled_from(["daily_email", "nightly_agents", "without_slot"]),
+            "job": st.sampled_from(["daily_email", "nightly_agents"]),
             "cost_nano": st.integers(min_value=0, max_value=10**15),
         }
     ),
@@ -101,7 +120,7 @@ calls = st.lists(
 def test_the_cost_report_adds_up_to_the_ledger_to_the_last_nano_dollar(
     rows: list[dict[str, Any]], ledger: Ledger, day: Day
 ) -> None:
-    ledger.writing(lambda connection: [connection.execute(delete(table)) for table in (call, slot)])
+    ledger.writing(lambda connection: [connection.execute(delete(each)) for each in (call, slot)])
     add_slot(ledger)
     add_slot(ledger, job="nightly_agents")
     add_calls(ledger, rows)
@@ -129,6 +148,7 @@ def test_the_budget_of_the_day_stands_beside_the_cost(ledger: Ledger, day: Day) 
     ledger.writing(
         lambda connection: connection.execute(insert(budget).values(scope="day:2026-11-22", cap_nano=10 * 10**9))
     )
+    add_slot(ledger)
     add_calls(ledger, [{"cost_nano": 10**9}])
     (row,) = read(cost.csv(day))
     assert (row["budget_usd"], row["budget_used_pct"]) == ("10.000000000", "10")
@@ -139,7 +159,7 @@ def test_a_rehearsal_is_in_no_report(ledger: Ledger, day: Day) -> None:
     add_run(ledger)
     add_item(ledger, "b", "failed", error_code="smtp_550")
     add_calls(ledger, [{"cost_nano": 5}])
-    assert [read(each.csv(day)) for each in ALL] == [[], [], [], []]
+    assert [read(each.csv(day)) for each in ALL] == [[], [], [], [], []]
 
 
 def test_a_report_of_an_empty_day_has_its_header(day: Day) -> None:
@@ -164,6 +184,7 @@ def test_an_item_that_succeeded_in_a_retry_is_counted_once_and_is_no_error(ledge
     add_run(ledger, "r_2", retry_of="r_1", kind="retry", ok=1, items=1, attempts=1)
     ledger.writing(lambda connection: connection.execute(update(slot).values(failed=0, ok=1)))
     ledger.writing(lambda connection: connection.execute(update(item).values(state="ok", error_code=None)))
+    count(ledger)
     (row,) = read(success_rate.csv(day))
     assert (row["items_total"], row["items_ok"], row["items_failed"], row["attempts"]) == ("1", "1", "0", "2")
     assert read(errors.csv(day)) == []
@@ -192,12 +213,28 @@ def test_errors_are_counted_by_class_and_code_with_a_sample(ledger: Ledger, day:
     assert read(success_rate.csv(day))[0]["top_error_code"] == "smtp_550"
 
 
+@pytest.mark.parametrize("address", ["ann@example.org", '"ann b"@example.org', "b+ann=x.org@site.org", "ann%40x.org"])
+def test_no_address_of_a_person_is_in_a_sample(ledger: Ledger, day: Day, address: str) -> None:
+    add_slot(ledger, failed=1)
+    message = f"550 5.1.1 <{address}>: user unknown, see mailto:{address}"
+    add_item(ledger, "b", "failed", error_class="permanent", error_code="smtp_550", error=message, ended_at=AT)
+    (row,) = read(errors.csv(day))
+    assert row["sample_message"] == "550 5.1.1 <[address]>: user unknown, see mailto:[address]"
+
+
 def test_a_run_is_told_with_its_speed(ledger: Ledger, day: Day) -> None:
     add_slot(ledger)
     add_run(ledger, items=20, ok=19, failed=1, cost_nano=123)
     (row,) = read(runs.csv(day))
     assert (row["duration_s"], row["items_per_hour"], row["cost_usd"]) == ("90", "800", "0.000000123")
     assert row["started_at"] == "2026-11-22T06:00:00.000Z"
+
+
+def test_a_run_that_ended_before_it_began_has_no_duration(ledger: Ledger, day: Day) -> None:
+    add_slot(ledger)
+    add_run(ledger, items=20, ended_at=AT - timedelta(minutes=5))  # the clock was set back
+    (row,) = read(runs.csv(day))
+    assert (row["duration_s"], row["items_per_hour"]) == ("", "")
 
 
 @settings(max_examples=500)
@@ -210,7 +247,7 @@ def test_no_text_is_a_formula_and_each_comes_back_unchanged(value: str) -> None:
 @settings(max_examples=300)
 @given(st.lists(st.text(alphabet=st.characters(exclude_categories=["Cs"]), min_size=1), min_size=1, max_size=5))
 def test_any_text_survives_the_file(values: list[str]) -> None:
-    content = to_csv(DataFrame({"n": range(len(values)), "t": values}, dtype=object), {"n": "count", "t": "text"})
+    content = table({"n": range(len(values)), "t": values}, {"n": "count", "t": "text"}).csv()
     back = [unguard(row["t"]) for row in sorted(read(content), key=lambda row: int(row["n"]))]
     assert back == values
 
@@ -218,7 +255,7 @@ def test_any_text_survives_the_file(values: list[str]) -> None:
 @settings(max_examples=200)
 @given(st.integers(min_value=-(10**18), max_value=10**18))
 def test_money_comes_back_exactly(nano: int) -> None:
-    (row,) = read(to_csv(DataFrame({"m": [nano], "t": ["x"]}, dtype=object), {"m": "money", "t": "text"}))
+    (row,) = read(table({"m": [nano], "t": ["x"]}, {"m": "money", "t": "text"}).csv())
     assert Decimal(row["m"]).scaleb(9) == nano
     assert "E" not in row["m"]
 
@@ -233,17 +270,21 @@ def test_money_comes_back_exactly(nano: int) -> None:
 )  # fmt: skip
 def test_a_value_of_another_kind_is_refused_by_the_name_of_its_column(kind: Any, value: Any) -> None:
     with pytest.raises(ValueError, match="column 'x'"):
-        to_csv(DataFrame({"x": [value]}, dtype=object), {"x": kind})
+        table({"x": [value]}, {"x": kind})
 
 
 def test_a_missing_column_is_named() -> None:
     with pytest.raises(ValueError, match="lacks the column 'b'"):
-        to_csv(DataFrame({"a": [1]}), {"a": "count", "b": "count"})
+        table({"a": [1]}, {"a": "count", "b": "count"})
 
 
 def test_rows_are_sorted_by_what_is_written() -> None:
-    one, other = DataFrame({"a": ["y", "x"], "b": [1, 2]}), DataFrame({"a": ["x", "y"], "b": [2, 1]})
-    assert to_csv(one, {"a": "text", "b": "count"}) == to_csv(other, {"a": "text", "b": "count"}) == b"a,b\nx,2\ny,1\n"
+    one, other = {"a": ["y", "x"], "b": [1, 2]}, {"a": ["x", "y"], "b": [2, 1]}
+    assert (
+        table(one, {"a": "text", "b": "count"}).csv()
+        == table(other, {"a": "text", "b": "count"}).csv()
+        == b"a,b\nx,2\ny,1\n"
+    )
 
 
 def test_declaring_a_report_leaves_its_function_callable(day: Day) -> None:
@@ -274,6 +315,21 @@ async def test_publishing_again_changes_no_byte(ledger: Ledger, tmp_path: Path) 
     assert before["latest/cost.csv"] == before[done.keys[0]]
 
 
+async def test_ten_times_the_same_day_is_sent_once(ledger: Ledger, tmp_path: Path) -> None:
+    add_slot(ledger, ok=1)
+    add_run(ledger, ok=1, items=1)
+    add_calls(ledger, [{"cost_nano": 5}])
+    with counting_bucket() as bucket:
+        seen = []
+        for _ in range(10):  # a process each time: nothing is remembered but in the bucket
+            store = S3("s3://reports/p", bucket.environ, Dependencies({}, SystemClock()))
+            done = await publish(ALL, [DAY], ledger, PARIS, Spool(tmp_path / "spool", store))
+            assert (done.errors, done.drained.left) == ({}, 0)
+            seen.append(dict(bucket.objects))
+    assert len(bucket.written) == len(set(bucket.written)) == 3 * len(ALL)
+    assert seen == [seen[0]] * 10
+
+
 async def test_the_manifest_says_what_the_file_must_be(ledger: Ledger, tmp_path: Path) -> None:
     add_slot(ledger)
     add_run(ledger)
@@ -295,6 +351,7 @@ async def test_a_report_that_raises_is_an_error_of_that_report_only(ledger: Ledg
     spool = Spool(tmp_path / "spool", Folder(tmp_path / "out"))
     done = await publish([Report("broken", broken, {}), runs], [DAY], ledger, PARIS, spool)
     assert done.errors == {"broken 2026-11-22": "ZeroDivisionError: a bug"}
+    assert done.unmade == {DAY}
     assert (tmp_path / "out/latest/runs.csv").exists()
 
 
@@ -315,9 +372,9 @@ async def test_reports_made_while_the_store_is_down_arrive_unchanged_later(ledge
     add_slot(ledger)
     add_run(ledger)
     done = await publish(ALL, [DAY], ledger, PARIS, Spool(tmp_path / "spool", Down()))
-    assert (done.drained.left, done.drained.error) == (4, "no route to the bucket")
+    assert (done.drained.left, done.drained.error) == (5, "no route to the bucket")
     assert (await Spool(tmp_path / "spool", Folder(tmp_path / "out")).drain()).left == 0
-    assert (tmp_path / "out/latest/runs.csv").read_bytes() == runs.csv(Day(DAY, ledger, PARIS))
+    assert (tmp_path / "out/latest/runs.csv").read_bytes() == runs.csv(Day(DAY, ledger))
 
 
 async def test_an_old_day_made_again_is_not_the_latest(ledger: Ledger, tmp_path: Path) -> None:
@@ -325,11 +382,53 @@ async def test_an_old_day_made_again_is_not_the_latest(ledger: Ledger, tmp_path:
     add_slot(ledger, "2026-11-21", day="2026-11-21")
     add_slot(ledger, "2027-01-01", day="2027-01-01")
     add_run(ledger)
-    assert ledger.reading(newest_day) == DAY
+    assert ledger.reading(newest_day, DAY) == DAY
     spool = Spool(tmp_path / "spool", Folder(tmp_path / "out"))
     await publish([runs], [date(2026, 11, 21)], ledger, PARIS, spool)
     assert (tmp_path / "out/report=runs/date=2026-11-21/runs-2026-11-21.csv").exists()
     assert not (tmp_path / "out/latest").exists()
+
+
+async def test_a_run_whose_clock_was_years_ahead_does_not_stop_latest(ledger: Ledger, tmp_path: Path) -> None:
+    add_slot(ledger)
+    add_slot(ledger, "2030-01-01", day="2030-01-01")
+    add_run(ledger)
+    add_run(ledger, "r_2", slot="2030-01-01", day="2030-01-01")
+    await publish([runs], [DAY, date(2030, 1, 1)], ledger, PARIS, Spool(tmp_path / "spool", Folder(tmp_path / "out")))
+    assert (tmp_path / "out/latest/runs.csv").read_bytes() == runs.csv(Day(DAY, ledger))
+
+
+async def test_of_two_processes_that_publish_at_once_the_one_that_read_later_is_sent_later(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    add_slot(ledger)
+    add_run(ledger)
+    asked, go_on = threading.Event(), threading.Event()
+    numbers = iter([1, 2])
+
+    def counted(day: Day) -> DataFrame:
+        number = next(numbers)
+        asked.set()
+        go_on.wait(0.2 if number == 1 else 0)  # the first one is slow: without a lock the second overtakes it here
+        return day.query("SELECT :number AS n", number=number)
+
+    one = Report("counted", counted, {"n": "count"})
+    spool = Spool(tmp_path / "spool", Folder(tmp_path / "out"))
+    first = asyncio.create_task(publish([one], [DAY], ledger, PARIS, spool))
+    await asyncio.to_thread(asked.wait)
+    await publish([one], [DAY], ledger, PARIS, Spool(tmp_path / "spool", Folder(tmp_path / "out")))
+    await first
+    await spool.drain()
+    assert (tmp_path / "out/latest/counted.csv").read_text() == "n\n2\n"
+
+
+def test_what_a_killed_process_has_left_in_the_spool_is_cleared_away(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool", Folder(tmp_path / "out"))
+    for name in (".new-00000007", ".done-00000003"):
+        (tmp_path / "spool" / name).mkdir(parents=True)
+    spool.add([("a.csv", b"1")])
+    assert asyncio.run(spool.drain()).left == 0
+    assert {path.name for path in (tmp_path / "spool").iterdir()} <= {".adding", ".draining"}
 
 
 def test_a_slot_affects_its_day_and_those_of_its_runs_and_calls(ledger: Ledger) -> None:

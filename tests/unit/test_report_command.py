@@ -13,7 +13,8 @@ from overnight.cli.context import Cli
 from overnight.cli.report import costs, report
 from overnight.errors import ConfigError
 from overnight.ledger import Ledger
-from overnight.ledger.tables import call
+from overnight.ledger.rollups import fill
+from overnight.ledger.tables import call, slot
 
 ROOT = Path(__file__).parents[2]
 AT = datetime(2026, 11, 22, 6, 0, tzinfo=UTC)
@@ -34,7 +35,10 @@ def project(tmp_path: Path) -> Path:
         common | {"id": "1", "model": "small", "cost_nano": 30},
         common | {"id": "2", "model": "=big", "cost_nano": 5},
     ]
+    day = {"job": "mail", "slot": "s", "day": "2026-11-22", "scheduled_for": AT, "created_at": AT}
+    ledger.writing(lambda connection: connection.execute(insert(slot), [day]))
     ledger.writing(lambda connection: connection.execute(insert(call), rows))
+    ledger.writing(fill)
     ledger.close()
     return tmp_path
 
@@ -78,5 +82,5 @@ def test_people_and_machines_see_text_without_the_guard(project: Path) -> None:
 
 
 def test_a_report_that_is_not_there_is_named_with_those_that_are(project: Path) -> None:
-    with pytest.raises(ConfigError, match="no report 'money'; this project has cost, errors, runs, success_rate"):
+    with pytest.raises(ConfigError, match="no report 'money'; this project has cost, errors, items, runs"):
         told(project, report, "--csv", "money")

@@ -7,13 +7,17 @@ from pathlib import Path
 import pytest
 from sqlalchemy import insert, update
 
+from overnight.bounces.count import _note
+from overnight.bounces.notice import Notice
 from overnight.clock import iso
 from overnight.ledger import Ledger
+from overnight.ledger.controls import alert, budget
 from overnight.ledger.items import Recorded, plan, planned, record
 from overnight.ledger.runs import close_run, keep_once, slot_of
-from overnight.ledger.tables import alert, budget, call, effect, histogram, item, once, run, seen
+from overnight.ledger.tables import call, effect, histogram, incoming, item, once, run, seen
 from overnight.outcome import Outcome, RunStatus, Scope, State
-from overnight.retention import claim, due, preview, retire, retired_days
+from overnight.recount import rebuild
+from overnight.retention import _retire_some, claim, due, preview, retire, retired_days
 from tests.slots import NOW, SLOT, ManualClock, begin, open_ledger, rows
 
 TERMS = {"greet": timedelta(days=30)}
@@ -33,9 +37,11 @@ def ledger(tmp_path: Path, clock: ManualClock) -> Iterator[Ledger]:
     opened.close()
 
 
-def night(ledger: Ledger, states: dict[str, State], name: str = SLOT, *, status: RunStatus = "ok") -> Scope:
+def night(
+    ledger: Ledger, states: dict[str, State], name: str = SLOT, *, status: RunStatus = "ok", rehearsal: bool = False
+) -> Scope:
     """A run that worked on these items, asked a model once for each and mailed each."""
-    scope = begin(ledger, slot=name)
+    scope = begin(ledger, slot=name, rehearsal=rehearsal)
     keys = list(states)
     ledger.writing(lambda c: plan(c, scope, [(n, key, f'"{key}"') for n, key in enumerate(keys)]))
     ledger.writing(lambda c: planned(c, scope, NOW))
@@ -101,12 +107,38 @@ async def test_each_transaction_is_short(ledger: Ledger, clock: ManualClock) -> 
     assert len(clock.slept) >= 2 * MANY / 500, "it lets others in between"
 
 
+async def test_a_slot_whose_retention_was_cut_short_keeps_its_counts_and_is_gone_on_with(
+    ledger: Ledger, clock: ManualClock
+) -> None:
+    night(ledger, {f"k{n}": "ok" if n else "failed" for n in range(MANY)})
+    assert rebuild(ledger)  # the histogram, and what these calls have cost
+    clock.at += LATER
+    for _ in range(5):  # answers and what is small, and the first items
+        ledger.writing(lambda c: _retire_some(c, ("greet", SLOT), TERMS, clock.now()))
+    assert 0 < len(rows(ledger, item)) < MANY
+    assert rebuild(ledger) == [], "what is gone is not missing"
+    assert (ledger.reading(slot_of, "greet", SLOT)["ok"], rows(ledger, run)[0]["ok"]) == (MANY - 1, MANY - 1)
+    clock.at += timedelta(days=1)
+    assert (await retire(ledger, TERMS)).items > 0
+    assert rows(ledger, item) == []
+
+
 @pytest.mark.parametrize("state", ["pending", "retry", "unknown"])
 async def test_what_is_not_finished_stays(ledger: Ledger, clock: ManualClock, state: State) -> None:
     night(ledger, {"a": "ok", "b": state})
     clock.at += LATER
     assert (await retire(ledger, TERMS)).items == 0
     assert len(rows(ledger, item)) == 2
+
+
+@pytest.mark.parametrize("state", ["pending", "retry", "unknown"])
+async def test_a_rehearsal_goes_whatever_is_left_of_it(ledger: Ledger, clock: ManualClock, state: State) -> None:
+    night(ledger, {"a": "ok", "b": state}, f"{SLOT}~a", rehearsal=True)
+    ledger.writing(lambda c: c.execute(update(effect).values(state="unknown")))
+    assert (await retire(ledger, TERMS)).rows == 0, "it is of today"
+    clock.at += LATER
+    assert (await retire(ledger, TERMS)).items == 2
+    assert rows(ledger, item) == []
 
 
 async def test_an_open_effect_or_a_run_of_today_keeps_the_slot(ledger: Ledger, clock: ManualClock) -> None:
@@ -153,8 +185,35 @@ async def test_counters_of_past_days_and_alerts_that_are_over_go(ledger: Ledger,
     assert [row["key"] for row in rows(ledger, alert)] == ["b"]
 
 
+async def test_marks_of_mail_that_nobody_has_read_for_a_year_go_and_reading_it_again_keeps_them(
+    ledger: Ledger, clock: ManualClock
+) -> None:
+    def read(digest: str) -> bool:
+        return ledger.writing(lambda c: _note(c, digest, Notice("policy", "s_a"), clock.now())) == (True, False)
+
+    assert [read("mbox"), read("pipe")] == [True, True]
+    clock.at += timedelta(days=200)
+    assert not read("mbox")
+    clock.at += timedelta(days=200)
+    assert (await retire(ledger, TERMS)).incoming == 1
+    assert [row["digest"] for row in rows(ledger, incoming)] == ["mbox"]
+
+
 def test_one_process_does_it_once_a_day(ledger: Ledger, clock: ManualClock) -> None:
     assert [ledger.writing(lambda c: claim(c, clock.now())) for _ in range(2)] == [True, False]
+    clock.at += timedelta(hours=25)
+    assert ledger.writing(lambda c: claim(c, clock.now()))
+
+
+@pytest.mark.parametrize("wrong", [timedelta(days=200), timedelta(days=-200)])
+def test_a_clock_that_jumps_by_months_deletes_nothing_before_somebody_could_see_it(
+    ledger: Ledger, clock: ManualClock, wrong: timedelta
+) -> None:
+    assert ledger.writing(lambda c: claim(c, clock.now()))
+    clock.at += wrong
+    assert not ledger.writing(lambda c: claim(c, clock.now()))
+    clock.at += timedelta(hours=1) - wrong
+    assert not ledger.writing(lambda c: claim(c, clock.now())), "it is right again, and knows it"
     clock.at += timedelta(hours=25)
     assert ledger.writing(lambda c: claim(c, clock.now()))
 

@@ -6,20 +6,24 @@ from pathlib import Path
 
 import pytest
 
-from overnight.errors import Refused
+from overnight.errors import Fenced, Refused
 from overnight.ledger import Ledger
 from overnight.ledger.runs import (
     LEASE,
+    close_dead,
     close_run,
     held_leases,
     item_of,
     keep_once,
     latest_run,
+    lease_of,
     new_run_id,
     open_run,
+    owed_reports,
     paused,
     previous_slot,
     recent_runs,
+    renew,
     runs_like,
     seen_by_others,
 )
@@ -71,9 +75,34 @@ def test_who_has_the_lock_takes_over_and_the_dead_run_is_marked(ledger: Ledger) 
     first = begin(ledger)
     second = begin(ledger)
     assert (first.fence, second.fence) == (1, 2)
+    held = ledger.reading(lease_of, "greet", SLOT)
+    assert held is not None
+    assert held["fence"] == 2, "the first one is refused by it"
     [dead] = ledger.reading(runs_like, first.run_id)
     assert dead is not None
     assert (dead["status"], dead["reason"], dead["ended_at"]) == ("interrupted", "its process died", NOW)
+
+
+def test_a_dead_run_has_lasted_until_its_last_sign_of_life(ledger: Ledger, clock: ManualClock) -> None:
+    dead = begin(ledger)
+    clock.move(15)
+    ledger.writing(lambda connection: renew(connection, dead, clock.now()))
+    clock.move(3600)
+    begin(ledger)
+    [row] = ledger.reading(runs_like, dead.run_id)
+    assert (row["ended_at"], row["noted_at"]) == (NOW + timedelta(seconds=15), clock.now())
+
+
+def test_a_dead_run_that_is_closed_owes_its_reports_and_writes_nothing_more(ledger: Ledger, clock: ManualClock) -> None:
+    dead = begin(ledger)
+    clock.move(3600)
+    ledger.writing(lambda connection: close_dead(connection, dead.run_id, clock.now()))
+    [row] = ledger.reading(runs_like, dead.run_id)
+    assert (row["status"], row["ended_at"], row["noted_at"]) == ("interrupted", NOW, clock.now())
+    assert ledger.reading(held_leases) == []
+    assert list(ledger.reading(owed_reports)) == [SLOT]
+    with pytest.raises(Fenced):  # it was only frozen
+        ledger.writing(lambda connection: renew(connection, dead, clock.now()))
 
 
 def test_a_run_opened_by_a_scheduler_is_continued_by_its_child_under_the_same_id(ledger: Ledger) -> None:

@@ -57,13 +57,12 @@ def test_settings_that_nothing_reads_yet_are_named() -> None:
     text = MINIMAL + (
         "  mail: { at: '08:00' }\n"
         "defaults: { retention: 30d }\n"
-        "limits: { github: { requests: 1/s } }\n"
-        "roles: { editor: { model: [m], max_turns: 2, tools: { look: } } }\n"
+        "limits: { feed: { per_domain: 1/s } }\n"
+        "roles: { editor: { model: [m], max_turns: 2 } }\n"
     )
     assert [warning.partition(":")[0] for warning in schedule(text).warnings] == [
-        "roles.editor.tools",
         "roles.editor.max_turns",
-        "limits.github",
+        "limits.feed.per_domain",
     ]
 
 
@@ -182,11 +181,15 @@ def test_the_config_hash_follows_every_setting() -> None:
     assert first != schedule(MINIMAL + "drain: 10s\n").config_hash
 
 
-def test_tools_are_accepted_with_a_warning() -> None:
-    text = MINIMAL + "roles: { helper: { model: m, tools: { files.read: { root: repo/ }, clock: } } }\n"
+def test_a_role_has_the_tools_that_are_named_and_no_others() -> None:
+    text = MINIMAL + "roles: { helper: { model: m, tools: { files.read: { root: repo/ }, tasks.results: } } }\n"
     read = schedule(text)
-    assert read.roles["helper"].tools == {"files.read": {"root": "repo/"}, "clock": {}}
-    assert read.warnings == ("roles.helper.tools: tools are not offered to the model yet; the role works without them",)
+    granted = read.roles["helper"].granted()
+    assert {name: grant.limits.shown() for name, grant in granted.items()} == {
+        "files.read": "max_calls 20, root repo/, max_bytes 200000",
+        "tasks.results": "max_calls 20",
+    }
+    assert read.warnings == ()
 
 
 def test_settings_are_read_only() -> None:

@@ -54,9 +54,49 @@ BAD = {
         HEAD + "  good: { every: 1h }\nroles: { poet: { model: claude-haiku-5-5, max_tokens: 21334 } }\n",
         "4:55: error: roles.poet.max_tokens: an answer comes in one piece, of at most 21333 tokens",
     ),
+    "an unknown tool": (
+        GOOD + "roles:\n  a: { model: m, tools: { file.read: { root: x } } }\n",
+        "5:27: error: roles.a.tools.file.read: unknown key 'file.read'; did you mean 'files.read'?",
+    ),
+    "an unknown limit of a tool": (
+        GOOD + "roles:\n  a: { model: m, tools: { files.read: { root: x, max_cals: 3 } } }\n",
+        "5:50: error: roles.a.tools.files.read.max_cals: unknown key 'max_cals'; did you mean 'max_calls'?",
+    ),
+    "a tool without the limit it needs": (
+        GOOD + "roles:\n  a: { model: m, tools: { files.read: } }\n",
+        "5:27: error: roles.a.tools.files.read.root: the key 'root' is missing",
+    ),
+    "a limit of the wrong form": (
+        GOOD + "roles:\n  a: { model: m, tools: { github.issue: { repo: acme } }, secrets: GITHUB_TOKEN }\n",
+        "5:49: error: roles.a.tools.github.issue.repo: 'acme' is no repository",
+    ),
+    "a tool without its secret": (
+        GOOD + "roles:\n  a: { model: m, allow_mixed: true, tools: { github.issue: { repo: acme/site } } }\n",
+        "5:46: error: roles.a.tools.github.issue: needs the secret GITHUB_TOKEN; add secrets: [GITHUB_TOKEN]",
+    ),
+    "untrusted text and a way outside": (
+        GOOD + "roles:\n  a: { model: m, tools: { http.get: { hosts: [example.org] } } }\n",
+        "5:3: error: roles.a: reads what others have written and reaches outside by http.get: an injected text could",
+    ),
+    "untrusted text and a secret": (
+        GOOD + "roles:\n  a: { model: m, secrets: [DEPLOY_KEY] }\n",
+        "5:3: error: roles.a: reads what others have written and may use DEPLOY_KEY: an injected text could use both",
+    ),
+    "tasks for a role that is not there": (
+        GOOD + "roles:\n  a: { model: m, tools: { tasks.create: { roles: [b] } } }\n",
+        "5:50: error: roles.a.tools.tasks.create: there is no role 'b'",
+    ),
+    "a tool of one's own without a place": (
+        GOOD + "roles:\n  a: { model: m, own_tools: { weather: {} } }\n",
+        "5:40: error: roles.a.own_tools.weather.[key]: 'weather' is no tool of yours",
+    ),
     "too small": (
         HEAD + "  good: { every: 1h, concurrency: 0 }\n",
         "3:35: error: jobs.good.concurrency: must be at least 1, not 0",
+    ),
+    "a retention that ends before the day does": (
+        HEAD + "  good: { every: 1h, retention: 6h }\n",
+        "3:33: error: jobs.good.retention: must be 2d at least: a day that has lost items has no new reports",
     ),
     "list instead of a mapping": (HEAD + "  good: [1]\n", "3:9: error: jobs.good: must be a mapping, not a list"),
     "text instead of a list": (

@@ -1,8 +1,11 @@
 """Bad input to money, keys, logs and checks of text, one line a row; the numbers are those of the security note.
 
-Its other rows are elsewhere: answers of a model (73 to 76) in test_agent_requests, YAML and schedules (27 to 38) in
-test_schedule_errors, CSV (50, 51) in test_report, keys of files (57, 58) in conformance/test_storage, mail and
-templates (1 to 26) in test_mail_message, test_mail_smtp and test_mail_templates.
+Its other rows are elsewhere: paths, addresses and arguments of tools (39 to 49, 70 to 72, 77 to 79) in test_tools,
+test_tools_web and test_tools_git, a model that obeys in test_injected, answers of a model (73 to 76) in
+test_agent_requests, YAML and schedules (27 to 38) in test_schedule_errors, CSV (50, 51) in test_report, keys of files
+(57, 58) in conformance/test_storage, headers and addresses (1 to 8, 12 to 14) in test_mail_message, bodies (9 to 11) in
+test_mail_message and test_mail_smtp, templates (15 to 18, 24 to 26) in test_mail_templates, what strangers send to
+serve (60 to 65, 68) in test_web_public. Templates are the operator's own files, so there are no rows 19 to 23.
 """
 
 import io
@@ -15,13 +18,13 @@ import pytest
 import structlog
 
 from overnight import logs
+from overnight.cells import guard
 from overnight.errors import OvernightError
 from overnight.mail.message import mailbox
 from overnight.mail.templates import one_line, safe_url
 from overnight.outputs import check_links
 from overnight.prompts import fence, suspicious, unfence
 from overnight.redact import REDACTED, Redactor
-from overnight.report import guard
 from overnight.retry import retry_after
 from overnight.schedule import ScheduleErrors, loads
 from tests.slots import ManualClock

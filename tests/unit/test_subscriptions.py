@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import Connection, update
 
 from overnight.erasure import files_of, find_person, forget
 from overnight.errors import Refused
@@ -133,15 +134,19 @@ async def test_an_address_that_was_not_confirmed_is_deleted_within_days(desk: De
     assert [row["email"] for row in rows(desk.ledger, signup)] == ["new@example.org"]
 
 
+def nobody_runs(_connection: Connection) -> None:
+    """No run is under way."""
+
+
 def test_who_is_forgotten_is_no_sign_up_any_more_and_may_come_back_by_own_wish(desk: Desk, tmp_path: Path) -> None:
     desk.confirm(desk.sign_up())
     id_ = find(desk.ledger, ADA).subscriber.id  # type: ignore[union-attr]
-    link = desk.sign_up()
+    link, file = desk.sign_up(), desk.ledger.faults.file
     for _ in range(2):
         person = find_person(desk.ledger, ADA)
         assert person is not None
         assert person.id == id_
-        forget(desk.ledger, person, files_of(tmp_path, desk.ledger.faults.file, outbox="o", reports="r", spool="s"))
+        forget(desk.ledger, person, partial(files_of, tmp_path, file, outbox="o", reports="r", spool="s"), nobody_runs)
         assert rows(desk.ledger, signup) == []
         assert desk.confirm(link) == "used"
         assert add(desk.ledger, desk.clock, ADA) == "inactive"
@@ -156,7 +161,7 @@ def test_who_has_only_signed_up_can_be_forgotten(desk: Desk, tmp_path: Path) -> 
         person = find_person(desk.ledger, who)
         assert person is not None
         assert (person.id, person.addresses) == (id_, (ADA,))
-    done = forget(desk.ledger, person, [])
+    done = forget(desk.ledger, person, list, nobody_runs)
     assert done.rows["signup"] == 1
     assert find_person(desk.ledger, ADA) is None
     assert ADA.encode() not in b"".join(path.read_bytes() for path in tmp_path.glob("ledger.db*"))

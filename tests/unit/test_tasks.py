@@ -129,3 +129,27 @@ def test_a_file_that_is_no_text_is_an_error_of_the_operator(here: Asking) -> Non
         import_file(here.ledger, file, NOW)
     with pytest.raises(ConfigError, match="cannot be read"):
         import_file(here.ledger, here.root, NOW)
+
+
+def test_tasks_come_from_a_yaml_list_too_and_a_wrong_one_is_named_by_its_line(here: Asking) -> None:
+    file = here.root / "tasks.yaml"
+    file.write_text(
+        "- { role: analyst, title: one, documents: [docs] }\n\n- role: analyst\n- just text\n", encoding="utf-8"
+    )
+    found = import_file(here.ledger, file, NOW)
+    assert (found.added, [problem.partition(": ")[0] for problem in found.problems]) == (
+        1,
+        ["tasks.yaml:3", "tasks.yaml:4"],
+    )
+    assert [one.documents for one in open_tasks(here)] == [("docs",)]
+    for text in ("role: analyst", "[", "x" * 2_000_001):
+        file.write_text(text, encoding="utf-8")
+        with pytest.raises(ConfigError, match=r"tasks\.yaml"):
+            import_file(here.ledger, file, NOW)
+
+
+def test_what_is_about_the_same_thing_is_one_task_also_when_its_text_changes(here: Asking) -> None:
+    assert adding(here.ledger, NewTask(role="analyst", title="It rains", ref="acme/site#7")) == 1
+    assert adding(here.ledger, NewTask(role="analyst", title="It rains a lot", ref="acme/site#7")) == 0
+    assert adding(here.ledger, NewTask(role="reviewer", title="It rains", ref="acme/site#7")) == 1
+    assert [one.ref for one in open_tasks(here)] == ["acme/site#7"] * 2

@@ -48,6 +48,7 @@ class Site:
     url: str
     client: aiohttp.ClientSession
     signed_up: list[int] = field(default_factory=list)
+    secret: list[str] = field(default_factory=list)
 
     @property
     def tokens(self) -> Tokens:
@@ -75,16 +76,20 @@ class Site:
 
 @asynccontextmanager
 async def opened(root: Path, schedule: str = SCHEDULE) -> AsyncIterator[Site]:
-    clock, called = ManualClock(), list[int]()
+    clock, called, secret = ManualClock(), list[int](), [SECRET]
     ledger = open_ledger(root, clock)
-    work = Workplace(root, loads(schedule, {"OVERNIGHT_SECRET": SECRET}), ledger, clock, Redactor(frozenset()))
+
+    def work() -> Workplace:
+        loaded = loads(schedule, {"OVERNIGHT_SECRET": secret[0]})
+        return Workplace(root, loaded, ledger, clock, Redactor(frozenset()))
+
     add(ledger, clock, ADA, name="Ada")
     try:
         async with (
-            serving(lambda: work, Heart(), lambda: None, "127.0.0.1", 0, lambda: called.append(1)) as url,
+            serving(work, Heart(), lambda: None, "127.0.0.1", 0, lambda: called.append(1)) as url,
             aiohttp.ClientSession() as client,
         ):
-            yield Site(ledger, clock, url, client, called)
+            yield Site(ledger, clock, url, client, called, secret)
     finally:
         ledger.close()
 
@@ -101,6 +106,15 @@ async def test_one_click_as_gmail_sends_it_unsubscribes_and_again_is_fine(site: 
         assert (code, "You are unsubscribed" in page) == (200, True)
     [ada] = everyone(site.ledger)
     assert (ada.status, ada.reason, ada.changed_at) == ("unsubscribed", "one-click", NOW)
+
+
+async def test_a_secret_that_was_changed_is_the_one_that_links_are_read_with(tmp_path: Path) -> None:
+    async with opened(tmp_path) as site:
+        site.secret[0] = "another secret"
+        assert (await site.post(site.leaving, ONE_CLICK))[0] == 400
+        new = Tokens(b"another secret", site.clock).make("unsubscribe", site.ada)
+        assert (await site.post(f"/u/{new}", ONE_CLICK))[0] == 200
+        assert site.status() == "unsubscribed"
 
 
 async def test_one_click_as_multipart_and_a_post_that_is_no_form_unsubscribe_too(site: Site) -> None:

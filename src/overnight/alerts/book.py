@@ -14,12 +14,15 @@ from sqlalchemy import Connection, RowMapping, delete, func, insert, select, upd
 from overnight.alerts.alarm import Alarm
 from overnight.alerts.state import Change, Known, step
 from overnight.clock import iso, token
+from overnight.ledger.controls import alert, notice
+from overnight.ledger.flow import held
 from overnight.ledger.statements import put
-from overnight.ledger.tables import alert, delivery
 from overnight.triggers import compact
 
 OPEN = ("pending", "firing")
 INHIBITED = ("success_rate", "p95_duration", "model")  # what an open breaker explains
+ASIDE = "s3"  # but not this one's: reports wait for their store, items do not
+BETWEEN = timedelta(minutes=2)  # from when a side may be tried again until a sweep has done so
 AT_ONCE = timedelta(minutes=1)  # how long a message belongs to the process that has taken it
 PATIENCE = timedelta(days=1)  # after which a message is given up: what lasts is told again by then
 SLOWEST = timedelta(hours=1)  # between two attempts
@@ -71,7 +74,7 @@ def note_all(connection: Connection, alarms: Sequence[Alarm], now: datetime, rep
     for alarm in sorted(alarms, key=lambda one: one.rule != "breaker"):
         row = connection.execute(select(alert).where(alert.c.key == alarm.key)).mappings().one_or_none()
         old = _known(row) if row is not None else None
-        muted = _silent(row, now) or (alarm.rule in INHIBITED and _breaker_open(connection))
+        muted = _silent(row, now) or (alarm.rule in INHIBITED and _explained(connection, alarm.rule, now))
         new, change = step(old, firing=alarm.firing, now=now, hold=alarm.hold, repeat=repeat, muted=muted)
         if new is not None and new != old:
             _write(connection, alarm, new, change or (row["untold"] if row is not None else None), row)
@@ -88,9 +91,12 @@ def _silent(row: RowMapping | None, now: datetime) -> bool:
     return row is not None and row["silenced_until"] is not None and row["silenced_until"] > now
 
 
-def _breaker_open(connection: Connection) -> bool:
-    query = select(func.count()).where(alert.c.rule == "breaker", alert.c.state == "firing")
-    return connection.execute(query).scalar_one() > 0
+def _explained(connection: Connection, rule: str, now: datetime) -> bool:
+    """Whether a side that is down, and of which people were told, is what this alert comes from."""
+    told = select(alert.c.scope).where(alert.c.rule == "breaker", alert.c.state == "firing")
+    down = {one.name for one in held(connection, now - BETWEEN) if one.down}
+    sides = {name.partition(":")[0] for name in down.intersection(connection.execute(told).scalars())}
+    return "anthropic" in sides if rule == "model" else bool(sides - {ASIDE})
 
 
 def _write(connection: Connection, alarm: Alarm, new: Known, untold: str | None, row: RowMapping | None) -> None:
@@ -115,7 +121,7 @@ def worth_noting(connection: Connection, alarms: Iterable[Alarm]) -> list[Alarm]
 def anything_to_tell(connection: Connection, now: datetime) -> bool:
     """Whether a change is untold, or a message waits whose time has come."""
     untold = select(func.count()).where(alert.c.untold.is_not(None))
-    due = select(func.count()).where(delivery.c.next_at <= now)
+    due = select(func.count()).where(notice.c.next_at <= now)
     return any(connection.execute(query).scalar_one() for query in (untold, due))
 
 
@@ -132,15 +138,15 @@ def take_untold(connection: Connection, channels: Sequence[str], now: datetime) 
     made = [Delivery(f"d_{token(8)}", channel, changes, now) for channel in channels]
     for one in made:
         values = {"id": one.id, "channel": one.channel, "changes": _json(changes), "created_at": now}
-        connection.execute(insert(delivery).values(**values, tries=1, next_at=now + AT_ONCE))
+        connection.execute(insert(notice).values(**values, tries=1, next_at=now + AT_ONCE))
     return made
 
 
 def take_due(connection: Connection, now: datetime) -> list[Delivery]:
     """Take over the messages whose next attempt is due."""
-    rows = connection.execute(select(delivery).where(delivery.c.next_at <= now)).mappings().all()
+    rows = connection.execute(select(notice).where(notice.c.next_at <= now)).mappings().all()
     connection.execute(
-        update(delivery).where(delivery.c.next_at <= now).values(next_at=now + AT_ONCE, tries=delivery.c.tries + 1)
+        update(notice).where(notice.c.next_at <= now).values(next_at=now + AT_ONCE, tries=notice.c.tries + 1)
     )
     return [
         Delivery(row["id"], row["channel"], _told(row["changes"]), row["created_at"], row["tries"] + 1) for row in rows
@@ -149,7 +155,7 @@ def take_due(connection: Connection, now: datetime) -> list[Delivery]:
 
 def delivered(connection: Connection, ids: Sequence[str]) -> None:
     """Forget messages that a channel has taken, or that nobody is to get any more."""
-    connection.execute(delete(delivery).where(delivery.c.id.in_(ids)))
+    connection.execute(delete(notice).where(notice.c.id.in_(ids)))
 
 
 def postponed(connection: Connection, one: Delivery, error: str, now: datetime) -> bool:
@@ -158,17 +164,17 @@ def postponed(connection: Connection, one: Delivery, error: str, now: datetime) 
         delivered(connection, [one.id])
         return False
     later = min(AT_ONCE * 2 ** min(one.tries - 1, 10), SLOWEST)
-    connection.execute(update(delivery).where(delivery.c.id == one.id).values(next_at=now + later, error=error))
+    connection.execute(update(notice).where(notice.c.id == one.id).values(next_at=now + later, error=error))
     return True
 
 
 def undelivered(connection: Connection) -> Sequence[RowMapping]:
     """Channels that have failed to take a message: `channel`, `waiting` messages, the newest `error`."""
     query = (
-        select(delivery.c.channel, func.count().label("waiting"), func.max(delivery.c.error).label("error"))
-        .where(delivery.c.error.is_not(None))
-        .group_by(delivery.c.channel)
-        .order_by(delivery.c.channel)
+        select(notice.c.channel, func.count().label("waiting"), func.max(notice.c.error).label("error"))
+        .where(notice.c.error.is_not(None))
+        .group_by(notice.c.channel)
+        .order_by(notice.c.channel)
     )
     return connection.execute(query).mappings().all()
 

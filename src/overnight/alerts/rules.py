@@ -10,25 +10,28 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
-from sqlalchemy import Connection, func, or_, select
+from sqlalchemy import Column, ColumnElement, Connection, RowMapping, func, or_, select
 
 from overnight import logs
 from overnight.alerts.alarm import Alarm
 from overnight.alerts.book import OPEN
 from overnight.budget import dollars
 from overnight.histogram import quantile
-from overnight.ledger.flow import held
-from overnight.ledger.tables import alert, breaker, call, effect, entry, histogram, item, lease, occurrence, run, slot
+from overnight.ledger.controls import alert, breaker
+from overnight.ledger.flow import forgotten, held
+from overnight.ledger.rollups import spend
+from overnight.ledger.tables import UNKNOWN, call, effect, entry, histogram, item, lease, occurrence, run, slot
 from overnight.schedule import JobSettings, Schedule
 from overnight.storage import waiting
 from overnight.triggers import compact
 
 STANDING = frozenset(  # not settled by the next run of the job
-    {"success_rate", "daily_cost", "p95_duration", "late", "stuck", "breaker", "unknown", "spool"}
+    {"success_rate", "daily_cost", "p95_duration", "late", "stuck", "breaker", "unknown", "spool", "mail_policy"}
 )
 PROJECT = "project"  # the scope of what belongs to no job
 FEWEST_DAYS = 3  # days with costs, below which a median says nothing
 WORTH_IT = Decimal("0.1")  # of the day's budget: a cheaper day wakes nobody, whatever the median
+FORGOTTEN = timedelta(hours=1)  # without a request to a side that may be asked again; sweeps come each minute
 RECOVERED = 0.9  # of `above`: from there on a p95 is good again
 
 Rule = Callable[[Connection, Schedule, datetime], Iterator[Alarm]]
@@ -136,7 +139,7 @@ def daily_cost(connection: Connection, schedule: Schedule, now: datetime) -> Ite
 
 
 def _spent(connection: Connection, day: str) -> int:
-    query = select(func.coalesce(func.sum(call.c.cost_nano), 0)).where(call.c.budget_day == day)
+    query = select(func.coalesce(func.sum(spend.c.cost_nano), 0)).where(spend.c.budget_day == day)
     return int(connection.execute(query).scalar_one())
 
 
@@ -147,24 +150,41 @@ def stuck(connection: Connection, schedule: Schedule, now: datetime) -> Iterator
     going = {row["job"]: row for row in connection.execute(select(run).where(*mine)).mappings()}
     for job in schedule.jobs:
         row = going.get(job)
-        since = None if row is None else max([row["started_at"], *_signs_of_life(connection, job, row["slot"])])
-        if row is None or since is None or now - since < rule.after:
+        if row is None or _gets_on(connection, row, now - rule.after):
             yield Alarm("stuck", job, f"{job} is getting on, or is over", firing=False)
             continue
-        where, idle = f"{job} {row['slot']} ({row['id']})", compact_of(now - since)
+        where, idle = f"{job} {row['slot']} ({row['id']})", compact_of(now - _last_sign(connection, row))
         remedy = f"overnight logs {row['id']}, overnight cancel {row['id']}"
         yield Alarm("stuck", job, f"{where} has finished no item for {idle}: {remedy}", hold=rule.hold)
 
 
-def _signs_of_life(connection: Connection, job: str, slot_name: str) -> list[datetime]:
-    ended = select(func.max(item.c.ended_at)).where(item.c.job == job, item.c.slot == slot_name)
-    asked = select(func.max(call.c.started_at)).where(call.c.job == job, call.c.slot == slot_name)
-    found = [connection.execute(query).scalar_one() for query in (ended, asked)]
-    return [at for at in found if at is not None]
+SIGNS = (item.c.ended_at, call.c.started_at)
+
+
+def _gets_on(connection: Connection, of: RowMapping, since: datetime) -> bool:
+    """Whether there is a sign of life: where a run gets on, one of many is soon found."""
+    if of["started_at"] > since:
+        return True
+    recent = (select(at).where(*_within(at, of), at > since).limit(1) for at in SIGNS)
+    return any(connection.execute(query).first() is not None for query in recent)
+
+
+def _last_sign(connection: Connection, of: RowMapping) -> datetime:
+    found = [connection.execute(select(func.max(at)).where(*_within(at, of))).scalar_one() for at in SIGNS]
+    known: list[datetime] = [of["started_at"], *filter(None, found)]
+    return max(known)
+
+
+def _within(column: Column[datetime], of: RowMapping) -> tuple[ColumnElement[bool], ...]:
+    mine = column.table.c
+    return mine.job == of["job"], mine.slot == of["slot"]
 
 
 def breakers(connection: Connection, schedule: Schedule, now: datetime) -> Iterator[Alarm]:
-    """Which other sides are left alone. One that may be asked again and was not is neither down nor well."""
+    """Which other sides are left alone.
+
+    One that may be asked again and was not is neither down nor well; after an hour it may be in use no more.
+    """
     rule, down = schedule.alerts.breaker, {one.name: one for one in held(connection, now) if one.down}
     for name, one in down.items():
         message = f"{name} fails and is left alone until {one.until:%H:%M}Z; items wait for it"
@@ -172,6 +192,8 @@ def breakers(connection: Connection, schedule: Schedule, now: datetime) -> Itera
     closed = select(breaker.c.name).where(breaker.c.state == "closed")
     for name in connection.execute(closed).scalars():
         yield Alarm("breaker", name, f"{name} answers again", firing=False)
+    for name in forgotten(connection, now - FORGOTTEN):
+        yield Alarm("breaker", name, f"{name} was not asked for {compact_of(FORGOTTEN)}", firing=False)
 
 
 def unknown(connection: Connection, schedule: Schedule, now: datetime) -> Iterator[Alarm]:  # noqa: ARG001  as every rule
@@ -181,7 +203,7 @@ def unknown(connection: Connection, schedule: Schedule, now: datetime) -> Iterat
     query = (
         select(effect.c.job, func.count(), func.max(effect.c.run_id))
         .join(slot, same)
-        .where(effect.c.state == "unknown", slot.c.rehearsal.is_(False))
+        .where(UNKNOWN, slot.c.rehearsal.is_(False))
         .group_by(effect.c.job)
     )
     open_ = {job: (n, run_id) for job, n, run_id in connection.execute(query)}
@@ -209,15 +231,18 @@ def late(connection: Connection, schedule: Schedule, now: datetime) -> Iterator[
     for name, settings in schedule.jobs.items():
         due = last_due(connection, settings, now - rule.after) if settings.enabled else None
         if due is None:
+            yield Alarm("late", name, f"{name} is not due: it is paused, disabled, or counts from later", firing=False)
             continue
         at, state = due
+        which = f"{name} of {settings.trigger().slot(at)}"
         if state in (None, "queued"):
             behind = "another run" if state else settings.after
             why = f"waits for {behind}" if behind else "is not begun"
-            message = f"{name} of {settings.trigger().slot(at)} {why} since {at:%H:%M}Z"
+            message = f"{which} {why} since {at:%H:%M}Z"
             yield Alarm("late", name, f"{message}: overnight next, overnight runs", hold=rule.hold)
-        elif state in ("claimed", "ran"):
-            yield Alarm("late", name, f"{name} of {settings.trigger().slot(at)} has begun", firing=False)
+        else:
+            became = f"was {state}" if state in ("missed", "skipped") else "has begun"
+            yield Alarm("late", name, f"{which} {became}", firing=False)
 
 
 def last_due(connection: Connection, settings: JobSettings, until: datetime) -> tuple[datetime, str | None] | None:

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, RowMapping, select
 from overnight.budget import day_counter, dollars, job_counter, raise_cap, role_counter, run_counter
 from overnight.cli.context import Cli, pass_cli
 from overnight.errors import ConfigError
-from overnight.ledger.tables import budget as counters
+from overnight.ledger.controls import budget as counters
 from overnight.ledger.tables import run
 from overnight.schedule.values import money
 

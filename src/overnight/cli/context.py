@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from functools import cached_property
 from pathlib import Path
@@ -119,10 +120,17 @@ class Cli:
             self.ledger.close()
 
 
+# What a terminal obeys instead of showing it, and what is no text. In JSON the same, written so, is the same value.
+_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
 def echo(text: str, *, err: bool = False) -> None:
-    """Print. A reader that has gone away is no reason to stop what is under way, nor to end with another code."""
+    """Print; what others have written moves no cursor and changes no line that was printed before.
+
+    A reader that has gone away is no reason to stop what is under way, nor to end with another code.
+    """
     try:
-        click.echo(text, err=err)
+        click.echo(_UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text), err=err)
     except BrokenPipeError:
         stream = sys.stderr if err else sys.stdout
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # what is buffered and what follows goes nowhere

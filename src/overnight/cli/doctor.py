@@ -4,7 +4,7 @@ import asyncio
 import shutil
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -26,6 +26,10 @@ SKEW = 60.0  # seconds by which the clock may be off: signatures of S3 allow 15 
 WEB_TIMEOUT = 5.0  # seconds
 
 
+class Note(Exception):
+    """What a project can do without, as it does when it is new; the remedy is said, and nothing has failed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Check:
     """One line: `look` says how it is, or raises; `remedy` is what to do then."""
@@ -38,7 +42,7 @@ class Check:
 @click.command()
 @pass_cli
 def doctor(cli: Cli) -> int:
-    """Check this machine and this project; each line that fails says what to do."""
+    """Check this machine and this project; each line that fails, or is a note, says what to do."""
     rows = [_row(check, cli) for check in CHECKS]
     cli.emit(rows, "\n".join(_line(row) for row in rows))
     return 0 if all(row["ok"] for row in rows) else 1
@@ -47,14 +51,17 @@ def doctor(cli: Cli) -> int:
 def _row(check: Check, cli: Cli) -> dict[str, Any]:
     try:
         return {"check": check.name, "ok": True, "message": check.look(cli), "remedy": None}
+    except Note as note:
+        return {"check": check.name, "ok": True, "message": str(note), "remedy": check.remedy}
     except (OvernightError, OSError, KeyError) as error:
         message = Cli.latest_redactor().text(str(error))
         return {"check": check.name, "ok": False, "message": message, "remedy": check.remedy}
 
 
 def _line(row: Mapping[str, Any]) -> str:
-    line = f"{'ok  ' if row['ok'] else 'FAIL'}  {row['check']:<14} {row['message']}"
-    return line if row["ok"] else f"{line}\n      {'':<14} -> {row['remedy']}"
+    word = "FAIL" if not row["ok"] else "note" if row["remedy"] else "ok"
+    line = f"{word:<4}  {row['check']:<14} {row['message']}"
+    return f"{line}\n      {'':<14} -> {row['remedy']}" if row["remedy"] else line
 
 
 def _python(_cli: Cli) -> str:
@@ -69,7 +76,7 @@ def _environment(cli: Cli) -> str:
     from overnight.health import missing_variables  # noqa: PLC0415
 
     if missing := missing_variables(cli.schedule):
-        raise OSError(f"{', '.join(missing)} is not set; questions to a model go to their fallback, or fail")
+        raise OSError(f"{', '.join(missing)} is not set")
     return "all variables that the settings need are set"
 
 
@@ -106,7 +113,8 @@ def _disk(cli: Cli) -> str:
 
 def _mail(cli: Cli) -> str:
     """Greet the relay, agree on TLS and log in, as a run does before its first message."""
-    from overnight.mail.smtp import Relay, Smtp  # noqa: PLC0415
+    from overnight.mail.relay import Relay  # noqa: PLC0415
+    from overnight.mail.smtp import Smtp  # noqa: PLC0415
 
     url = cli.schedule.mail.transport
     if url.startswith("outbox:"):
@@ -132,19 +140,24 @@ def _reports(cli: Cli) -> str:
 
     # Asked whatever the runs have met: who calls the doctor wants to know how it is now.
     store = open_store(cli.schedule.reports.to, cli.root, cli.schedule.environ, Dependencies({}, cli.clock))
-    if asyncio.run(_echo(store)) != b"ok\n":
+    echo, traits = asyncio.run(_echo(store))
+    if echo != b"ok\n":
         raise OSError(f"{store.describe()} did not give back what was written")
-    return f"{store.describe()} can be written and read"
+    return ", ".join([f"{store.describe()} can be written and read", *traits])
 
 
-async def _echo(store: "Store") -> bytes | None:
+async def _echo(store: "Store") -> "tuple[bytes | None, Sequence[str]]":
     await store.put(".overnight-doctor", b"ok\n")
-    return await store.get(".overnight-doctor")
+    return await store.get(".overnight-doctor"), await store.traits()
 
 
 def _model(cli: Cli) -> str:
-    if not cli.schedule.environ.get("ANTHROPIC_API_KEY"):
-        return "not asked without ANTHROPIC_API_KEY"
+    from overnight.health import NO_KEY, has_key  # noqa: PLC0415
+
+    if not cli.schedule.roles:
+        return "no role asks one"
+    if not has_key(cli.schedule):
+        raise Note(NO_KEY)
     return asyncio.run(_listed(cli))
 
 
@@ -249,7 +262,7 @@ CHECKS = (
     Check("disk", _disk, "make room, or: overnight vacuum"),
     Check("mail", _mail, "check MAIL_URL, the firewall and the relay's log"),
     Check("reports", _reports, "check REPORTS_TO, the AWS_ variables and the rights on the bucket"),
-    Check("model", _model, "check ANTHROPIC_API_KEY, ANTHROPIC_BASE_URL and the models of the roles"),
+    Check("model", _model, "see to ANTHROPIC_API_KEY and ANTHROPIC_BASE_URL in .env, and to the models of the roles"),
     Check("clock", _clock, "switch time synchronisation on: timedatectl set-ntp true"),
     Check("breakers", _breakers, "nothing, if the other side is well again: runs ask by themselves then"),
     Check("channels", _channels, "correct the channel in schedule.yaml; messages are tried again for a day"),

@@ -2,10 +2,12 @@
 
 from typing import Any
 
+from sqlalchemy import Connection
+
+from overnight import closing
 from overnight.cli.context import Cli
 from overnight.errors import ConfigError, Refused
-from overnight.ledger.runs import latest_run, lease_of, runs_like, under_way
-from overnight.liveness import is_dead
+from overnight.ledger.runs import latest_run, runs_like, under_way
 
 LISTED = 3  # candidates named when the beginning of an id fits several
 
@@ -31,18 +33,18 @@ def _candidates(rows: Any) -> str:
 
 def has_died(cli: Cli, run: Any) -> bool:
     """Whether the ledger says `running` of a process that is gone."""
-    if run["status"] != "running":
-        return False
-    held = cli.ledger.reading(lease_of, run["job"], run["slot"])
-    if held is None or held["run_id"] != run["id"] or held["until"] is None:
-        return True
-    names = ("job", "slot", "host", "pid", "until")
-    return is_dead(cli.root, now=cli.clock.now(), **{name: held[name] for name in names})
+    return cli.ledger.reading(closing.has_died, cli.root, run, cli.clock.now())
 
 
 def refuse_runs(cli: Cli) -> None:
     """Raise Refused while any run goes on."""
-    going = [row["id"] for row in cli.ledger.reading(under_way) if not has_died(cli, row)]
+    cli.ledger.reading(runs_refused, cli)
+
+
+def runs_refused(connection: Connection, cli: Cli) -> None:
+    """The same within a transaction, in which none can begin."""
+    now = cli.clock.now()
+    going = [row["id"] for row in under_way(connection) if not closing.has_died(connection, cli.root, row, now)]
     if going:
         raise Refused(f"{', '.join(going)} is going on and needs the ledger: wait for it, and give the command again")
 

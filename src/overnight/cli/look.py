@@ -11,10 +11,12 @@ from overnight.cli.found import found_run, has_died
 from overnight.cli.progress import told
 from overnight.clock import iso
 from overnight.errors import ConfigError
-from overnight.ledger.calls import calls_of, shared_calls_of
+from overnight.ledger.calls import calls_of, replies_of, shared_calls_of
 from overnight.ledger.items import items_of
 from overnight.ledger.runs import effects_of, item_of, recent_runs, slot_of
+from overnight.ledger.toolcalls import tool_calls_of
 from overnight.outcome import RunStatus
+from overnight.wire import words
 
 MOST = 50  # finished items listed without --all; troubled ones are always listed
 
@@ -89,15 +91,32 @@ def _show_item(cli: Cli, run: Any, key: str) -> None:
     if item is None:
         raise ConfigError(f"{run['job']} {run['slot']} has no item {key!r}; `overnight show {run['id']}` lists them")
     calls = cli.ledger.reading(calls_of, run["job"], run["slot"], key)
+    replies = cli.ledger.reading(replies_of, run["job"], run["slot"], key)
+    said = {c["id"]: words(replies[c["id"]], c["stop_reason"] or "") for c in calls if c["id"] in replies}
+    talked = cli.ledger.reading(tool_calls_of, run["job"], run["slot"], key)
     effects = [e for e in cli.ledger.reading(effects_of, run["job"], run["slot"]) if e["key"] == key]
     names = ("state", "reason", "error_class", "error_code", "error", "attempts", "next_at", "expires_at", "result")
     lines = [f"{run['job']}/{run['slot']}/{key}"]
     lines += [f"  {name + ':':<13}{_text(item[name])}" for name in names if item[name] not in (None, "", 0)]
     lines.append(f"  {'cost:':<13}{dollars(item['cost_nano'])}")
-    lines += [_call_line(call) for call in calls]
+    story = [(call["started_at"], _call_line(call) + _said_line(said.get(call["id"]))) for call in calls]
+    story += [(call["at"], _tool_line(call)) for call in talked]
+    lines += [line for _, line in sorted(story, key=lambda each: each[0])]
     lines += [f"  {e['kind']}  {e['name']} {e['state']}  {e['ref']}  {e['detail'] or ''}" for e in effects]
-    document = {"item": _plain(item), "calls": [_plain(c) for c in calls], "effects": [_plain(e) for e in effects]}
-    cli.emit(document, "\n".join(lines))
+    document = {"item": _plain(item), "effects": [_plain(e) for e in effects]}
+    document["calls"] = [_plain(c) | {"said": said.get(c["id"])} for c in calls]
+    document["tools"] = [_plain(call) for call in talked]
+    clean = cli.redactor
+    cli.emit(clean.value(document), clean.text("\n".join(lines)))
+
+
+def _tool_line(call: Any) -> str:
+    said, given = (" ".join(str(call[name] or "").split()) for name in ("result", "arguments"))
+    return f"  tool  {call['tool']} {call['verdict']}  {given:.200}\n          {said:.200}"
+
+
+def _said_line(said: str | None) -> str:
+    return f"\n          {' '.join(said.split()):.400}" if said else ""
 
 
 def _call_line(call: Any) -> str:

@@ -7,12 +7,15 @@ from typing import Any, Literal
 import click
 from sqlalchemy import Connection, and_, func, select
 
+from overnight.cells import dollars
 from overnight.cli.context import Cli, pass_cli
 from overnight.errors import ConfigError
-from overnight.ledger.tables import call, slot
-from overnight.report import Day, Report, dollars, readable
+from overnight.ledger.rollups import spend
+from overnight.ledger.tables import slot
+from overnight.report import Day, Report
 
-NAMES = {"job": call.c.job, "model": call.c.model, "role": call.c.role, "day": call.c.budget_day}
+NAMES = {"job": spend.c.job, "model": spend.c.model, "role": spend.c.role, "day": spend.c.budget_day}
+TOTALS = ("calls", "input_tokens", "output_tokens", "cost_nano", "naive_nano", "wasted_nano")
 
 DATE = click.DateTime(["%Y-%m-%d"])
 
@@ -29,7 +32,7 @@ def report(cli: Cli, day: datetime | None, since: datetime | None, name: str | N
     if name is not None:
         _print_csv(_named(cli, name), days)
         return
-    tables = {one.name: [row for each in days for row in readable(one, each)] for one in _reports(cli)}
+    tables = {one.name: [row for each in days for row in one.table(each).readable()] for one in _reports(cli)}
     if cli.json:
         cli.emit(tables, "")
         return
@@ -44,9 +47,7 @@ def report(cli: Cli, day: datetime | None, since: datetime | None, name: str | N
 def costs(cli: Cli, by: Literal["job", "model", "role", "day"], since: datetime | None) -> None:
     """What was spent, rehearsals left out."""
     rows = cli.ledger.reading(_spent, by, since.date().isoformat() if since else "")
-    total = {by: "total"} | {
-        name: sum(row[name] for row in rows) for name in ("calls", "input_tokens", "output_tokens", "cost_nano")
-    }
+    total = {by: "total"} | {name: sum(row[name] for row in rows) for name in TOTALS}
     shown = [_priced(row) for row in [*rows, total]]
     cli.emit(
         {"by": by, "rows": shown[:-1], "total": shown[-1]}, _table("costs", shown) if rows else "nothing spent yet"
@@ -60,18 +61,24 @@ def _days(cli: Cli, day: datetime | None, since: datetime | None) -> list[Day]:
     if first > last:
         raise ConfigError(f"--since {first} is after {last}")
     span = range(first.toordinal(), last.toordinal() + 1)
-    return [Day(date.fromordinal(number), cli.ledger, zone) for number in span]
+    return [Day(date.fromordinal(number), cli.ledger) for number in span]
 
 
-def _reports(cli: Cli) -> list[Report]:
+def _reports(cli: Cli, wanted: str = "") -> list[Report]:
+    """All that can be loaded; of the others it is said why. Raises ConfigError for the one that is `wanted`."""
     from overnight import project  # noqa: PLC0415  pandas is behind the project's reports
 
     project.attach(cli.root)
-    return project.load_reports()
+    found, broken = project.load_reports()
+    for name, error in broken.items():
+        if name == wanted:
+            raise error
+        cli.say(str(error))
+    return found
 
 
 def _named(cli: Cli, name: str) -> Report:
-    found = {one.name: one for one in _reports(cli)}
+    found = {one.name: one for one in _reports(cli, name)}
     if name not in found:
         raise ConfigError(f"there is no report {name!r}; this project has {', '.join(found) or 'none'}")
     return found[name]
@@ -85,12 +92,10 @@ def _print_csv(one: Report, days: Sequence[Day]) -> None:
 
 
 def _spent(connection: Connection, by: str, since: str) -> list[dict[str, Any]]:
-    columns = [func.sum(call.c[name]).label(name) for name in ("input_tokens", "output_tokens", "cost_nano")]
     query = (
-        select(NAMES[by].label(by), func.count().label("calls"), *columns)
-        .select_from(call)
-        .outerjoin(slot, and_(slot.c.job == call.c.job, slot.c.slot == call.c.slot))
-        .where(func.coalesce(slot.c.rehearsal, False).is_(False), call.c.budget_day >= since)
+        select(NAMES[by].label(by), *(func.sum(spend.c[name]).label(name) for name in TOTALS))
+        .outerjoin(slot, and_(slot.c.job == spend.c.job, slot.c.slot == spend.c.slot))
+        .where(func.coalesce(slot.c.rehearsal, False).is_(False), spend.c.budget_day >= since)
         .group_by(NAMES[by])
         .order_by(NAMES[by])
     )
@@ -99,7 +104,9 @@ def _spent(connection: Connection, by: str, since: str) -> list[dict[str, Any]]:
 
 
 def _priced(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in row.items() if name != "cost_nano"} | {"cost_usd": dollars(row["cost_nano"])}
+    """Money in dollars: `cost_nano` becomes `cost_usd`."""
+    money = {name: name.removesuffix("nano") + "usd" for name in TOTALS if name.endswith("_nano")}
+    return {money.get(name, name): dollars(value) if name in money else value for name, value in row.items()}
 
 
 def _table(title: str, rows: Sequence[Mapping[str, Any]]) -> str:

@@ -1,4 +1,4 @@
-"""`run`, `retry`, `resume` and `preview`."""
+"""`run`, `retry` and `resume`."""
 
 import asyncio
 import dataclasses
@@ -16,7 +16,7 @@ from overnight.cli.found import found_run
 from overnight.cli.progress import Progress, told
 from overnight.clock import iso
 from overnight.errors import ConfigError, Refused
-from overnight.ledger.items import items_of
+from overnight.ledger.items import Selection, items_of
 from overnight.ledger.runs import find_slot, item_of, paused
 from overnight.occurrences import occurrence_of
 from overnight.outcome import EDITION, original
@@ -37,6 +37,8 @@ TROUBLE = ("failed", "retry", "unknown")
 @click.option("--yes", is_flag=True, help="Mail real people without asking.")
 @click.option("--occurrence", hidden=True, help="The occurrence a scheduler has claimed.")
 @click.option("--sweep", type=click.Choice(["rest", "deferred"]), hidden=True, help="What a scheduler takes up.")
+@click.option("--as", "run_id", default="", hidden=True, help="The id of the run, for who has to know it before.")
+@click.option("--retry-of", hidden=True, help="The run whose failed items are taken up again.")
 @pass_cli
 def run(
     cli: Cli,
@@ -46,13 +48,15 @@ def run(
     only: tuple[str, ...],
     occurrence: str | None,
     sweep: str | None,
+    run_id: str,
+    retry_of: str | None,
     *,
     dry_run: bool,
     yes: bool,
 ) -> int:
     """Run JOB now, or go on with its slot: what is finished is not repeated."""
     kinds = {None: "manual", "rest": "resume", "deferred": "sweep"}
-    kind, run_id = "dry" if dry_run else kinds[sweep], ""
+    kind = "dry" if dry_run else kinds[sweep]
     cli.follows = occurrence is not None or sweep is not None
     if slot is not None and sweep is None:
         refuse_slip(cli, job, slot, ahead=dry_run)
@@ -63,8 +67,11 @@ def run(
         if row["state"] == "ran":
             raise Refused(f"{job} {row['slot']} is not to be run any more: {row['reason'] or 'somebody has'}")
         slot, kind, run_id = row["slot"], "scheduled", row["run_id"] or ""
-    picked = Picked("deferred" if sweep == "deferred" else "due", only=frozenset(only), limit=limit)
-    request = Request(job, slot, kind=kind, picked=picked, run_id=run_id, rehearsal=dry_run)
+    if retry_of is not None:
+        kind = "retry"
+    which: Selection = "again" if retry_of is not None else "deferred" if sweep == "deferred" else "due"
+    picked = Picked(which, only=frozenset(only), limit=limit)
+    request = Request(job, slot, kind, picked, run_id, retry_of, rehearsal=dry_run)
     old = _too_old(cli, job, slot) if slot is not None and kind == "manual" else ""
     return run_and_tell(cli, request, yes=yes, old=old)
 
@@ -86,31 +93,6 @@ def retry(cli: Cli, run_id: str, only: tuple[str, ...], *, yes: bool) -> int:
 def resume(cli: Cli, run_id: str, *, yes: bool) -> int:
     """Continue RUN's slot: items that were not started, and deferred ones whose time has come."""
     return _again(cli, run_id, "resume", Picked(), yes=yes)
-
-
-@click.command()
-@click.argument("job")
-@click.option("--slot", "--date", "slot", metavar="SLOT", help="Which edition: 2026-11-22, or an instant.")
-@click.option("--open", "open_", is_flag=True, help="Open the outbox page in a browser.")
-@pass_cli
-def preview(cli: Cli, job: str, slot: str | None, *, open_: bool) -> int:
-    """Render what JOB would mail to the first two recipients, into var/rehearsal; sends nothing."""
-    result = ran(cli, Request(job, slot, kind="dry", picked=Picked(limit=2), rehearsal=True), yes=True)
-    page = cli.root / "var" / "rehearsal" / "index.html"
-    if not result.mails:
-        cli.say(f"nothing to show: {_why_nothing(cli, result)}")
-    elif page.exists():
-        cli.say(f"Look at {page}")
-        if open_:
-            click.launch(str(page))
-    return EXIT[result.status]
-
-
-def _why_nothing(cli: Cli, result: Result) -> str:
-    if result.status != "ok":
-        return f"the rehearsal ended as {result.status}"
-    reasons = {row["reason"] for row in cli.ledger.reading(items_of, result.job, result.slot, ("skipped",))}
-    return "; ".join(f"{reason} for that day" for reason in sorted(reasons)) or "there is nobody to mail, or no mail"
 
 
 def refuse_slip(cli: Cli, job: str, slot: str, *, ahead: bool) -> None:
@@ -145,7 +127,7 @@ def _again(cli: Cli, name: str, kind: str, picked: Picked, *, yes: bool) -> int:
     row = found_run(cli, name)
     rehearsal = REHEARSAL in row["slot"]
     request = Request(row["job"], row["slot"], kind=kind, picked=picked, retry_of=row["id"], rehearsal=rehearsal)
-    return run_and_tell(cli, request, yes=yes)
+    return run_and_tell(cli, request, yes=yes, old=_too_old(cli, row["job"], row["slot"]))
 
 
 def run_and_tell(cli: Cli, request: Request, *, yes: bool, old: str = "") -> int:
@@ -219,6 +201,8 @@ def _summary(result: Result) -> str:
         words = ", ".join(f"{n} {state}" for state, n in left.items())
         again = "" if REHEARSAL in result.slot else f" · overnight retry {result.run_id}"
         lines.append(f"  the slot still has {words}: overnight show {result.run_id}{again}")
+        if REHEARSAL in result.slot and left.get("retry"):
+            lines.append("  nobody comes back to what a rehearsal has deferred: rehearse once more")
     if result.fallbacks:
         lines.append(f"  answers that came from a fallback, not from the model: {result.fallbacks}")
     if result.mails:

@@ -20,13 +20,15 @@ WORST_FIRST = (1, 130, 4, 3, 0)
 @click.option("--yes", is_flag=True, help="Mail people through a relay that nobody has confirmed yet.")
 @pass_cli
 def serve(cli: Cli, host: str, port: int, *, yes: bool) -> None:
-    """Run what is due, each run in a process of its own, until SIGTERM; `/api/health` tells how it is."""
+    """Run what is due, each run in a process of its own, until SIGTERM; its address shows a page for operators."""
     from overnight.catalogue import unpriced  # noqa: PLC0415
     from overnight.ports import tell_ending  # noqa: PLC0415
     from overnight.schedule import refuse  # noqa: PLC0415
+    from overnight.storage.address import half_a_pair  # noqa: PLC0415
 
     require_loopback(host, cli.schedule.environ.get("OVERNIGHT_TOKEN", ""))  # before anything is said
-    refuse(cli.path, unpriced(cli.schedule, cli.clock.now()), cli.schedule.secrets)
+    findings = [*unpriced(cli.schedule, cli.clock.now()), *half_a_pair(cli.schedule.reports.to, cli.schedule.environ)]
+    refuse(cli.path, findings, cli.schedule.secrets)
     work = cli.workplace
     ask_if_possible(cli, yes=yes)
     tell_ending(cli.schedule, cli.clock)

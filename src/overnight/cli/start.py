@@ -42,18 +42,19 @@ def demo(cli: Cli, folder: Path) -> None:
     prepare(folder)
     cli.say(f"A night of {SLOT}, on this machine alone: no account, no key, no mail leaves it.\n")
     shown = asyncio.run(show(folder.absolute(), cli.say))
-    sent = next(result for result in shown.results if result.job == "daily_email")
+    runs = {result.job: result.run_id for result in shown.results}
     command = "overnight" if shutil.which("overnight") else os.path.relpath(sys.argv[0])
     text = f"""
-{shown.mails} mails were written, and {dollars(shown.billed_nano)} would have been billed. One address bounced and one
-task was refused by the model; everything else went on, and both are named, kept and ready for a retry:
+{shown.mails} mails were written, and {dollars(shown.billed_nano)} would have been billed. One address bounced and gets
+no more mail, one task was refused by the model; everything else went on, and both are named:
 
-  {command} --config {folder} show {sent.run_id}
-  {command} --config {folder} retry {sent.run_id}
+  {command} --config {folder} show {runs["daily_email"]}
+  {command} --config {folder} subscribers list --status suppressed
+  {command} --config {folder} show {runs["nightly_agents"]}
 
 Look at:
   {folder}/var/outbox/index.html                 the mails
-  {folder}/var/reports/latest/                   the reports: cost, success rate, runs, errors
+  {folder}/var/reports/latest/                   the reports: cost, success rate, runs, items, errors
   {folder}/var/log/overnight.jsonl               the log, a line for each task
   {folder}/schedule.yaml                         what runs when; yours begins with `{command} init DIR`"""
     document = {"folder": str(folder), "mails": shown.mails, "runs": [result.run_id for result in shown.results]}

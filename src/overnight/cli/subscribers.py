@@ -2,7 +2,8 @@
 
 import sys
 from dataclasses import asdict
-from itertools import islice
+from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from overnight.subscribers import (
     import_csv,
     unsubscribe,
 )
-from overnight.subscriptions import reactivate, suppress_by_hand
+from overnight.subscriptions import outsiders, reactivate, suppress_by_hand
 
 PARTIAL = 3  # exit code: some rows were not imported
 SHOWN = 50  # subscribers that `list` prints for people; --json and export have all
@@ -70,7 +71,7 @@ def add_(cli: Cli, email: str, name: str, topics: tuple[str, ...]) -> None:
 @pass_cli
 def list_(cli: Cli, status: Status | None) -> None:
     """List subscribers and their status: since when, and why."""
-    rows = everyone(cli.ledger, status)
+    rows = chain(everyone(cli.ledger, status), outsiders(cli.ledger, status))
     if cli.json:
         cli.emit([_document(listed) for listed in rows], "")
         return
@@ -110,7 +111,10 @@ def reactivate_(cli: Cli, who: str) -> None:
     """Send mail again to one who was suppressed; who has unsubscribed has to sign up again."""
     known = _found(cli, who).subscriber.id
     cli.ledger.writing(lambda connection: reactivate(connection, known, cli.clock.now()))
-    listed = _found(cli, who)
+    listed = find(cli.ledger, known)
+    if listed is None:  # of a job's own readers, those who are mailed stand nowhere
+        cli.emit({"id": known, "status": None}, f"{known} gets mail again, if a job brings it")
+        return
     cli.emit(_document(listed), _text(listed))
 
 
@@ -148,7 +152,7 @@ def forget_(cli: Cli, who: str, *, yes: bool) -> int:
 
     A keyed hash of the address stays, so that no import brings the person back.
     """
-    from overnight.cli.found import refuse_runs  # noqa: PLC0415
+    from overnight.cli.found import refuse_runs, runs_refused  # noqa: PLC0415
     from overnight.erasure import files_of, find_person, forget  # noqa: PLC0415
 
     known = find_person(cli.ledger, who)
@@ -158,8 +162,8 @@ def forget_(cli: Cli, who: str, *, yes: bool) -> int:
     _confirm(known.id, yes=yes)
     outbox, reports = cli.schedule.mail.transport.removeprefix("outbox:"), cli.schedule.reports
     file = cli.ledger.faults.file
-    files = files_of(cli.root, file, outbox=outbox, reports=reports.to, spool=reports.spool)
-    done = forget(cli.ledger, known, files)
+    files = partial(files_of, cli.root, file, outbox=outbox, reports=reports.to, spool=reports.spool)
+    done = forget(cli.ledger, known, files, lambda connection: runs_refused(connection, cli))
     lines = [f"{n} rows of {table}" for table, n in sorted(done.rows.items()) if n]
     lines += [f"{path}: {what}" for path, what in done.files.items()]
     lines += [f"NOT ERASED {what}" for what in done.left]
@@ -205,4 +209,4 @@ def _text(listed: Listed) -> str:
     why = f": {listed.reason}" if listed.reason else ""
     status = "" if listed.status == "active" else f"  [{listed.status} {iso(listed.changed_at)[:10]}{why}]"
     topics = f"  {' '.join(who.topics)}" if who.topics else ""
-    return f"{who.id}  {who.email}  {who.name}{topics}{status}"
+    return f"{who.id}  {who.email or '(a reader of a job)'}  {who.name}{topics}{status}"

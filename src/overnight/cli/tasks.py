@@ -1,5 +1,6 @@
 """`overnight tasks`: the queue that agents work through."""
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from pydantic import ValidationError
 from overnight.cli.context import Cli, pass_cli
 from overnight.clock import iso
 from overnight.errors import ConfigError
-from overnight.tasks import NewTask, add, close, import_file, listing
+from overnight.tasks import Imported, NewTask, add, close, import_file, listing
 
 
 @click.group()
@@ -23,14 +24,16 @@ def tasks() -> None:
 @click.option("--role", required=True, help="A role of schedule.yaml.")
 @click.option("--body", default="", help="The text to work on; - reads it from standard input.")
 @click.option("--priority", default=0, show_default=True, help="Higher goes first.")
+@click.option(
+    "--document", "documents", multiple=True, help="A file or folder of the project to look into; repeatable."
+)
 @pass_cli
-def add_(cli: Cli, title: str, role: str, body: str, priority: int) -> None:
+def add_(cli: Cli, title: str, role: str, body: str, priority: int, documents: tuple[str, ...]) -> None:
     """Add one task."""
-    if role not in cli.schedule.roles:
-        raise ConfigError(f"schedule.yaml has no role {role!r}; it has {', '.join(cli.schedule.roles) or 'none'}")
+    _require_role(cli, role)
     text = sys.stdin.read() if body == "-" else body
     try:
-        new = NewTask(role=role, title=title, body=text, priority=priority)
+        new = NewTask(role=role, title=title, body=text, priority=priority, documents=list(documents))
     except ValidationError as error:
         first = error.errors()[0]
         raise ConfigError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
@@ -40,16 +43,51 @@ def add_(cli: Cli, title: str, role: str, body: str, priority: int) -> None:
 
 
 @tasks.command("import")
-@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False), required=False)
+@click.option("--issues", metavar="OWNER/NAME", help="Take the open issues of this repository on GitHub instead.")
+@click.option("--label", help="Only issues with this label; with --issues.")
+@click.option("--role", help="The role that works on them; with --issues.")
 @pass_cli
-def import_(cli: Cli, file: Path) -> int:
-    """Take the tasks of a JSONL FILE into the queue: {"role", "title", "body", "priority"} a line."""
-    found = import_file(cli.ledger, file, cli.clock.now(), cli.schedule.roles)
+def import_(cli: Cli, file: Path | None, issues: str | None, label: str | None, role: str | None) -> int:
+    """Take tasks into the queue: of a JSONL or YAML FILE ({role, title, body, priority, documents} each), or issues."""
+    if (file is None) == (issues is None):
+        raise click.UsageError("name a FILE, or a repository by --issues")
+    if file is not None:
+        found = import_file(cli.ledger, file, cli.clock.now(), cli.schedule.roles)
+    else:
+        found = _from_github(cli, issues or "", label or "", role or "")
     for problem in found.problems:
         cli.say(f"not imported: {problem}")
     document = {"added": found.added, "known": found.known, "problems": list(found.problems)}
     cli.emit(document, f"{found.added} added, {found.known} known already, {len(found.problems)} not imported")
     return 3 if found.problems else 0
+
+
+def _from_github(cli: Cli, repo: str, label: str, role: str) -> Imported:
+    import asyncio  # noqa: PLC0415  only here
+
+    from overnight.ports import open_dependencies  # noqa: PLC0415
+    from overnight.tools.issues import Source, import_issues  # noqa: PLC0415
+
+    _require_role(cli, role)
+    known = cli.schedule.environ
+    token, url = known.get("GITHUB_TOKEN", ""), known.get("GITHUB_API_URL", "")
+    try:
+        source = Source(repo=repo, label=label, role=role, token=token, url=url)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ConfigError(f"--{first['loc'][0]}: {first['msg']}") from error
+
+    async def take() -> Imported:
+        async with open_dependencies(cli.schedule, cli.ledger, cli.clock) as sides:
+            return await import_issues(source, cli.ledger, sides, cli.clock)
+
+    return asyncio.run(take())
+
+
+def _require_role(cli: Cli, role: str) -> None:
+    if role not in cli.schedule.roles:
+        raise ConfigError(f"schedule.yaml has no role {role!r}; it has {', '.join(cli.schedule.roles) or 'none'}")
 
 
 @tasks.command("list")
@@ -58,7 +96,7 @@ def import_(cli: Cli, file: Path) -> int:
 def list_(cli: Cli, state: str | None) -> None:
     """List the tasks in the order in which they are worked on."""
     rows = cli.ledger.reading(listing, state)
-    lines = [f"{row['id']}  {row['state']:<10}{row['role']:<12}{row['title']:.70}" for row in rows]
+    lines = [_line(row) for row in rows]
     cli.emit([_plain(row) for row in rows], "\n".join(lines) or "no tasks")
 
 
@@ -70,7 +108,19 @@ def show(cli: Cli, task_id: str) -> None:
     row = next((row for row in cli.ledger.reading(listing) if row["id"] == task_id), None)
     if row is None:
         raise ConfigError(f"there is no task {task_id!r}; `overnight tasks list` has them all")
-    cli.emit(_plain(row), f"{row['id']}  {row['state']}  {row['role']}\n{row['title']}\n\n{row['body']}")
+    cli.emit(_plain(row), "\n".join(_page(row)))
+
+
+def _page(row: Any) -> list[str]:
+    lines = [f"{row['id']}  {row['state']}  {row['role']}  {row['attempts']} attempts", row["title"]]
+    lines += [f"about {row['ref']}"] if row["ref"] else []
+    lines += [f"documents {', '.join(json.loads(row['documents']))}"] if row["documents"] else []
+    lines += ["", row["body"]] if row["body"] else []
+    if row["result"]:
+        lines += ["", *(f"{name}: {value}" for name, value in json.loads(row["result"]).items())]
+    if row["error"]:
+        lines += ["", f"the latest attempt failed: {row['error']}"]
+    return lines
 
 
 @tasks.command("cancel")
@@ -82,6 +132,12 @@ def cancel(cli: Cli, task_id: str) -> None:
     if not cli.ledger.writing(lambda connection: close(connection, task_id, "cancelled", now)):
         raise ConfigError(f"there is no open task {task_id!r}")
     cli.emit({"cancelled": task_id}, f"{task_id} is cancelled")
+
+
+def _line(row: Any) -> str:
+    tried = f"  ({row['attempts']} attempts)" if row["attempts"] else ""
+    why = f"  {row['error']:.100}" if row["error"] else ""
+    return f"{row['id']}  {row['state']:<10}{row['role']:<12}{row['title']:.70}{tried}{why}"
 
 
 def _plain(row: Any) -> dict[str, Any]:

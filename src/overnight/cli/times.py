@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -22,12 +23,14 @@ def validate(cli: Cli, *, with_jobs: bool) -> None:
     """Check schedule.yaml, and that each job's code can be imported; say everything that is wrong at once."""
     from overnight.catalogue import ending, unpriced  # noqa: PLC0415
     from overnight.schedule import refuse  # noqa: PLC0415
+    from overnight.storage.address import half_a_pair, keys_out_of_sight  # noqa: PLC0415
 
     schedule, now = cli.schedule, cli.clock.now()
-    refuse(cli.path, unpriced(schedule, now), schedule.secrets)
+    to, environ = schedule.reports.to, schedule.environ
+    refuse(cli.path, [*unpriced(schedule, now), *half_a_pair(to, environ)], schedule.secrets)
     if with_jobs:
         _check_code(cli)
-    warnings = [*schedule.warnings, *ending(schedule, now.date())]
+    warnings = [*schedule.warnings, *ending(schedule, now.date()), *keys_out_of_sight(to, environ, Path.home())]
     for warning in warnings:
         cli.say(f"warning: {warning}")
     jobs = {name: settings.trigger().describe() for name, settings in schedule.jobs.items()}
@@ -37,6 +40,7 @@ def validate(cli: Cli, *, with_jobs: bool) -> None:
 
 def _check_code(cli: Cli) -> None:
     from overnight import project  # noqa: PLC0415  the jobs' imports are the price of this check
+    from overnight.ports import granted_to  # noqa: PLC0415
 
     project.attach(cli.root)
     problems = []
@@ -45,6 +49,11 @@ def _check_code(cli: Cli) -> None:
             project.load_job(name, settings.target).codec()
         except ConfigError as error:
             problems.append(str(error))
+    for name, role in cli.schedule.roles.items():
+        try:
+            granted_to(role)
+        except ConfigError as error:
+            problems.append(f"roles.{name}.{error}")
     if problems:
         raise ConfigError("\n".join(problems))
 
@@ -164,11 +173,9 @@ def resume_job(cli: Cli, job: str) -> None:
 
 
 def _set_pause(cli: Cli, job: str, at: datetime | None, reason: str | None) -> None:
-    from overnight.occurrences import register, set_pause  # noqa: PLC0415
+    from overnight.occurrences import pause_listed  # noqa: PLC0415
 
     if job not in cli.schedule.jobs:
         raise ConfigError(f"schedule.yaml has no job {job!r}; it has {', '.join(cli.schedule.jobs)}")
-    now = cli.clock.now()
-    hashes = {name: (cli.schedule.job_hash(name), s.enabled) for name, s in cli.schedule.jobs.items()}
-    cli.ledger.writing(lambda connection: register(connection, hashes, now))
-    cli.ledger.writing(lambda connection: set_pause(connection, job, at, reason, now))
+    now, listed = cli.clock.now(), cli.schedule.listed()
+    cli.ledger.writing(lambda connection: pause_listed(connection, listed, job, at, reason, now))

@@ -1,7 +1,7 @@
 """What `/api/health`, `/livez` and `/readyz` say: is somebody needed, and why."""
 
-from overnight.health.checks import Examiner, Heart, missing_variables
+from overnight.health.checks import NO_KEY, Examiner, Heart, has_key, missing_variables
 from overnight.health.reach import Reach
 from overnight.health.report import Finding, Report
 
-__all__ = ["Examiner", "Finding", "Heart", "Reach", "Report", "missing_variables"]
+__all__ = ["NO_KEY", "Examiner", "Finding", "Heart", "Reach", "Report", "has_key", "missing_variables"]

@@ -21,14 +21,16 @@ from overnight.clock import iso
 from overnight.health.reach import Reach, mail_of, model_of, store_of
 from overnight.health.report import Check, Finding, Report, examined
 from overnight.ledger import Ledger
+from overnight.ledger.controls import budget
 from overnight.ledger.flow import Held, held
 from overnight.ledger.runs import held_leases
-from overnight.ledger.tables import budget, meta, run
+from overnight.ledger.tables import meta, run
 from overnight.runner import Workplace
 from overnight.schedule import Schedule
 
 HEARTBEAT = timedelta(minutes=3)  # three rounds of the dispatcher
 RECENT = timedelta(hours=1)  # a run that fell silent earlier has an alert of its own by now
+NO_KEY = "ANTHROPIC_API_KEY is not set: questions to a model go to their fallback, or fail"
 LOW_DISK = 200 * 1024 * 1024  # bytes
 
 
@@ -84,7 +86,7 @@ class Examiner:
             "budget": partial(_budget, ledger, plan, now),
             "mail": partial(self.reach.of, mail_of(plan)),
             "reports": partial(self.reach.of, store_of(plan)),
-            "model": partial(self.reach.of, model_of(plan)),
+            "model": partial(_model, self.reach, plan),
             "environment": partial(_environment, plan),
         }
 
@@ -204,6 +206,16 @@ def _used(connection: Connection, counter: str) -> tuple[int, int]:
     return (0, 0) if row is None else (row.extra_nano, row.used)
 
 
+async def _model(reach: Reach, plan: Schedule) -> Finding:
+    """Without a key nothing is amiss before a run says so: it is not asked."""
+    return await reach.of(model_of(plan)) if has_key(plan) or not plan.roles else Finding("healthy", NO_KEY)
+
+
+def has_key(plan: Schedule) -> bool:
+    """Whether a model can be asked at all."""
+    return bool(plan.environ.get("ANTHROPIC_API_KEY"))
+
+
 async def _environment(plan: Schedule) -> Finding:
     missing = missing_variables(plan)
     told = ", ".join(f"{name} is not set" for name in missing) or "complete"
@@ -212,8 +224,7 @@ async def _environment(plan: Schedule) -> Finding:
 
 def missing_variables(plan: Schedule) -> list[str]:
     """Names of variables that the settings need beside those they mention, which have to be there to be loaded."""
-    needed = ["ANTHROPIC_API_KEY"] if plan.roles else []
     pair = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")  # neither: the machine has a role of its own
-    if plan.reports.to.startswith("s3://") and any(plan.environ.get(name) for name in pair):
-        needed.extend(pair)
-    return [name for name in needed if not plan.environ.get(name)]
+    if not plan.reports.to.startswith("s3://") or not any(plan.environ.get(name) for name in pair):
+        return []
+    return [name for name in pair if not plan.environ.get(name)]

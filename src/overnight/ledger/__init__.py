@@ -31,6 +31,7 @@ __all__ = ["Ledger", "LedgerFault", "Write"]
 T = TypeVar("T")
 
 BUSY_SECONDS = 60  # how long a write waits for another process before it gives up
+LOCKLESS = "overnight_lockless"  # option of a connection that only reads: no BEGIN IMMEDIATE, no turn
 TURN_SECONDS = 10  # how long it waits for its turn before it goes on without: shorter than a lease
 
 
@@ -106,9 +107,13 @@ class Ledger:
             return not busy
 
     def reading(self, query: Callable[..., T], *arguments: Any) -> T:
-        """Run `query(connection, *arguments)` in this thread, for short reads."""
+        """Run `query(connection, *arguments)` in this thread, for short reads.
+
+        SQLAlchemy's AUTOCOMMIT would say the same, but its way back is a PRAGMA, after which SQLite prepares every
+        statement of the connection anew: 130 us for each read.
+        """
         with self.engine.connect() as connection:
-            return query(connection.execution_options(isolation_level="AUTOCOMMIT"), *arguments)
+            return query(connection.execution_options(**{LOCKLESS: True}), *arguments)
 
     async def read(self, query: Callable[..., T], *arguments: Any) -> T:
         """Run `query(connection, *arguments)` in a thread of its own, so that the loop goes on. Raises Stop."""
@@ -199,7 +204,8 @@ def _tune(engine: Engine, presence: Presence | Nowhere, faults: Faults) -> None:
 
     @event.listens_for(engine, "begin")
     def begin(connection: Any) -> None:
-        if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
+        options = connection.get_execution_options()
+        if not options.get(LOCKLESS) and options.get("isolation_level") != "AUTOCOMMIT":
             _refuse(presence, faults)
             with turns.take():
                 connection.exec_driver_sql("BEGIN IMMEDIATE")

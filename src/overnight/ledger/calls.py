@@ -13,6 +13,13 @@ def calls_of(connection: Connection, job: str, slot: str, key: str) -> Sequence[
     return connection.execute(_calls(job, slot).where(call.c.key == key)).mappings().all()
 
 
+def replies_of(connection: Connection, job: str, slot: str, key: str) -> dict[str, str]:
+    """What models have replied to one item, by the id of the call; without texts that are past their retention."""
+    c = call.c
+    mine = select(c.id, c.response).where(c.job == job, c.slot == slot, c.key == key, c.response.is_not(None))
+    return {row.id: row.response for row in connection.execute(mine)}
+
+
 def shared_calls_of(connection: Connection, job: str, slot: str) -> Sequence[RowMapping]:
     """The calls of a slot that were made for all items together: those of its `once` values, without their texts."""
     return connection.execute(_calls(job, slot).where(call.c.key.startswith("once:"))).mappings().all()

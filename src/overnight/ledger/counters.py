@@ -2,8 +2,8 @@
 
 from sqlalchemy import bindparam, update
 
+from overnight.ledger.controls import budget
 from overnight.ledger.statements import Prepared
-from overnight.ledger.tables import budget
 
 take = Prepared(
     lambda _insert: (

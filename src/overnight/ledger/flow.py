@@ -11,15 +11,16 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
+from functools import cache
 from typing import Any, Literal, Protocol, TypeVar
 
-from sqlalchemy import Connection, RowMapping, Table, case, literal, select
+from sqlalchemy import Connection, RowMapping, Select, Table, bindparam, case, literal, select
 
 from overnight import logs
 from overnight.clock import iso
 from overnight.ledger import Ledger
+from overnight.ledger.controls import breaker, bucket, pause
 from overnight.ledger.statements import insert_new, put
-from overnight.ledger.tables import breaker, bucket, pause
 
 T = TypeVar("T")
 State = Literal["closed", "open", "half_open"]
@@ -239,8 +240,7 @@ class LedgerRows:
 
     def paused_until(self, dependency: str) -> datetime | None:
         """Look up a pause."""
-        query = select(pause.c.until).where(pause.c.dependency == dependency)
-        return self.connection.execute(query).scalar_one_or_none()
+        return self.connection.execute(_PAUSE, {"dependency": dependency}).scalar_one_or_none()
 
     def put_pause(self, dependency: str, until: datetime) -> None:
         """Write a pause."""
@@ -248,13 +248,20 @@ class LedgerRows:
 
     def _row(self, table: Table, name: str, new: dict[str, Any]) -> RowMapping | None:
         """Find a row; in a transaction it is made when missing, so that two processes cannot both make it."""
-        query = select(table).where(table.c.name == name)
-        if not self.locked:
-            return self.connection.execute(query).mappings().first()
-        row = self.connection.execute(query.with_for_update()).mappings().first()
-        if row is None and insert_new(self.connection, table, [{"name": name} | new]) == 0:
-            row = self.connection.execute(query.with_for_update()).mappings().first()
+        query = _by_name(table, locked=self.locked)
+        row = self.connection.execute(query, {"name": name}).mappings().first()
+        if self.locked and row is None and insert_new(self.connection, table, [{"name": name} | new]) == 0:
+            row = self.connection.execute(query, {"name": name}).mappings().first()
         return row
+
+
+_PAUSE = select(pause.c.until).where(pause.c.dependency == bindparam("dependency"))
+
+
+@cache
+def _by_name(table: Table, *, locked: bool) -> Select[Any]:
+    query = select(table).where(table.c.name == bindparam("name"))
+    return query.with_for_update() if locked else query
 
 
 @dataclass(slots=True)
@@ -312,11 +319,19 @@ class Held:
 
 def held(connection: Connection, now: datetime) -> list[Held]:
     """Which dependencies are left alone now, by name. One that may be tried again is not among them."""
-    until = case((breaker.c.state == "open", breaker.c.opened_until), else_=breaker.c.probe_until)
-    circuits = select(breaker.c.name, breaker.c.state, until.label("until")).where(breaker.c.state != "closed")
+    circuits = select(breaker.c.name, breaker.c.state, _UNTIL.label("until")).where(breaker.c.state != "closed")
     pauses = select(pause.c.dependency.label("name"), literal("paused").label("state"), pause.c.until)
     rows = [row for query in (circuits, pauses) for row in connection.execute(query).mappings()]
     return sorted((Held(**row) for row in rows if row["until"] and row["until"] > now), key=lambda one: one.name)
+
+
+def forgotten(connection: Connection, before: datetime) -> list[str]:
+    """Circuits that anybody may try since then, and nobody did: of a relay, bucket or model that is in use no more."""
+    query = select(breaker.c.name).where(breaker.c.state != "closed", before >= _UNTIL)
+    return list(connection.execute(query.order_by(breaker.c.name)).scalars())
+
+
+_UNTIL = case((breaker.c.state == "open", breaker.c.opened_until), else_=breaker.c.probe_until)
 
 
 def _columns(level: Level) -> dict[str, Any]:

@@ -1,18 +1,19 @@
 """Queries about items: plan them, page through them, record what became of them."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Table, and_, bindparam, case, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Table, and_, bindparam, case, or_, select, update
 
 from overnight.clock import iso
 from overnight.errors import Fenced
 from overnight.histogram import bucket_of
+from overnight.ledger.rollups import OPEN_TROUBLE, entered, in_slot, left
 from overnight.ledger.statements import Prepared
-from overnight.ledger.tables import histogram, item, lease, run, slot
+from overnight.ledger.tables import DEFERRED, histogram, item, lease, run, slot
 from overnight.outcome import STATES, Outcome, Scope, State
 
 Selection = Literal["due", "deferred", "again"]
@@ -74,13 +75,6 @@ def plan(connection: Connection, scope: Scope, rows: Sequence[tuple[int, str, st
     return new
 
 
-def next_seq(connection: Connection, scope: Scope) -> int:
-    """The first free place in the plan of the slot: a plan that was interrupted goes on behind what it has."""
-    last = select(func.max(item.c.seq)).where(item.c.job == scope.job, item.c.slot == scope.slot)
-    found: int | None = connection.execute(last).scalar_one()
-    return 0 if found is None else found + 1
-
-
 def planned(connection: Connection, scope: Scope, now: datetime) -> None:
     """The audience of the slot is complete, and from now on frozen."""
     hold(connection, scope)
@@ -95,20 +89,26 @@ def page(
     `due`: never finished, or deferred and their time has come; `deferred`: only the latter. `again`: whatever is not
     done, failed and still deferred ones and those for which there was no budget included.
     """
-    come = and_(item.c.state == "retry", item.c.next_at <= now)
-    without_budget = and_(item.c.state == "skipped", item.c.reason == "budget")
-    wanted = {
-        "due": or_(item.c.state == "pending", come),
-        "deferred": come,
-        "again": or_(item.c.state.in_(("pending", "retry", "failed")), without_budget),
-    }[selection]
-    rows = connection.execute(
-        select(item.c.seq, item.c.key, item.c.payload, item.c.state, item.c.attempts, item.c.expires_at)
-        .where(item.c.job == scope.job, item.c.slot == scope.slot, item.c.seq > after, wanted)
-        .order_by(item.c.seq)
-        .limit(limit)
-    )
+    values = {"job": scope.job, "slot": scope.slot, "after": after, "limit": limit}
+    rows = connection.execute(_PAGES[selection], values if selection == "again" else values | {"now": now})
     return [Planned(*row) for row in rows]
+
+
+_come = and_(item.c.state == "retry", item.c.next_at <= bindparam("now"))
+_WANTED: dict[Selection, ColumnElement[bool]] = {
+    "due": or_(item.c.state == "pending", _come),
+    "deferred": _come,
+    "again": or_(
+        item.c.state.in_(("pending", "retry", "failed")), and_(item.c.state == "skipped", item.c.reason == "budget")
+    ),
+}
+_PAGES = {
+    selection: select(item.c.seq, item.c.key, item.c.payload, item.c.state, item.c.attempts, item.c.expires_at)
+    .where(item.c.job == bindparam("job"), item.c.slot == bindparam("slot"), item.c.seq > bindparam("after"), wanted)
+    .order_by(item.c.seq)
+    .limit(bindparam("limit"))
+    for selection, wanted in _WANTED.items()
+}
 
 
 def _moved(table: Table, names: Sequence[str]) -> dict[str, Any]:
@@ -151,13 +151,26 @@ def record(connection: Connection, records: Sequence[Recorded]) -> list[None]:
     """Write outcomes and, in the same transaction, the counts of their slots and runs. Raises Fenced."""
     for scope in {(r.scope.job, r.scope.slot, r.scope.fence): r.scope for r in records}.values():
         hold(connection, scope)
+    for which in _which(r for r in records if r.was in OPEN_TROUBLE):
+        left(connection, *which)
     _finish.many(connection, map(_values, records))
+    for which in _which(r for r in records if r.outcome.state in OPEN_TROUBLE):
+        entered(connection, *which)
     by_run: dict[tuple[str, str, str], list[Recorded]] = defaultdict(list)
     for r in records:
         by_run[r.scope.job, r.scope.slot, r.scope.run_id].append(r)
     for part in by_run.values():
         _count(connection, part)
     return [None] * len(records)
+
+
+def _which(records: Iterable[Recorded]) -> Iterator[tuple[ColumnElement[bool], ...]]:
+    """Conditions that the items of these records meet, a slot at a time."""
+    keys: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for r in records:
+        keys[r.scope.job, r.scope.slot].append(r.outcome.key)
+    for (job, name), mine in keys.items():
+        yield (*in_slot(job, name), item.c.key.in_(mine))
 
 
 def _values(r: Recorded) -> dict[str, Any]:
@@ -198,10 +211,10 @@ def _slot_of(scope: Scope) -> Any:
 
 def due_slots(connection: Connection, now: datetime) -> list[tuple[str, str]]:
     """Slots `(job, slot)` with a deferred item whose time has come."""
-    rows = connection.execute(
-        select(item.c.job, item.c.slot).where(item.c.state == "retry", item.c.next_at <= now).distinct()
-    )
-    return [(job, name) for job, name in rows]
+    return [(job, name) for job, name in connection.execute(_DUE_SLOTS, {"now": now})]
+
+
+_DUE_SLOTS = select(item.c.job, item.c.slot).where(DEFERRED, item.c.next_at <= bindparam("now")).distinct()
 
 
 def items_of(connection: Connection, job: str, name: str, states: Iterable[str] = STATES) -> list[dict[str, Any]]:

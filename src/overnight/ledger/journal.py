@@ -13,6 +13,7 @@ from sqlalchemy import Connection, RowMapping, Table, bindparam, delete, func, o
 
 from overnight.clock import iso
 from overnight.ledger.items import hold
+from overnight.ledger.rollups import Move, spent
 from overnight.ledger.statements import Prepared
 from overnight.ledger.tables import call, item, run, slot
 from overnight.outcome import Scope
@@ -34,7 +35,10 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a request ended: `status` is ok, failed or unknown, `cost_nano` what it is charged."""
+    """How a request ended: `status` is ok, failed or unknown, `cost_nano` what it is charged.
+
+    `naive_nano` is what an answer would have cost without a route and a cache: see `Prices.naive`.
+    """
 
     status: str
     cost_nano: int
@@ -42,8 +46,10 @@ class Ended:
     usage: Usage = field(default_factory=Usage)
     request_id: str | None = None
     response: str | None = None
+    stop_reason: str | None = None
     error_class: str | None = None
     error_code: str | None = None
+    naive_nano: int | None = None
 
 
 _insert = Prepared(
@@ -59,8 +65,9 @@ _insert = Prepared(
     ),
 )  # fmt: skip
 _BOOKED = (
-    "status", "cost_nano", "duration_ms", "request_id", "response", "error_class", "error_code", "input_tokens",
-    "output_tokens", "cache_read_tokens", "cache_write_tokens",
+    "status", "cost_nano", "duration_ms", "request_id", "response", "stop_reason", "error_class", "error_code",
+    "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens",
+    "cache_write_1h_tokens", "naive_nano",
 )  # fmt: skip
 _correct = Prepared(
     lambda _insert: (
@@ -85,11 +92,13 @@ def begin(connection: Connection, starts: Sequence[tuple[Sent, str]]) -> None:
     for scope in {(s.scope.job, s.scope.slot, s.scope.fence): s.scope for s, _ in starts}.values():
         hold(connection, scope)
     _insert.many(connection, [_begun(sent, day) for sent, day in starts])
+    spent(connection, [(sent.id, Move(calls=1, cost_nano=sent.worst)) for sent, _ in starts])
     _charge(connection, [(sent.scope, sent.worst) for sent, _ in starts])
 
 
 def forget(connection: Connection, never: Sequence[Sent]) -> None:
     """Remove requests that were never sent."""
+    spent(connection, [(sent.id, Move(calls=-1, cost_nano=-sent.worst)) for sent in never])
     connection.execute(delete(call).where(call.c.id.in_([sent.id for sent in never])))
     _charge(connection, [(sent.scope, -sent.worst) for sent in never])
 
@@ -97,20 +106,23 @@ def forget(connection: Connection, never: Sequence[Sent]) -> None:
 def book(connection: Connection, ends: Sequence[tuple[Sent, Ended]]) -> None:
     """Correct the rows of requests, and the costs of their items, slots and runs, by what became of them."""
     _correct.many(connection, [_booked(sent, ended) for sent, ended in ends])
+    spent(connection, [(sent.id, _move(sent, ended)) for sent, ended in ends])
     _charge(connection, [(sent.scope, ended.cost_nano - sent.worst) for sent, ended in ends])
 
 
 def discard(connection: Connection, call_id: str, error_code: str) -> None:
-    """Mark an answer as not valid: it stays paid, and is never replayed."""
-    values = {"status": "failed", "error_class": "invalid", "error_code": error_code}
+    """Mark an answer as not valid: it stays paid, is never replayed, and nobody would have been content with it."""
+    naive = connection.execute(select(call.c.naive_nano).where(call.c.id == call_id)).scalar_one_or_none()
+    spent(connection, [(call_id, Move(naive_nano=-(naive or 0)))])
+    values = {"status": "failed", "error_class": "invalid", "error_code": error_code, "naive_nano": None}
     connection.execute(update(call).where(call.c.id == call_id).values(values))
 
 
 def paid_answers(connection: Connection, scope: Scope, hashes: Collection[str]) -> Sequence[RowMapping]:
-    """Find the answers `(id, model, response)` this item was given to any of these questions, the oldest first."""
+    """Find the answers `(id, model, response, stop_reason)` to any of these questions of an item, the oldest first."""
     c = call.c
     query = (
-        select(c.id, c.model, c.response)
+        select(c.id, c.model, c.response, c.stop_reason)
         .where(
             c.job == scope.job,
             c.slot == scope.slot,
@@ -125,7 +137,7 @@ def paid_answers(connection: Connection, scope: Scope, hashes: Collection[str]) 
 
 
 def discarded_answers(connection: Connection, scope: Scope, hashes: Collection[str], most: int) -> Sequence[RowMapping]:
-    """Find the answers `(hash, response, error_code)` this item was given that were thrown away.
+    """Find the answers `(id, model, hash, response, stop_reason, error_code)` of this item that were thrown away.
 
     None of an item that has failed: who has it done again wants other answers. One that was cut off counts only when
     it had `most` tokens: more may be allowed since.
@@ -133,7 +145,7 @@ def discarded_answers(connection: Connection, scope: Scope, hashes: Collection[s
     c, i = call.c, item.c
     whole = or_(c.error_code != "truncated", c.output_tokens >= most)
     query = (
-        select(c.hash, c.response, c.error_code)
+        select(c.id, c.model, c.hash, c.response, c.stop_reason, c.error_code)
         .join(item, (i.job == c.job) & (i.slot == c.slot) & (i.key == c.key))
         .where(c.job == scope.job, c.slot == scope.slot, c.key == scope.key, c.hash.in_(hashes), i.state != "failed")
         .where(c.status == "failed", c.error_class == "invalid", c.response.is_not(None), whole)
@@ -164,11 +176,25 @@ def _booked(sent: Sent, ended: Ended) -> dict[str, Any]:
     usage = ended.usage
     return {
         "b_id": sent.id, "v_status": ended.status, "v_cost_nano": ended.cost_nano, "v_duration_ms": ended.duration_ms,
-        "v_request_id": ended.request_id, "v_response": ended.response, "v_error_class": ended.error_class,
-        "v_error_code": ended.error_code, "v_input_tokens": usage.input_tokens,
+        "v_request_id": ended.request_id, "v_response": ended.response, "v_stop_reason": ended.stop_reason,
+        "v_error_class": ended.error_class, "v_error_code": ended.error_code, "v_input_tokens": usage.input_tokens,
         "v_output_tokens": usage.output_tokens, "v_cache_read_tokens": usage.cache_read_tokens,
-        "v_cache_write_tokens": usage.cache_write_tokens,
+        "v_cache_write_tokens": usage.cache_write_tokens, "v_cache_write_1h_tokens": usage.cache_write_1h_tokens,
+        "v_naive_nano": ended.naive_nano,
     }  # fmt: skip
+
+
+def _move(sent: Sent, ended: Ended) -> Move:
+    usage = ended.usage
+    return Move(
+        input_tokens=usage.input_tokens,
+        output_tokens=usage.output_tokens,
+        cache_read_tokens=usage.cache_read_tokens,
+        cache_write_tokens=usage.cache_write_tokens,
+        cache_write_1h_tokens=usage.cache_write_1h_tokens,
+        cost_nano=ended.cost_nano - sent.worst,
+        naive_nano=ended.naive_nano or 0,
+    )
 
 
 def _charge(connection: Connection, charges: Sequence[tuple[Scope, int]]) -> None:

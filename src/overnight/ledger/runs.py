@@ -4,14 +4,30 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import takewhile
+from typing import Any
 
-from sqlalchemy import Connection, RowMapping, delete, func, insert, or_, select, union, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    FromClause,
+    RowMapping,
+    and_,
+    bindparam,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    union,
+    update,
+)
 
 from overnight.clock import token
 from overnight.errors import Refused
 from overnight.ledger.items import hold
+from overnight.ledger.rollups import spend
 from overnight.ledger.statements import insert_new, put
-from overnight.ledger.tables import call, effect, entry, item, lease, meta, occurrence, once, run, seen, slot
+from overnight.ledger.tables import effect, entry, item, lease, meta, occurrence, once, run, seen, slot
 from overnight.outcome import EDITION, RunStatus, Scope, original
 
 LEASE = timedelta(seconds=60)
@@ -67,12 +83,10 @@ def open_run(connection: Connection, opening: Opening, now: datetime, *, locked:
             }
         ],
     )  # fmt: skip
-    fence = _take(connection, opening, run_id, now, locked=locked)
-    connection.execute(
-        update(run)
-        .where(run.c.job == opening.job, run.c.slot == opening.slot, run.c.status == "running", run.c.id != run_id)
-        .values(status=KILLED[0], reason=KILLED[1], ended_at=now)
-    )
+    held = lease_of(connection, opening.job, opening.slot)
+    fence = _take(connection, opening, held, run_id, now, locked=locked)
+    gone = {"b_job": opening.job, "b_slot": opening.slot, "b_id": run_id}
+    connection.execute(_KILL, gone | {"b_ended": _last_sign(held, now), "b_now": now})
     put(
         connection,
         run,
@@ -86,9 +100,24 @@ def open_run(connection: Connection, opening: Opening, now: datetime, *, locked:
     return Scope(opening.job, opening.slot, "", run_id, fence, opening.worker_id)
 
 
-def _take(connection: Connection, opening: Opening, run_id: str, now: datetime, *, locked: bool) -> int:
+_KILL = (
+    update(run)
+    .where(run.c.job == bindparam("b_job"), run.c.slot == bindparam("b_slot"))
+    .where(run.c.status == "running", run.c.id != bindparam("b_id"))
+    .values(status=KILLED[0], reason=KILLED[1], ended_at=bindparam("b_ended"), noted_at=bindparam("b_now"))
+)
+
+
+def _last_sign(held: RowMapping | None, now: datetime) -> datetime:
+    """When a process that is gone was last there: it renewed its lease then."""
+    until: datetime | None = None if held is None else held["until"]
+    return now if until is None else min(now, until - LEASE)
+
+
+def _take(
+    connection: Connection, opening: Opening, held: RowMapping | None, run_id: str, now: datetime, *, locked: bool
+) -> int:
     mine = (lease.c.job == opening.job) & (lease.c.slot == opening.slot)
-    held = connection.execute(select(lease).where(mine)).mappings().one_or_none()
     values = {"run_id": run_id, "host": opening.host, "pid": opening.pid, "until": now + LEASE}
     if held is None:
         connection.execute(insert(lease).values(job=opening.job, slot=opening.slot, fence=1, **values))
@@ -111,29 +140,60 @@ def _alive(held: RowMapping, opening: Opening, run_id: str, now: datetime, *, lo
 def renew(connection: Connection, scope: Scope, now: datetime) -> None:
     """Keep the lease for another minute. Raises Fenced when it is no longer ours."""
     hold(connection, scope)
-    connection.execute(
-        update(lease).where(lease.c.job == scope.job, lease.c.slot == scope.slot).values(until=now + LEASE)
-    )
+    connection.execute(_HOLD_UNTIL, {"b_job": scope.job, "b_slot": scope.slot, "b_until": now + LEASE})
+
+
+_HOLD_UNTIL = (
+    update(lease)
+    .where(lease.c.job == bindparam("b_job"), lease.c.slot == bindparam("b_slot"))
+    .values(until=bindparam("b_until"))
+)
 
 
 def close_run(connection: Connection, scope: Scope, status: RunStatus, reason: str | None, now: datetime) -> None:
     """Set the run's status, release the lease, and mark the slot's occurrence as `ran`. Raises Fenced.
 
-    That of an interrupted run stays `claimed`: the next scheduler goes on with it.
+    That of an interrupted run stays `claimed`: the next scheduler goes on with it. A run for some of the items only
+    leaves it as it is: whether there is more to do it does not know.
     """
     hold(connection, scope)
-    counts = slot_of(connection, scope.job, scope.slot)
-    connection.execute(
-        update(run)
-        .where(run.c.id == scope.run_id)
-        .values(status=status, reason=reason, ended_at=now, backlog=counts["pending"] + counts["retry"])
-    )
-    connection.execute(update(lease).where(lease.c.job == scope.job, lease.c.slot == scope.slot).values(until=None))
-    if not counts["rehearsal"]:
-        owe_reports(connection, days_of(connection, scope.job, scope.slot))
+    _end(connection, scope.job, scope.slot, scope.run_id, {"status": status, "reason": reason, "ended_at": now})
+    connection.execute(_HOLD_UNTIL, {"b_job": scope.job, "b_slot": scope.slot, "b_until": None})
     if status != "interrupted":
-        claimed = (occurrence.c.job == scope.job, occurrence.c.slot == scope.slot, occurrence.c.state == "claimed")
-        connection.execute(update(occurrence).where(*claimed).values(state="ran"))
+        connection.execute(_RAN, {"b_job": scope.job, "b_slot": scope.slot, "b_id": scope.run_id})
+
+
+def close_dead(connection: Connection, run_id: str, now: datetime) -> None:
+    """Close a run whose process is gone, and with which nobody goes on: its slot is free, and its reports are owed.
+
+    Should the process only have been frozen, the fence refuses what it writes.
+    """
+    row = connection.execute(select(run).where(run.c.id == run_id)).mappings().one()
+    held = lease_of(connection, row["job"], row["slot"])
+    own = held if held is not None and held["run_id"] == run_id else None
+    if own is not None:
+        let_go = update(lease).where(lease.c.job == row["job"], lease.c.slot == row["slot"])
+        connection.execute(let_go.values(until=None, fence=lease.c.fence + 1))
+    if row["status"] == "running":
+        died = {"status": KILLED[0], "reason": KILLED[1], "ended_at": _last_sign(own, now), "noted_at": now}
+        _end(connection, row["job"], row["slot"], run_id, died)
+
+
+def _end(connection: Connection, job: str, name: str, run_id: str, ended: dict[str, Any]) -> None:
+    counts = slot_of(connection, job, name)
+    connection.execute(_END, {"b_id": run_id, "backlog": counts["pending"] + counts["retry"], **ended})
+    if not counts["rehearsal"]:
+        owe_reports(connection, days_of(connection, job, name))
+
+
+_END = update(run).where(run.c.id == bindparam("b_id"))
+_RAN = (
+    update(occurrence)
+    .where(occurrence.c.job == bindparam("b_job"), occurrence.c.slot == bindparam("b_slot"))
+    .where(occurrence.c.state == "claimed")
+    .where(select(run.c.id).where(run.c.id == bindparam("b_id"), run.c.partial.is_(False)).exists())
+    .values(state="ran")
+)
 
 
 def owe_reports(connection: Connection, days: Iterable[str]) -> None:
@@ -144,8 +204,10 @@ def owe_reports(connection: Connection, days: Iterable[str]) -> None:
 
 def owed_reports(connection: Connection) -> dict[str, str]:
     """The days whose reports are to be made, each with a mark that changes when it is owed once more."""
-    query = select(meta.c.name, meta.c.value).where(meta.c.name.startswith(OWED)).order_by(meta.c.name)
-    return {name.removeprefix(OWED): mark for name, mark in connection.execute(query)}
+    return {name.removeprefix(OWED): mark for name, mark in connection.execute(_OWED)}
+
+
+_OWED = select(meta.c.name, meta.c.value).where(meta.c.name.startswith(OWED)).order_by(meta.c.name)
 
 
 def reports_made(connection: Connection, owed: Mapping[str, str]) -> None:
@@ -156,20 +218,28 @@ def reports_made(connection: Connection, owed: Mapping[str, str]) -> None:
 
 def days_of(connection: Connection, job: str, name: str) -> set[str]:
     """The days in whose reports a slot appears: its own, those of its runs, and the budget days of its calls."""
-    of_slot = select(slot.c.day).where(slot.c.job == job, slot.c.slot == name)
-    of_runs = select(run.c.day).where(run.c.job == job, run.c.slot == name)
-    of_calls = select(call.c.budget_day).where(call.c.job == job, call.c.slot == name)
-    return set(connection.execute(union(of_slot, of_runs, of_calls)).scalars())
+    return set(connection.execute(_DAYS, {"job": job, "slot": name}).scalars())
 
 
 def slot_of(connection: Connection, job: str, name: str) -> RowMapping:
     """The slot's row."""
-    return connection.execute(select(slot).where(slot.c.job == job, slot.c.slot == name)).mappings().one()
+    return connection.execute(_SLOT, {"job": job, "slot": name}).mappings().one()
 
 
 def find_slot(connection: Connection, job: str, name: str) -> RowMapping | None:
     """The slot's row, if it was ever run."""
-    return connection.execute(select(slot).where(slot.c.job == job, slot.c.slot == name)).mappings().one_or_none()
+    return connection.execute(_SLOT, {"job": job, "slot": name}).mappings().one_or_none()
+
+
+def _of(table: FromClause) -> ColumnElement[bool]:
+    return and_(table.c.job == bindparam("job"), table.c.slot == bindparam("slot"))
+
+
+_SLOT = select(slot).where(_of(slot))
+_LEASE = select(lease).where(_of(lease))
+_DAYS = union(
+    select(slot.c.day).where(_of(slot)), select(run.c.day).where(_of(run)), select(spend.c.budget_day).where(_of(spend))
+)
 
 
 def next_seq(connection: Connection, scope: Scope) -> int:
@@ -217,25 +287,29 @@ def under_way(connection: Connection) -> Sequence[RowMapping]:
 
 def lease_of(connection: Connection, job: str, name: str) -> RowMapping | None:
     """Who has, or had, the slot."""
-    query = select(lease).where(lease.c.job == job, lease.c.slot == name)
-    return connection.execute(query).mappings().one_or_none()
+    return connection.execute(_LEASE, {"job": job, "slot": name}).mappings().one_or_none()
 
 
 def held_leases(connection: Connection) -> Sequence[RowMapping]:
     """Leases not released: of runs that go on, or that died."""
-    return connection.execute(select(lease).where(lease.c.until.is_not(None))).mappings().all()
+    return connection.execute(_HELD).mappings().all()
+
+
+_HELD = select(lease).where(lease.c.until.is_not(None))
 
 
 def previous_slot(connection: Connection, job: str, scheduled_for: datetime) -> datetime | None:
     """When the job's newest real slot before this one was due."""
-    query = (
-        select(slot.c.scheduled_for)
-        .where(slot.c.job == job, slot.c.scheduled_for < scheduled_for, slot.c.rehearsal.is_(False))
-        .order_by(slot.c.scheduled_for.desc())
-        .limit(1)
-    )
-    found: datetime | None = connection.execute(query).scalar_one_or_none()
+    found: datetime | None = connection.execute(_PREVIOUS, {"job": job, "before": scheduled_for}).scalar_one_or_none()
     return found
+
+
+_PREVIOUS = (
+    select(slot.c.scheduled_for)
+    .where(slot.c.job == bindparam("job"), slot.c.scheduled_for < bindparam("before"), slot.c.rehearsal.is_(False))
+    .order_by(slot.c.scheduled_for.desc())
+    .limit(1)
+)
 
 
 def deaths(connection: Connection, job: str, name: str) -> int:
@@ -295,11 +369,17 @@ def effects_of(connection: Connection, job: str, name: str, states: Sequence[str
     return connection.execute(query).mappings().all()
 
 
-def mails_of(connection: Connection, run_id: str) -> int:
+def mails_of(connection: Connection, scope: Scope) -> int:
     """How many mails a run has handed over."""
-    query = select(func.count()).select_from(effect)
-    found = query.where(effect.c.run_id == run_id, effect.c.kind == "mail", effect.c.state == "done")
-    return int(connection.execute(found).scalar_one())
+    values = {"job": scope.job, "slot": scope.slot, "run_id": scope.run_id}
+    return int(connection.execute(_MAILS, values).scalar_one())
+
+
+_MAILS = (
+    select(func.count())
+    .select_from(effect)
+    .where(_of(effect), effect.c.run_id == bindparam("run_id"), effect.c.kind == "mail", effect.c.state == "done")
+)
 
 
 def item_of(connection: Connection, job: str, name: str, key: str) -> RowMapping | None:
@@ -308,7 +388,10 @@ def item_of(connection: Connection, job: str, name: str, key: str) -> RowMapping
     return connection.execute(query).mappings().one_or_none()
 
 
+_PAUSED = select(entry.c.paused_at, entry.c.pause_reason).where(entry.c.job == bindparam("job"))
+
+
 def paused(connection: Connection, job: str) -> str | None:
     """Why the job is paused; None when it is not."""
-    row = connection.execute(select(entry.c.paused_at, entry.c.pause_reason).where(entry.c.job == job)).one_or_none()
+    row = connection.execute(_PAUSED, {"job": job}).one_or_none()
     return None if row is None or row.paused_at is None else (row.pause_reason or "no reason given")

@@ -13,8 +13,24 @@ from sqlalchemy import Connection, Engine, insert, inspect, select, update
 
 from overnight import logs
 from overnight.errors import ConfigError, Refused
+from overnight.ledger import rollups
+from overnight.ledger.controls import notice
 from overnight.ledger.copies import copy_open, unused
-from overnight.ledger.tables import SCHEMA_VERSION, delivery, meta, metadata, signup
+from overnight.ledger.tables import (
+    SCHEMA_VERSION,
+    call,
+    delivery,
+    effect,
+    incoming,
+    item,
+    lease,
+    meta,
+    metadata,
+    occurrence,
+    outsider,
+    signup,
+    tool_call,
+)
 
 Migration = Callable[[Connection], None]
 
@@ -84,20 +100,67 @@ def _second(connection: Connection) -> None:
 
 def _third(connection: Connection) -> None:
     """What mailing, reports and tasks keep beside their rows."""
+    _index_what_is_open(connection)
+    _add_column(connection, "entry", "timing", "TEXT")
     _third_alerts(connection)
     _sign_ups(connection)
+    _third_bounces(connection)
+    _agents(connection)
+    _rollups(connection)
+    _add_column(connection, "run", "noted_at", "VARCHAR(24)")
+
+
+def _index_what_is_open(connection: Connection) -> None:
+    """A scheduler's look does not read what is over."""
+    connection.exec_driver_sql("DROP INDEX item_due")  # by time alone it was of no use to a list of slots
+    new = {"occurrence_unsettled", "lease_held", "call_in_flight", "item_due", "effect_unknown"}
+    for table in (occurrence, lease, call, item, effect):
+        for index in table.indexes:
+            if index.name in new:
+                index.create(connection)
 
 
 def _third_alerts(connection: Connection) -> None:
     """Alerts can be pending, silenced and still to be told; messages wait for channels that fail."""
     _add_column(connection, "alert", "untold", "VARCHAR(16)")
     _add_column(connection, "alert", "silenced_until", "VARCHAR(24)")
-    delivery.create(connection, checkfirst=True)
+    notice.create(connection)
 
 
 def _sign_ups(connection: Connection) -> None:
     """Who wants to become a subscriber."""
     signup.create(connection, checkfirst=True)
+    _add_column(connection, "signup", "put_off", "BIGINT DEFAULT '0' NOT NULL")
+    _add_column(connection, "signup", "next_at", "VARCHAR(24)")
+
+
+def _third_bounces(connection: Connection) -> None:
+    """What mailboxes have said, which mail from outside was read, and who of a job's own readers has left."""
+    for table in (delivery, incoming, outsider):
+        table.create(connection)
+
+
+def _agents(connection: Connection) -> None:
+    """Calls of tools, why a reply ended, and what became of a task."""
+    tool_call.create(connection, checkfirst=True)
+    _add_column(connection, "call", "stop_reason", "VARCHAR(32)")
+    for column, kind in (
+        ("documents", "TEXT"),
+        ("ref", "VARCHAR(255)"),
+        ("attempts", "BIGINT DEFAULT '0' NOT NULL"),
+        ("result", "TEXT"),
+    ):
+        _add_column(connection, "task", column, kind)
+    _add_column(connection, "task", "error", "TEXT")
+
+
+def _rollups(connection: Connection) -> None:
+    """Calls know their naive cost; what reports need is added up as it happens."""
+    _add_column(connection, "call", "cache_write_1h_tokens", "BIGINT DEFAULT '0' NOT NULL")
+    _add_column(connection, "call", "naive_nano", "BIGINT")
+    for made in (rollups.spend, rollups.trouble, rollups.item_in_trouble):
+        made.create(connection, checkfirst=True)
+    rollups.fill(connection)
 
 
 def _add_column(connection: Connection, table: str, column: str, kind: str) -> None:

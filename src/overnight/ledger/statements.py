@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from operator import itemgetter
 from typing import Any
 
@@ -43,10 +44,9 @@ class Prepared:
     def _sql(self, connection: Connection) -> _Sql:
         dialect = connection.dialect
         if dialect.name not in self._compiled:
-            module, style = (sqlite, "qmark") if dialect.name == "sqlite" else (postgresql, "format")
             kind: Any = type(dialect)
-            positional = kind(paramstyle=style)
-            compiled = self.build(module.insert).compile(dialect=positional, column_keys=self.columns)
+            positional = kind(paramstyle="qmark" if dialect.name == "sqlite" else "format")
+            compiled = self.build(_dialect(dialect.name).insert).compile(dialect=positional, column_keys=self.columns)
             self._compiled[dialect.name] = _Sql(str(compiled), itemgetter(*compiled.positiontup))
         return self._compiled[dialect.name]
 
@@ -55,18 +55,27 @@ def insert_new(connection: Connection, table: Table, rows: Sequence[dict[str, An
     """Insert the rows whose primary or unique key is free; returns how many were new."""
     if not rows:
         return 0
-    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
-    statement: Any = dialect.insert(table).on_conflict_do_nothing()
-    return int(connection.execute(statement, list(rows)).rowcount)
+    return int(connection.execute(_insert_new(connection.dialect.name, table), list(rows)).rowcount)
 
 
 def put(connection: Connection, table: Table, row: dict[str, Any]) -> None:
     """Insert the row or replace the one with its primary key."""
-    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
-    new: Any = dialect.insert(table).values(row)
+    connection.execute(_put(connection.dialect.name, table, tuple(row)), row)
+
+
+@cache
+def _insert_new(dialect: str, table: Table) -> Any:
+    return _dialect(dialect).insert(table).on_conflict_do_nothing()
+
+
+@cache
+def _put(dialect: str, table: Table, names: tuple[str, ...]) -> Any:
+    new = _dialect(dialect).insert(table)
     keys = {column.name for column in table.primary_key}
-    connection.execute(
-        new.on_conflict_do_update(
-            index_elements=list(table.primary_key), set_={name: new.excluded[name] for name in row if name not in keys}
-        )
+    return new.on_conflict_do_update(
+        index_elements=list(table.primary_key), set_={name: new.excluded[name] for name in names if name not in keys}
     )
+
+
+def _dialect(name: str) -> Any:
+    return sqlite if name == "sqlite" else postgresql

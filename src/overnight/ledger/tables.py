@@ -12,7 +12,6 @@ from sqlalchemy import (
     Boolean,
     Column,
     Dialect,
-    Float,
     Index,
     Integer,
     MetaData,
@@ -26,6 +25,13 @@ from sqlalchemy import (
 from overnight.clock import iso
 
 SCHEMA_VERSION = 3
+
+# What a scheduler looks for every minute has an index of its own, or it would read all that ever was. SQLite takes
+# a partial index only for a query that says the same words, and no parameter is a word: these are literal text.
+UNSETTLED = text("state IN ('claimed', 'queued')")  # occurrences that are not over
+FLYING = text("error_code = 'in_flight'")  # calls whose process may be gone
+DEFERRED = text("state = 'retry'")  # items that are to be tried again
+UNKNOWN = text("state = 'unknown'")  # effects of which a person has to find out whether they happened
 
 
 class Instant(TypeDecorator[datetime]):
@@ -46,12 +52,12 @@ class Instant(TypeDecorator[datetime]):
 metadata = MetaData()
 
 
-def _count(name: str) -> Column[int]:
+def count(name: str) -> Column[int]:
     return Column(name, BigInteger, nullable=False, server_default="0")
 
 
 def _counts() -> list[Column[int]]:
-    return [_count(name) for name in ("pending", "ok", "failed", "retry", "skipped", "unknown")]
+    return [count(name) for name in ("pending", "ok", "failed", "retry", "skipped", "unknown")]
 
 
 meta = Table("meta", metadata, Column("name", String(64), primary_key=True), Column("value", Text, nullable=False))
@@ -62,6 +68,7 @@ entry = Table(
     metadata,
     Column("job", String(128), primary_key=True),
     Column("hash", String(64), nullable=False),
+    Column("timing", Text),  # its trigger: what was due by it is still known when the file says something else
     Column("effective_since", Instant, nullable=False),
     Column("enabled", Boolean, nullable=False),
     Column("paused_at", Instant),
@@ -80,6 +87,7 @@ occurrence = Table(
     Column("reason", Text),
     Column("run_id", String(40)),
     Column("noted_at", Instant, nullable=False),
+    Index("occurrence_unsettled", "job", "slot", sqlite_where=UNSETTLED, postgresql_where=UNSETTLED),
 )
 
 # What runs are about. Counts are kept by delta in the transaction of each outcome; `rebuild` recomputes them.
@@ -94,7 +102,7 @@ slot = Table(
     Column("rehearsal", Boolean, nullable=False, server_default=text("false")),
     Column("created_at", Instant, nullable=False),
     *_counts(),
-    _count("cost_nano"),
+    count("cost_nano"),
     Column("retired_at", Instant),  # set when its items were deleted after their retention; the counts stay
     Index("slot_by_time", "job", "scheduled_for"),
 )
@@ -113,16 +121,17 @@ run = Table(
     Column("scheduled_for", Instant, nullable=False),
     Column("started_at", Instant, nullable=False),
     Column("ended_at", Instant),
+    Column("noted_at", Instant),  # of one whose process died: when somebody noticed
     Column("day", String(10), nullable=False),  # local date of started_at
     Column("worker_id", String(128), nullable=False),
     Column("code_version", String(64), nullable=False),
     Column("config_hash", String(64), nullable=False),
     Column("partial", Boolean, nullable=False, server_default=text("false")),  # asked for some of the items only
-    _count("items"),
+    count("items"),
     *_counts()[1:],
-    _count("attempts"),
-    _count("backlog"),  # items left pending or retry when the run ended
-    _count("cost_nano"),
+    count("attempts"),
+    count("backlog"),  # items left pending or retry when the run ended
+    count("cost_nano"),
     Index("run_by_slot", "job", "slot", "started_at"),
     Index("run_by_start", "started_at"),
 )
@@ -138,6 +147,7 @@ lease = Table(
     Column("pid", BigInteger, nullable=False),
     Column("fence", BigInteger, nullable=False),
     Column("until", Instant),  # None: released
+    Index("lease_held", "until", sqlite_where=text("until IS NOT NULL"), postgresql_where=text("until IS NOT NULL")),
 )
 
 item = Table(
@@ -154,20 +164,15 @@ item = Table(
     Column("error_class", String(16)),
     Column("error_code", String(64)),
     Column("error", Text),
-    _count("attempts"),
+    count("attempts"),
     Column("next_at", Instant),
     Column("expires_at", Instant),
     Column("run_id", String(40)),
     Column("ended_at", Instant),
-    _count("duration_ms"),
-    _count("cost_nano"),
+    count("duration_ms"),
+    count("cost_nano"),
     Index("item_in_order", "job", "slot", "seq"),
-    Index(
-        "item_due",
-        "next_at",
-        sqlite_where=text("state = 'retry'"),
-        postgresql_where=text("state = 'retry'"),
-    ),
+    Index("item_due", "job", "slot", "next_at", sqlite_where=DEFERRED, postgresql_where=DEFERRED),
     sqlite_with_rowid=False,
 )
 
@@ -177,7 +182,7 @@ histogram = Table(
     metadata,
     Column("run_id", String(40), primary_key=True),
     Column("bucket", Integer, primary_key=True),
-    _count("n"),
+    count("n"),
     sqlite_with_rowid=False,
 )
 
@@ -220,17 +225,41 @@ call = Table(
     Column("error_class", String(16)),
     Column("error_code", String(64)),
     Column("request_id", String(128)),
-    _count("input_tokens"),
-    _count("output_tokens"),
-    _count("cache_read_tokens"),
-    _count("cache_write_tokens"),
-    _count("cost_nano"),
+    count("input_tokens"),
+    count("output_tokens"),
+    count("cache_read_tokens"),
+    count("cache_write_tokens"),
+    count("cache_write_1h_tokens"),  # of those
+    count("cost_nano"),
+    Column("naive_nano", BigInteger),  # see `Prices.naive`; None: no answer of use
     Column("budget_day", String(10), nullable=False),
     Column("started_at", Instant, nullable=False),
-    _count("duration_ms"),
+    count("duration_ms"),
     Column("response", Text),
+    Column("stop_reason", String(32)),  # of a reply; that of a `tool_use` is kept as its content blocks
     Index("call_by_question", "job", "slot", "key", "hash", "nth"),
     Index("call_by_day", "budget_day"),
+    Index("call_in_flight", "budget_day", sqlite_where=FLYING, postgresql_where=FLYING),
+)
+
+# One call of a tool that a model has asked for, and what it was told; `id` is that of its turn and place in it.
+tool_call = Table(
+    "tool_call",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("job", String(128), nullable=False),
+    Column("slot", String(64), nullable=False),
+    Column("key", String(255), nullable=False),
+    Column("run_id", String(40), nullable=False),
+    Column("role", String(64), nullable=False),
+    Column("tool", String(128), nullable=False),
+    Column("arguments", Text),
+    Column("verdict", String(16), nullable=False),  # done, denied, failed
+    Column("error_code", String(64)),
+    Column("result", Text),
+    Column("at", Instant, nullable=False),
+    count("duration_ms"),
+    Index("tool_call_by_item", "job", "slot", "key"),
 )
 
 # A side effect outside: intent before, result after. What stands at `intent` after a crash is unknown.
@@ -251,6 +280,7 @@ effect = Table(
     Column("intent_at", Instant, nullable=False),
     Column("done_at", Instant),
     Index("effect_by_item", "job", "slot", "key"),
+    Index("effect_unknown", "job", sqlite_where=UNKNOWN, postgresql_where=UNKNOWN),
 )
 
 subscriber = Table(
@@ -277,8 +307,43 @@ signup = Table(
     Column("normalized", String(320), nullable=False, unique=True),
     Column("asked_at", Instant, nullable=False),
     Column("mailed_at", Instant),  # when the link went out last; None: it is to be sent
-    _count("mails"),
+    count("mails"),
     Column("confirmed_at", Instant),
+    count("put_off"),  # how often its mailbox has said `not yet`
+    Column("next_at", Instant),  # not before
+)
+
+# Readers from elsewhere who are not to be mailed any more: a job has brought them, and only it knows who they are.
+outsider = Table(
+    "outsider",
+    metadata,
+    Column("id", String(255), primary_key=True),
+    Column("status", String(16), nullable=False),  # unsubscribed, suppressed, forgotten
+    Column("reason", Text),
+    Column("at", Instant, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# What became of the latest mails to readers who have bounced; the others have no rows here.
+delivery = Table(
+    "delivery",
+    metadata,
+    Column("subscriber", String(255), primary_key=True),
+    Column("ref", String(255), primary_key=True),  # the Message-ID
+    Column("verdict", String(16), nullable=False),  # delivered, soft, hard
+    Column("status", String(16), nullable=False),  # enhanced status code: 5.1.1
+    Column("at", Instant, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# Mail from outside that was read and counted, by a hash of its bytes: it counts once, however often it is read.
+incoming = Table(
+    "incoming",
+    metadata,
+    Column("digest", String(64), primary_key=True),
+    Column("verdict", String(16), nullable=False),
+    Column("at", Instant, nullable=False),
+    sqlite_with_rowid=False,
 )
 
 task = Table(
@@ -294,78 +359,9 @@ task = Table(
     Column("digest", String(64), nullable=False, unique=True),
     Column("created_at", Instant, nullable=False),
     Column("done_at", Instant),
-)
-
-# settled + reserved never exceeds the cap in force, which is checked in the one statement that reserves: what
-# schedule.yaml says (`cap_nano`: when the last reservation was made) plus `extra_nano`, which was raised by hand.
-budget = Table(
-    "budget",
-    metadata,
-    Column("scope", String(255), primary_key=True),
-    Column("cap_nano", BigInteger, nullable=False),
-    _count("extra_nano"),
-    _count("settled_nano"),
-    _count("reserved_nano"),
-    Column("warned_at", Instant),
-)
-
-alert = Table(
-    "alert",
-    metadata,
-    Column("key", String(255), primary_key=True),  # rule:scope
-    Column("rule", String(64), nullable=False),
-    Column("scope", String(255), nullable=False),
-    Column("state", String(16), nullable=False),  # pending, firing, resolved
-    Column("message", Text, nullable=False),
-    _count("times"),
-    Column("first_at", Instant, nullable=False),
-    Column("last_at", Instant, nullable=False),
-    Column("notified_at", Instant),  # None: nobody was told of this trouble
-    Column("untold", String(16)),  # what is still to be told of it: new, over, reminder
-    Column("silenced_until", Instant),
-)
-
-# A message to the operators on its way; it goes when its channel has taken it.
-delivery = Table(
-    "delivery",
-    metadata,
-    Column("id", String(40), primary_key=True),
-    Column("channel", String(255), nullable=False),  # name/kind/digest of the address, which stands in schedule.yaml
-    Column("changes", Text, nullable=False),  # JSON list of what it tells
-    Column("created_at", Instant, nullable=False),
-    _count("tries"),
-    Column("next_at", Instant, nullable=False),
-    Column("error", Text),  # of the last attempt
-)
-
-# Whether a dependency is asked at all (`anthropic`, `smtp:relay.example.org:587`); a missing row means closed.
-breaker = Table(
-    "breaker",
-    metadata,
-    Column("name", String(255), primary_key=True),
-    Column("state", String(16), nullable=False),  # closed, open, half_open
-    _count("generation"),  # grows when it opens, is probed anew after that, or closes
-    _count("open_count"),  # times in a row; the next time is twice as long
-    Column("opened_until", Instant),
-    Column("probe_by", String(64)),
-    Column("probe_until", Instant),
-)
-
-# One rate limit for all processes. `tokens` below zero is debt: what was used beyond what was asked for.
-bucket = Table(
-    "bucket",
-    metadata,
-    Column("name", String(255), primary_key=True),  # dependency.kind: anthropic.input_tokens
-    Column("tokens", Float, nullable=False),
-    Column("at", Instant, nullable=False),
-    Column("leases", Text, nullable=False),  # JSON: {process: [amount, until]}, what each may spend by itself
-    Column("queue", Text, nullable=False),  # the same, in order: what each waits for
-)
-
-# Until when nobody asks a dependency, because it said so.
-pause = Table(
-    "pause",
-    metadata,
-    Column("dependency", String(255), primary_key=True),
-    Column("until", Instant, nullable=False),
+    Column("documents", Text),  # JSON list of paths
+    Column("ref", String(255)),  # what it is about elsewhere: acme/site#7
+    count("attempts"),
+    Column("result", Text),
+    Column("error", Text),  # why the latest attempt failed
 )

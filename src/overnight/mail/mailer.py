@@ -9,24 +9,35 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import tzinfo
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, Protocol, Self
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
 from overnight.clock import Clock
-from overnight.effects import Effect, Effects
-from overnight.errors import ConfigError, OvernightError, Permanent, Skip, Unknown
+from overnight.effects import Effect, Effects, effect_id, find
+from overnight.errors import ConfigError, Deferred, OvernightError, Permanent, Skip, Stop, Unknown
 from overnight.ledger import Ledger
-from overnight.ledger.tables import subscriber
+from overnight.ledger.deliveries import Standing, bounced, delivered, pardon, standing
 from overnight.mail.consent import Asked, Consent, Free
-from overnight.mail.message import Envelope, Mailbox, build, mailbox, mailto, message_id
+from overnight.mail.message import Envelope, Heading, Mailbox, configured, mailbox, mailto, message_id
 from overnight.mail.outbox import Outbox
+from overnight.mail.press import Keep, Order, Press
+from overnight.mail.replies import RETRY_FOR, Bounced
+from overnight.mail.streak import Streak
 from overnight.mail.templates import Templates
 from overnight.mail.transport import Letter, Transport
-from overnight.outcome import Scope
+from overnight.mail.verp import leaving_subject, return_path
+from overnight.outcome import Scope, original
+from overnight.tokens import Tokens
 
-Turn = Callable[[], AbstractAsyncContextManager[object]]
+Turn = Callable[[str], AbstractAsyncContextManager[object]]
+
+
+def no_turn(_domain: str) -> AbstractAsyncContextManager[object]:
+    """Wait for nothing."""
+    return nullcontext()
 
 
 class Recipient(Protocol):
@@ -44,8 +55,8 @@ class Recipient(Protocol):
 class MailSettings:
     """The `mail:` part of schedule.yaml.
 
-    `transport` is `outbox:<folder>` or an `smtp:` URL; `sender` reads `The Site <news@example.org>`; `on_unknown` is
-    what becomes of a message that may or may not have gone out.
+    `transport` is `outbox:<folder>` or an `smtp:` URL; `sender` reads `The Site <news@example.org>`; `bounces_to` ""
+    means the sender's address; `on_unknown` is what becomes of a message that may or may not have gone out.
     """
 
     transport: str = field(repr=False)  # may carry a password
@@ -53,6 +64,7 @@ class MailSettings:
     unsubscribe_to: str
     public_url: str = ""
     on_unknown: Literal["park", "resend", "reconcile"] = "park"
+    bounces_to: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +74,7 @@ class _Addressee:
     box: Mailbox
     target: str
     recipient: Recipient | None
+    standing: Standing = field(default_factory=Standing)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +82,8 @@ class Mailer:
     """Sends mails of one process. Open it with `Mailer.open`."""
 
     settings: MailSettings
-    templates: Templates
+    press: Press
+    tokens: Tokens
     transport: Transport
     secret: bytes = field(repr=False)
     effects: Effects
@@ -79,8 +93,10 @@ class Mailer:
     turn: Turn
     sender: Mailbox
     unsubscribe_to: Mailbox
+    bounces_to: Mailbox | None
     consent: Consent = field(default_factory=Free)
     mark: str = ""
+    streak: Streak = field(default_factory=Streak)
 
     @classmethod
     def open(
@@ -93,15 +109,18 @@ class Mailer:
         ledger: Ledger,
         clock: Clock,
         zone: tzinfo,
-        turn: Turn = nullcontext,
+        turn: Turn = no_turn,
+        keep: Keep = lambda _job, _slot, _page: "",
     ) -> Self:
         """Choose the transport by its URL; connects to nothing yet. Raises ConfigError for a wrong setting.
 
-        Each message is sent within a `turn()`: the rate limit and the breaker of the relay.
+        Each message is sent within a `turn(domain)`: the rate limits of the recipient's domain and of the relay, and
+        the relay's breaker. `keep(job, slot, page)` archives the page of an edition and returns its address.
         """
         return cls(
             settings=settings,
-            templates=Templates(root),
+            press=Press(Templates(root), keep),
+            tokens=Tokens(secret, clock),
             transport=_transport(settings.transport, root, clock),
             secret=secret,
             effects=effects,
@@ -109,8 +128,9 @@ class Mailer:
             clock=clock,
             zone=zone,
             turn=turn,
-            sender=_configured("from", settings.sender),
-            unsubscribe_to=_configured("unsubscribe_to", settings.unsubscribe_to),
+            sender=configured("from", settings.sender),
+            unsubscribe_to=configured("unsubscribe_to", settings.unsubscribe_to),
+            bounces_to=configured("bounces_to", settings.bounces_to) if settings.bounces_to else None,
         )
 
     def asked(self) -> Self:
@@ -131,21 +151,26 @@ class Mailer:
         """Where mail goes, for people: `outbox var/outbox` or `smtp relay.example.org:587`."""
         return self.transport.place
 
-    async def send(self, scope: Scope, to: Recipient | str, template: str, context: Mapping[str, Any]) -> str:
+    async def send(
+        self, scope: Scope, to: Recipient | str, template: str, context: Mapping[str, Any], *, archive: bool = False
+    ) -> str:
         """Send the mail `template` to a subscriber or to an operator's address; returns the Message-ID.
 
-        A second call for the same item, template and recipient sends nothing and returns the same id. Raises
-        Permanent (`address`, `header`, `smtp_5xx`), Deferred, Unknown, Stop (template, login, policy), or Skip when
-        the subscriber has left since.
+        With `archive` a page of it, without a reader, is kept in the archive. A second call for the same item, template
+        and recipient sends nothing and returns the same id. Raises Permanent (`address`, `header`, `smtp_5xx`),
+        Deferred, Unknown, Stop (template, login, policy), or Skip when the subscriber has left since.
         """
         await self.consent.check(f"overnight resume {scope.job}")
-        addressee = await self._addressee(to)
-        letter = self._letter(scope, addressee, template, context)
-        known = await self.effects.find(scope, "mail", template, addressee.target)
+        addressee, known = await self._addressee(scope, to, template)
+        letter = self._letter(scope, addressee, template, context, archive=archive)
         if known is not None and await self._settled(known, letter):
             return known.ref
-        async with self.turn():
-            await self._hand_over(scope, template, addressee.target, letter, known)
+        try:
+            async with self.turn(addressee.box.domain):
+                await self._hand_over(scope, template, addressee, letter, known)
+        except Deferred as error:
+            error.within = error.within or RETRY_FOR  # also what waits for a limit or a breaker is stale after a day
+            raise
         return letter.message_id
 
     async def send_unnoted(self, scope: Scope, to: str, template: str, context: Mapping[str, Any]) -> str:
@@ -157,24 +182,26 @@ class Mailer:
         async def no_intent() -> None:
             """There is nowhere to note it."""
 
-        letter = self._letter(scope, self._address(to), template, context)
+        letter = self.letter(scope, to, template, context)
         await self.transport.send(letter, no_intent)
         return letter.message_id
 
-    def preview(self, scope: Scope, to: Recipient | str, template: str, context: Mapping[str, Any]) -> bytes:
-        """Build the message as it would go out, without sending or noting anything."""
-        return self._letter(scope, self._address(to), template, context).data
+    def letter(
+        self, scope: Scope, to: Recipient | str, template: str, context: Mapping[str, Any], *, archive: bool = False
+    ) -> Letter:
+        """Build the message as it would go out, without sending or noting anything. Raises what `send` raises."""
+        return self._letter(scope, self._address(to), template, context, archive=archive)
 
     async def close(self) -> None:
         """Let go of connections, or write the outbox index."""
         await self.transport.close()
 
-    async def _addressee(self, to: Recipient | str) -> _Addressee:
-        if not isinstance(to, str):
-            status = await self.ledger.read(_status, to.id)
-            if status not in ("active", None):
-                raise Skip(status)
-        return self._address(to)
+    async def _addressee(self, scope: Scope, to: Recipient | str, template: str) -> tuple[_Addressee, Effect | None]:
+        """Whom it goes to, and what is known of an earlier attempt at this mail. Raises Skip for one who has left."""
+        target = self._address(to).target if isinstance(to, str) else to.id
+        found, known = await self.ledger.read(_before_sending, target, effect_id(scope, "mail", template, target))
+        _check(found)
+        return replace(self._address(to), standing=found), known
 
     def _address(self, to: Recipient | str) -> _Addressee:
         if isinstance(to, str):
@@ -184,33 +211,53 @@ class Mailer:
             return _Addressee(box, f"a_{target}", None)
         return _Addressee(mailbox(to.email, to.name), to.id, to)
 
-    def _letter(self, scope: Scope, addressee: _Addressee, template: str, context: Mapping[str, Any]) -> Letter:
-        unsubscribe = ""
-        if addressee.recipient is not None:
-            unsubscribe = mailto(self.unsubscribe_to.address, f"unsubscribe {addressee.recipient.id}")
-        content = self.templates.render(
-            template,
-            {
+    def _letter(
+        self, scope: Scope, addressee: _Addressee, template: str, context: Mapping[str, Any], *, archive: bool = False
+    ) -> Letter:
+        id_ = message_id(self.secret, scope, template, addressee.target, self.sender.domain)
+        links = _Links() if addressee.recipient is None else self._links(addressee.recipient.id)
+        order = Order(
+            heading=self._heading(scope, template, links),
+            template=template,
+            context={
                 **context,
-                "to": addressee.recipient,
-                "unsubscribe_mailto": unsubscribe,
                 "public_url": self.settings.public_url,
-                "slot": scope.slot,
+                "slot": original(scope.slot),  # a correction or a rehearsal is of the same day
                 "site": self.sender.name or self.sender.domain,
             },
+            personal=_personal(addressee.recipient) | {"unsubscribe_url": links.best, "unsubscribe_mailto": links.mail},
+            to=addressee.recipient,
+            archive=(scope.job, scope.slot) if archive else None,
         )
-        content = replace(content, subject=f"{self.mark}{content.subject}")
-        id_ = message_id(self.secret, scope, template, addressee.target, self.sender.domain)
-        envelope = Envelope(
-            sender=self.sender,
-            recipient=addressee.box,
+        form = self.press.form(order)
+        date = self.clock.now().astimezone(self.zone).replace(microsecond=0)
+        return Letter(
             message_id=id_,
-            date=self.clock.now().astimezone(self.zone).replace(microsecond=0),
-            unsubscribe=unsubscribe,
-            list_id=_list_id(scope.job, self.sender.domain),
+            sender=self._return_path(addressee),
+            recipient=addressee.box.address,
+            data=form.fill(Envelope(addressee.box, id_, date, links.all), order.personal),
+            folder=(scope.job, scope.slot),
+            html=form.html(order.personal),
+            utf8=addressee.box.utf8,
         )
-        data = build(envelope, content)
-        return Letter(id_, self.sender.address, addressee.box.address, data, (scope.job, scope.slot), content.html)
+
+    def _heading(self, scope: Scope, template: str, links: "_Links") -> Heading:
+        if not links.all:
+            return Heading(self.sender, mark=self.mark)
+        job, domain = _label(scope.job), self.sender.domain
+        feedback = f"{_label(scope.slot)}:{_label(template)}:{job}:{_label(domain)[-15:].strip('-')}"
+        return Heading(self.sender, f"<{job}.{domain}>", feedback, one_click=bool(links.page), mark=self.mark)
+
+    def _links(self, id_: str) -> "_Links":
+        page = self.tokens.unsubscribe_url(self.settings.public_url, id_)
+        return _Links(page, mailto(self.unsubscribe_to.address, leaving_subject(self.secret, id_)))
+
+    def _return_path(self, addressee: _Addressee) -> str:
+        if self.bounces_to is None:
+            return self.sender.address
+        if addressee.recipient is None:
+            return self.bounces_to.address
+        return return_path(self.secret, self.bounces_to.address, addressee.recipient.id)
 
     async def _settled(self, known: Effect, letter: Letter) -> bool:
         """Whether this mail needs no sending any more; raises Unknown when that cannot be known and nobody decided."""
@@ -232,18 +279,27 @@ class Mailer:
             code="smtp_unknown",
         )
 
-    async def _hand_over(self, scope: Scope, name: str, target: str, letter: Letter, known: Effect | None) -> None:
+    async def _hand_over(
+        self, scope: Scope, name: str, addressee: _Addressee, letter: Letter, known: Effect | None
+    ) -> None:
         begun: list[Effect] = []
 
+        def still_wanted(connection: Connection) -> None:
+            """The way to the relay may have taken a minute, in which somebody has left."""
+            _check(standing(connection, addressee.target))
+
         async def intent() -> None:
-            if known is not None and known.state != "failed":
-                begun.append(await self.effects.again(scope, known))
+            earlier = begun[-1] if begun else known
+            if earlier is not None and earlier.state != "failed":
+                begun.append(await self.effects.again(scope, earlier, still_wanted))
                 return
-            effect = await self.effects.begin(scope, "mail", name, target, letter.message_id)
+            effect = await self.effects.begin(scope, "mail", name, addressee.target, letter.message_id, still_wanted)
             if not effect.fresh and not self.transport.reconciles:
                 raise Unknown(f"{letter.message_id} is being sent by somebody else right now", code="smtp_unknown")
             begun.append(effect)
 
+        if addressee.recipient is not None:
+            self.streak.check()
         try:
             await self.transport.send(letter, intent)
         except Unknown as error:
@@ -253,28 +309,81 @@ class Mailer:
         except OvernightError as error:
             for effect in begun:
                 await self.effects.failed(effect, f"{error.code}: {error}")
+            await self._refused(addressee, letter, error)
             raise
         await self.effects.done(begun[-1])
+        await self._taken(addressee, letter)
+
+    async def _taken(self, addressee: _Addressee, letter: Letter) -> None:
+        if addressee.recipient is None:
+            return
+        self.streak.succeeded()
+        if addressee.standing.watched:
+            who, ref, now = addressee.target, letter.message_id, self.clock.now()
+            await self.ledger.write(lambda connection: delivered(connection, who, ref, now))
+
+    async def _refused(self, addressee: _Addressee, letter: Letter, error: OvernightError) -> None:
+        """Learn from a refusal: about a mailbox, or, when many are alike, about us. Raises Stop then.
+
+        An operator's mailbox says nothing of the readers', nor theirs of it: who is told that the mailing has stopped
+        must not be stopped by it.
+        """
+        if not isinstance(error, Permanent) or addressee.recipient is None:
+            return
+        now = self.clock.now()
+        if isinstance(error, Bounced):
+            who, ref, verdict, status = addressee.target, letter.message_id, error.verdict, error.status
+            await self.ledger.write(lambda connection: bounced(connection, who, ref, verdict, status, now))
+        try:
+            self.streak.refused(error, letter.message_id, addressee.target)
+        except Stop:
+            refs = dict(self.streak.refs)
+            await self.ledger.write(lambda connection: pardon(connection, refs, now))
+            raise
 
 
-def _status(connection: Connection, id_: str) -> str | None:
-    """Of a subscriber, or None for one the ledger does not know: then a job brought its own audience."""
-    return connection.execute(select(subscriber.c.status).where(subscriber.c.id == id_)).scalar_one_or_none()
+@dataclass(frozen=True, slots=True)
+class _Links:
+    """How a subscriber leaves: by a page that mailbox providers can call, where there is one, and by mail.
+
+    Empty for operators, who subscribed to nothing.
+    """
+
+    page: str = ""
+    mail: str = ""
+
+    @property
+    def best(self) -> str:
+        """What people click on."""
+        return self.page or self.mail
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """What mailbox providers use, the best one first."""
+        return tuple(link for link in (self.page, self.mail) if link)
 
 
-def _list_id(job: str, domain: str) -> str:
-    label = "".join(character if character.isascii() and character.isalnum() else "-" for character in job)[:50]
-    return f"<{label}.{domain}>"
+def _before_sending(connection: Connection, target: str, effect: str) -> tuple[Standing, Effect | None]:
+    """One trip to the ledger for both: each costs more than handing the mail over."""
+    return standing(connection, target), find(connection, "mail", effect)
 
 
-def _configured(name: str, value: str) -> Mailbox:
-    """`Name <address>` or an address out of schedule.yaml."""
-    display, _, rest = value.rpartition("<")
-    address = rest.removesuffix(">").strip() if rest.endswith(">") else value.strip()
-    try:
-        return mailbox(address, display.strip().strip('"') if rest.endswith(">") else "")
-    except Permanent as error:
-        raise ConfigError(f'mail: {name}: {value!r}: {error} Write "The Site <news@example.org>".') from error
+def _check(found: Standing) -> None:
+    """Raise Skip for somebody who has left, or whose mailbox takes nothing."""
+    if found.status not in ("active", None):
+        raise Skip(found.status)
+
+
+def _personal(recipient: Recipient | None) -> dict[str, str]:
+    if recipient is None:
+        return {}
+    return {"id": recipient.id, "email": recipient.email, "name": recipient.name}
+
+
+@lru_cache(maxsize=256)
+def _label(text: str) -> str:
+    """What may stand between the dots and colons of a header."""
+    return "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in text)[:50]
 
 
 def _transport(url: str, root: Path, clock: Clock) -> Transport:
@@ -282,7 +391,8 @@ def _transport(url: str, root: Path, clock: Clock) -> Transport:
     if scheme == "outbox" and rest:
         return Outbox(root / rest, f"outbox {rest}")
     if scheme.startswith("smtp"):
-        from overnight.mail.smtp import Relay, Smtp  # noqa: PLC0415  aiosmtplib is not needed for an outbox
+        from overnight.mail.relay import Relay  # noqa: PLC0415
+        from overnight.mail.smtp import Smtp  # noqa: PLC0415  aiosmtplib is not needed for an outbox
 
         return Smtp(Relay.parse(url), clock)
     raise ConfigError("mail: transport: write outbox:FOLDER or smtp://user:password@host:port")

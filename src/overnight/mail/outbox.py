@@ -21,7 +21,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from overnight.clock import token
-from overnight.errors import Permanent, Stop
+from overnight.errors import Stop
+from overnight.mail.replies import Bounced
 from overnight.mail.transport import Intent, Letter
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._@+-]+")
@@ -58,10 +59,11 @@ class Outbox:
     async def send(self, letter: Letter, intent: Intent) -> None:
         """Write the message; one that is already there is delivered and fine.
 
-        Raises Permanent (`smtp_550`) for an address in `.bounces`, Stop (`outbox`) when the folder cannot be written.
+        Raises Bounced (`smtp_550`) for an address in `.bounces`, Stop (`outbox`) when the folder cannot be written.
         """
         if letter.recipient.casefold() in self._refused():
-            raise Permanent("550 5.1.1 the outbox bounces this address: it stands in .bounces", code="smtp_550")
+            said = "550 5.1.1 the outbox bounces this address: it stands in .bounces"
+            raise Bounced(said, code="smtp_550", verdict="hard", status="5.1.1")
         await intent()
         await asyncio.to_thread(self._deliver, letter)
 
@@ -75,8 +77,7 @@ class Outbox:
             await asyncio.to_thread(self._index)
 
     def _path(self, letter: Letter) -> Path:
-        job, slot = letter.folder
-        return self.folder / safe_name(job) / safe_name(slot) / f"{safe_name(letter.message_id.strip('<>'))}.eml"
+        return folder_of(self.folder, *letter.folder) / f"{safe_name(letter.message_id.strip('<>'))}.eml"
 
     def _deliver(self, letter: Letter) -> None:
         path = self._path(letter)
@@ -111,6 +112,19 @@ def write_index(outbox: Path, slots: Iterable[Path]) -> None:
     for folder in sorted(slots):
         _replace(folder / "index.html", _slot_page(folder).encode())
     _replace(outbox / "index.html", _top_page(outbox).encode())
+
+
+def folder_of(outbox: Path, job: str, slot: str) -> Path:
+    """Where the messages of a slot are."""
+    return outbox / safe_name(job) / safe_name(slot)
+
+
+def write_text(message: Path) -> Path:
+    """Write the plain part of a message beside it, to look at; returns the file."""
+    part = BytesParser(policy=policy.default).parsebytes(message.read_bytes()).get_body(("plain",))
+    file = message.with_suffix(".txt")
+    _replace(file, b"" if part is None else str(part.get_content()).replace("\r\n", "\n").encode())
+    return file
 
 
 def safe_name(name: str) -> str:

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from overnight.ledger.outsiders import STAND_IN
 from overnight.mail.mailer import Mailer, Recipient
 from overnight.outcome import Scope
 
 MARK = "[Test] "  # before each subject
-STAND_IN = "rehearsal"  # the id of who gets a test: no subscriber's, so that the link to leave does nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +27,13 @@ class Diverted:
     mailer: Mailer
     addresses: tuple[str, ...]
 
-    async def send(self, scope: Scope, to: Recipient | str, template: str, context: Mapping[str, Any]) -> str:
+    async def send(
+        self, scope: Scope, to: Recipient | str, template: str, context: Mapping[str, Any], *, archive: bool = False
+    ) -> str:
         """Send one test; returns its Message-ID. Raises what `Mailer.send` raises."""
         address = self._instead(to if isinstance(to, str) else to.email)
         recipient = address if isinstance(to, str) else StandIn(STAND_IN, address, to.name)
-        return await self.mailer.send(scope, recipient, template, context)
+        return await self.mailer.send(scope, recipient, template, context, archive=archive)
 
     def _instead(self, address: str) -> str:
         return address if address in self.addresses else self.addresses[0]

@@ -11,7 +11,8 @@ Intent = Callable[[], Awaitable[None]]
 class Letter:
     """One message ready to go, with its envelope.
 
-    `folder` is where a folder transport files it: job and slot. Addresses are ASCII and checked.
+    `sender` is the return path, where bounces go. `folder` is where a folder transport files it: job and slot.
+    Addresses are checked, and ASCII unless `utf8`: then only a server that offers SMTPUTF8 may get it.
     """
 
     message_id: str
@@ -20,6 +21,18 @@ class Letter:
     data: bytes
     folder: tuple[str, str]
     html: str | None = None
+    utf8: bool = False
+
+    @property
+    def envid(self) -> str:
+        """Which mail a notification is about (RFC 3461): the left side of the Message-ID, hexadecimal."""
+        return self.message_id.strip("<>").partition("@")[0]
+
+    @property
+    def orcpt(self) -> str:
+        """Whom a notification is about, in the form of RFC 3461 (RFC 6533 for an address that is not ASCII)."""
+        kind = "utf-8" if self.utf8 else "rfc822"
+        return f"{kind};" + "".join(f"+{ord(c):02X}" if c in "+=\\" else c for c in self.recipient)
 
 
 class Transport(Protocol):

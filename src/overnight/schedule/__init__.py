@@ -11,11 +11,10 @@ from overnight.schedule.model import (
     Mail,
     ModelPrice,
     Reports,
-    RoleBudget,
-    RoleSettings,
     Schedule,
 )
 from overnight.schedule.problem import Problem, ScheduleErrors
+from overnight.schedule.role import RoleBudget, RoleSettings
 from overnight.schedule.values import Rate
 from overnight.schedule.watch import Watch
 

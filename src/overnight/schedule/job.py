@@ -3,6 +3,7 @@
 import hashlib
 import json
 from datetime import timedelta
+from functools import lru_cache
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo
 
@@ -14,6 +15,7 @@ from overnight.triggers import At, Cron, Every, Trigger
 
 UTC_ZONE = ZoneInfo("UTC")
 TIMINGS = ("cron", "every", "at")
+SHORTEST = timedelta(days=2)  # of a retention
 
 
 class Strict(BaseModel):
@@ -35,6 +37,15 @@ def _time_of_day(clock: str) -> str:
 CronText = Annotated[str, AfterValidator(_cron), Field(examples=["0 7 * * MON-FRI", "@daily"])]
 TimeOfDay = Annotated[str, AfterValidator(_time_of_day), Field(examples=["08:00"])]
 Target = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$", examples=["jobs.digest:digest"])]
+
+
+def _whole_days(term: timedelta) -> timedelta:
+    if term < SHORTEST:
+        raise ValueError("must be 2d at least: a day that has lost items has no new reports, and may not be over yet")
+    return term
+
+
+Retention = Annotated[Length, AfterValidator(_whole_days)]
 
 
 class Retry(Strict):
@@ -62,7 +73,7 @@ class Defaults(Strict):
     catch_up: Literal["latest", "all", "none"] = "latest"
     max_age: Length = timedelta(hours=6)
     on_unknown: Literal["park", "resend", "reconcile"] = "park"
-    retention: Length = timedelta(days=90)
+    retention: Retention = timedelta(days=90)
     retry: Retry | None = None
     budget: JobBudget = JobBudget()
 
@@ -112,9 +123,9 @@ class JobSettings(Defaults):
     def trigger(self) -> Trigger:
         """Return when the job is due."""
         if self.cron is not None:
-            return Cron(self.cron, self.zone)
+            return _trigger(Cron, self.cron, self.zone)
         if self.at is not None:
-            return At(self.at, self.zone)
+            return _trigger(At, self.at, self.zone)
         if self.every is not None:
             return Every(int(self.every.total_seconds()))
         raise ValueError(f"job {self._name!r} has none of cron, every, at")
@@ -123,6 +134,12 @@ class JobSettings(Defaults):
         """Return 16 hex digits of what decides when it runs: kind and value of the trigger, zone, enabled."""
         timing = {"trigger": repr(self.trigger()), "timezone": self.zone.key, "enabled": self.enabled}
         return digest(json.dumps(timing, sort_keys=True))
+
+
+@lru_cache
+def _trigger(kind: type[Cron] | type[At], text: str, zone: ZoneInfo) -> Trigger:
+    """Triggers never change, and a scheduler asks for them every minute."""
+    return kind(text, zone)
 
 
 def _inherited(own: Strict, defaults: Strict) -> dict[str, Any]:

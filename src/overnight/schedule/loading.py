@@ -9,6 +9,7 @@ from overnight.schedule.check import cross_check
 from overnight.schedule.environment import environment, interpolate, refuse_literal_secrets, secret_values
 from overnight.schedule.explain import explain
 from overnight.schedule.model import Schedule
+from overnight.schedule.role import check_roles
 from overnight.schedule.source import Path_, Source, parse, read
 
 Finding = tuple[Path_, str, str]
@@ -37,6 +38,8 @@ def loads(text: str, environ: Mapping[str, str], name: str = "schedule.yaml") ->
         schedule = Schedule.model_validate(source.data)
     except ValidationError as error:
         explain(source, error, Schedule)
+    else:
+        check_roles(source, schedule.roles)
     source.stop_if_wrong()
     return schedule.completed(environ, secrets)
 

@@ -4,29 +4,27 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from decimal import Decimal
 from types import MappingProxyType
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr
+from pydantic import AfterValidator, Field, PrivateAttr
 
 from overnight.schedule.alerting import Alerts
 from overnight.schedule.job import UTC_ZONE, Defaults, JobSettings, Strict, digest
 from overnight.schedule.problem import did_you_mean, one_of
+from overnight.schedule.role import RoleSettings, warnings_of
 from overnight.schedule.values import (
     NANO,
     WORDS_FORM,
     Cap,
-    Count,
     Duration,
     Money,
     Percent,
     RateValue,
     Since,
-    Words,
     Zone,
 )
-
-LONGEST_ANSWER = 21_333  # tokens
+from overnight.triggers import Listed
 
 
 def _scheme_of(value: str, known: tuple[str, ...], forms: str) -> str:
@@ -39,15 +37,6 @@ def _scheme_of(value: str, known: tuple[str, ...], forms: str) -> str:
             f"must begin with {one_of([f'{one}:' for one in known])}, as in {forms}" + (hint and f"; {hint}")
         )
     return value
-
-
-def _in_one_piece(tokens: int) -> int:
-    """Refuse answers that the SDK expects to take over ten minutes, at 128,000 tokens an hour: it would stream them."""
-    if tokens > LONGEST_ANSWER:
-        raise ValueError(
-            f"an answer comes in one piece, of at most {LONGEST_ANSWER} tokens; for longer ones ask in parts, by split="
-        )
-    return tokens
 
 
 def _transport(value: str) -> str:
@@ -66,8 +55,9 @@ def _ledger(value: str) -> str:
 def _reports(value: str) -> str:
     if "://" in value:
         _scheme_of(value, ("s3",), "var/reports or s3://bucket/prefix")
-        if not urlsplit(value).netloc:
-            raise ValueError("names no bucket; write s3://bucket/prefix")
+        from overnight.storage.address import bucket_of  # noqa: PLC0415  only for who has a bucket
+
+        bucket_of(value)
     elif not value.strip():
         raise ValueError("names no folder; write var/reports or s3://bucket/prefix")
     return value
@@ -95,15 +85,20 @@ def _address(value: str) -> str:
 Address = Annotated[str, AfterValidator(_address)]
 Addresses = Annotated[list[Address], *WORDS_FORM]
 WebAddress = Annotated[str, AfterValidator(_web)]
-Models = Annotated[Words, Field(min_length=1)]
 
 
 class Mail(Strict):
-    """How mail leaves: `outbox:FOLDER`, `smtp://…` or `smtps://…`."""
+    """How mail leaves: `outbox:FOLDER`, `smtp://…` or `smtps://…`.
+
+    Bounces come back to `bounces_to`, with the subscriber named in it; without it, to the sender. `archive_url` is
+    where the world reads the folder `archive` of the reports; mails link to it.
+    """
 
     transport: Annotated[str, AfterValidator(_transport)] = "outbox:var/outbox"
     sender: Address = Field(default="overnight <overnight@localhost.localdomain>", alias="from")
     unsubscribe_to: Address | None = None
+    bounces_to: Address | None = None
+    archive_url: WebAddress = ""
 
 
 class Reports(Strict):
@@ -135,31 +130,16 @@ class ModelPrice(Strict):
 
 
 class Limit(Strict):
-    """What one dependency allows; a rate that is not given is not limited."""
+    """What one dependency allows; a rate that is not given is not limited.
+
+    `per_domain` is of mail only: what each recipient domain gets, in each process.
+    """
 
     requests: RateValue | None = None
     input_tokens: RateValue | None = None
     output_tokens: RateValue | None = None
     messages: RateValue | None = None
-
-
-class RoleBudget(Strict):
-    """What one item may cost in a role, and the role on a wall-clock day in all jobs together."""
-
-    per_task: Cap = None
-    per_day: Cap = None
-
-
-class RoleSettings(Strict):
-    """What an agent may be: models from cheap to dear, lengths, budget, tools with argument limits."""
-
-    model: Models
-    max_tokens: Annotated[Count, AfterValidator(_in_one_piece)] = 1024
-    max_turns: Count = 1
-    budget: RoleBudget = RoleBudget()
-    tools: dict[str, Annotated[dict[str, Any], BeforeValidator(lambda value: {} if value is None else value)]] = Field(
-        default_factory=dict
-    )
+    per_domain: RateValue | None = None
 
 
 class Channel(Strict):
@@ -173,7 +153,7 @@ class Schedule(Strict):
     """The whole file. Durations are timedelta, money integer nano-USD, percentages Decimal fractions.
 
     `environ` holds the variables the file was read with (`.env` below the process environment), `secrets` the values
-    among them that must never be printed, `warnings` what is accepted but has no effect yet.
+    among them that must never be printed, `warnings` what is accepted but deserves a look.
     """
 
     version: Literal[1]
@@ -214,12 +194,21 @@ class Schedule(Strict):
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What is set but has no effect yet, in sentences."""
+        """What is set but has no effect yet, or is a risk, in sentences."""
         return tuple(_without_effect(self))
+
+    def rank(self, name: str) -> int:
+        """How many jobs a job comes after."""
+        after = self.jobs[name].after
+        return 0 if after is None else 1 + self.rank(after)
 
     def job_hash(self, name: str) -> str:
         """Return 16 hex digits that change when the job's trigger, zone or `enabled` change."""
         return self.jobs[name].timing_hash()
+
+    def listed(self) -> dict[str, Listed]:
+        """Return what of each job says when it runs."""
+        return {name: Listed(self.job_hash(name), job.enabled, job.trigger().text) for name, job in self.jobs.items()}
 
     @property
     def config_hash(self) -> str:
@@ -229,14 +218,7 @@ class Schedule(Strict):
 
 def _without_effect(schedule: Schedule) -> Iterator[str]:
     """Say of each setting in the file that nothing reads yet what happens without it."""
-    yield from _roles_without_effect(schedule)
-    if "github" in schedule.limits:
-        yield "limits.github: has no effect yet; nothing of the engine calls GitHub"
-
-
-def _roles_without_effect(schedule: Schedule) -> Iterator[str]:
-    for name, role in schedule.roles.items():
-        if role.tools:
-            yield f"roles.{name}.tools: tools are not offered to the model yet; the role works without them"
-        if role.max_turns > 1:
-            yield f"roles.{name}.max_turns: has no effect yet; each question has one turn, and one repair"
+    yield from warnings_of(schedule.roles)
+    for name, limit in schedule.limits.items():
+        if limit.per_domain and name != "smtp":
+            yield f"limits.{name}.per_domain: has no effect; only smtp has recipient domains"

@@ -6,10 +6,10 @@ from pathlib import Path
 from overnight.dependency import Dependencies
 from overnight.errors import ConfigError
 from overnight.storage.folder import Folder
-from overnight.storage.spool import Drained, Spool, waiting
+from overnight.storage.spool import Drained, Spool, add_to, waiting
 from overnight.storage.store import Store
 
-__all__ = ["Drained", "Folder", "Spool", "Store", "open_store", "waiting"]
+__all__ = ["Drained", "Folder", "Spool", "Store", "add_to", "open_store", "waiting"]
 
 
 def open_store(url: str, root: Path, environ: Mapping[str, str], dependencies: Dependencies) -> Store:

@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -26,6 +26,10 @@ class Folder:
     async def get(self, key: str) -> bytes | None:
         """Read."""
         return await in_own_thread("folder", partial(self._get, key))
+
+    async def traits(self) -> Sequence[str]:
+        """A folder has no moods."""
+        return ()
 
     def _put(self, key: str, content: bytes) -> None:
         if self._get(key) != content:

@@ -3,7 +3,7 @@
 Requests are repeated by us alone: the SDK's own repetitions would be seen by no breaker, no quota and no deadline.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
@@ -22,6 +22,7 @@ from botocore.exceptions import ConnectionError as NotConnected
 from overnight.dependency import Dependencies, Dependency
 from overnight.errors import ConfigError, OvernightError, Permanent, Transient
 from overnight.retry import retry_after
+from overnight.storage.address import bucket_of
 from overnight.storage.store import checked
 from overnight.threads import in_own_thread
 
@@ -31,6 +32,18 @@ CHECKSUMS_REFUSED = (400, 403, 411, 501)  # what servers answer that do not know
 UNREACHABLE = (NotConnected, HTTPClientError)  # timeouts are among them
 TORN = (FlexibleChecksumError, IncompleteReadError)  # somebody else wrote while we read
 AGAIN = (408, 409, 425, 429)
+HIDDEN = ("AccessDenied",)  # what AWS says of a key that is not there to whom it grants no s3:ListBucket
+PROBE = ".overnight-doctor"  # the key that is written when somebody asks what the store can do
+
+ELSEWHERE = ("PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException")
+REMEDIES = {
+    "AccessDenied": "the policy has to allow s3:PutObject and s3:GetObject there",
+    "InvalidAccessKeyId": "AWS_ACCESS_KEY_ID in .env is not known there",
+    "SignatureDoesNotMatch": "AWS_SECRET_ACCESS_KEY in .env does not belong to the key",
+    "ExpiredToken": "AWS_SESSION_TOKEN in .env has expired",
+    "RequestTimeTooSkewed": "the clock of this machine is wrong",
+    "NoSuchBucket": "create the bucket, or correct reports.to",
+}
 
 
 @dataclass(slots=True)
@@ -54,10 +67,10 @@ class S3:
     _client: Any = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        self.bucket, _, prefix = self.url.removeprefix("s3://").partition("/")
-        self.prefix = prefix.strip("/")
-        if not self.bucket:
-            raise ConfigError(f"{self.url!r} names no bucket; write s3://bucket/prefix")
+        try:
+            self.bucket, self.prefix = bucket_of(self.url)
+        except ValueError as error:
+            raise ConfigError(f"reports.to: {self.url!r}: {error}") from error
         self.side = self.dependencies.of(f"s3:{self._host() or self._region()}")
 
     async def put(self, key: str, content: bytes) -> None:
@@ -66,7 +79,7 @@ class S3:
         Reading first costs a request a file and saves the write when a report has not changed; files are small.
         """
         name = checked(key, self.prefix)
-        if await self._read(name) == content:
+        if await self._read(name, hidden=HIDDEN) == content:
             return
         await self._call(
             lambda client: client.put_object(
@@ -80,14 +93,39 @@ class S3:
         """Read."""
         return await self._read(checked(key, self.prefix))
 
+    async def traits(self) -> Sequence[str]:
+        """Whether conditional writes are honoured, and checksums taken. Nothing here relies on either."""
+        name = checked(PROBE, self.prefix)
+
+        def twice(client: Any) -> int:
+            try:
+                client.put_object(Bucket=self.bucket, Key=name, Body=b"ok\n", IfNoneMatch="*")
+            except ClientError as error:
+                return _status(error)
+            return 200
+
+        await self.put(PROBE, b"ok\n")
+        status = await self._call(twice)
+        told = {412: "honours conditional writes", 200: "ignores conditional writes (not needed)"}
+        conditional = told.get(status, f"refuses conditional writes with {status} (not needed)")
+        checksums = self._checksums == "when_supported"
+        return conditional, "takes checksums" if checksums else "is written to without checksums, which it refuses"
+
     def describe(self) -> str:
         """The bucket, and the endpoint when it is not AWS."""
         endpoint = self._endpoint()
         return f"{self.url} at {endpoint.rpartition('@')[2]}" if endpoint else self.url
 
-    async def _read(self, name: str) -> bytes | None:
-        def read(client: Any) -> bytes:
-            content: bytes = client.get_object(Bucket=self.bucket, Key=name)["Body"].read()
+    async def _read(self, name: str, hidden: Collection[str] = ()) -> bytes | None:
+        """What is there; None when nothing is, or the server answers with one of the codes `hidden`."""
+
+        def read(client: Any) -> bytes | None:
+            try:
+                content: bytes = client.get_object(Bucket=self.bucket, Key=name)["Body"].read()
+            except ClientError as error:
+                if _code(error) in hidden:
+                    return None
+                raise
             return content
 
         try:
@@ -131,14 +169,14 @@ class S3:
             raise error from None
 
     def _classified(self, error: Any) -> OvernightError:
-        status, code = _status(error), str(error.response.get("Error", {}).get("Code", ""))
+        status, code = _status(error), _code(error)
         if code == "NoSuchKey":
             return _Missing(code=f"s3_{status}")
         said = f"{self.describe()} answered {status} {code}".rstrip()
         if status in AGAIN or status >= 500:
             after = retry_after(error.response["ResponseMetadata"].get("HTTPHeaders", {}), self.side.clock)
             return Transient(said, code=f"s3_{status}", after=after)
-        return Permanent(f"{said}; check the bucket, its policy and the AWS_* variables in .env", code=f"s3_{status}")
+        return Permanent(f"{said}; {_remedy(error, status, code)}", code=f"s3_{status}")
 
     def _endpoint(self) -> str:
         return self.environ.get("AWS_ENDPOINT_URL_S3") or self.environ.get("AWS_ENDPOINT_URL") or ""
@@ -182,6 +220,19 @@ class _Missing(Permanent):
 
 def _status(error: Any) -> int:
     return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+def _code(error: Any) -> str:
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def _remedy(error: Any, status: int, code: str) -> str:
+    """What a person can do, by the server's code."""
+    region = error.response.get("Error", {}).get("Region")
+    region = region or error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("x-amz-bucket-region")
+    if region or status == 301 or code in ELSEWHERE:
+        return f"the bucket is in another region{f' ({region})' if region else ''}: set AWS_REGION in .env"
+    return REMEDIES.get(code, "check the bucket, its policy and the AWS_* variables in .env")
 
 
 def _content_type(name: str) -> str:

@@ -11,7 +11,7 @@ import asyncio
 import fcntl
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +46,26 @@ class _Progress:
     stop: bool = False
 
 
+def add_to(folder: Path, files: Sequence[tuple[str, bytes]]) -> Path:
+    """Keep a publication of `(key, content)` in a spool, durably, whoever will upload it; returns its place.
+
+    Raises Permanent for a key no store would take, OSError when this disk cannot.
+    """
+    keys = [checked(key) for key, _ in files]
+    folder.mkdir(parents=True, exist_ok=True)
+    with _locked(folder / ".adding", wait=True):
+        _clear(folder, ".new-*")  # of processes that were killed in here
+        place = folder / f"{max((int(path.name) for path in waiting(folder)), default=0) + 1:08d}"
+        unfinished = folder / f".new-{place.name}"
+        for key, content in files:
+            write_durably(unfinished / key, content)
+        order = [[key, digest(content)] for key, (_, content) in zip(keys, files, strict=True)]
+        write_durably(unfinished / ORDER, json.dumps(order).encode())
+        unfinished.rename(place)
+        sync_folder(folder)
+    return place
+
+
 @dataclass(frozen=True, slots=True)
 class Spool:
     """Publications on their way to `store`, kept in `folder` until they are there."""
@@ -54,23 +74,15 @@ class Spool:
     store: Store
 
     def add(self, files: Sequence[tuple[str, bytes]]) -> Path:
-        """Keep a publication of `(key, content)`, durably; they will be uploaded in this order.
+        """Keep a publication of `(key, content)`, durably; they will be uploaded in this order. Raises as `add_to`."""
+        return add_to(self.folder, files)
 
-        Raises Permanent for a key no store would take, OSError when this disk cannot.
-        """
-        keys = [checked(key) for key, _ in files]
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Hold the lock of who makes what is to be kept: two that read and keep side by side keep the older last."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        with _locked(self.folder / ".adding", wait=True):
-            place = self.folder / f"{self._last() + 1:08d}"
-            unfinished = self.folder / f".new-{place.name}"
-            shutil.rmtree(unfinished, ignore_errors=True)  # of a process that was killed in here
-            for key, content in files:
-                write_durably(unfinished / key, content)
-            order = [[key, digest(content)] for key, (_, content) in zip(keys, files, strict=True)]
-            write_durably(unfinished / ORDER, json.dumps(order).encode())
-            unfinished.rename(place)
-            sync_folder(self.folder)
-        return place
+        with _locked(self.folder / ".making", wait=True):
+            yield
 
     def waiting(self) -> list[Path]:
         """The publications not yet uploaded, oldest first."""
@@ -96,15 +108,12 @@ class Spool:
             progress.error = progress.error or f"{self.store.describe()} took longer than {deadline:g} s"
         return Drained(progress.uploaded, len(self.waiting()), progress.error, progress.refused)
 
-    def _last(self) -> int:
-        waiting = self.waiting()
-        return int(waiting[-1].name) if waiting else 0
-
     async def _upload_all(self, progress: _Progress) -> None:
         with _locked(self.folder / ".draining", wait=False) as ours:
             if not ours:
                 progress.error = "another process is uploading"
                 return
+            await asyncio.to_thread(_clear, self.folder, ".done-*")
             for place in self.waiting():
                 try:
                     await self._upload(place, progress)
@@ -133,14 +142,42 @@ class Spool:
 def _remove(place: Path) -> None:
     """At once, so that no half-removed publication is ever taken for a whole one."""
     finished = place.with_name(f".done-{place.name}")
-    shutil.rmtree(finished, ignore_errors=True)
     place.rename(finished)
     shutil.rmtree(finished)
+
+
+def _clear(folder: Path, pattern: str) -> None:
+    for path in folder.glob(pattern):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def waiting(folder: Path) -> list[Path]:
     """The publications in a spool's folder, oldest first."""
     return sorted(path for path in folder.iterdir() if path.name.isdecimal()) if folder.is_dir() else []
+
+
+def foretell(csv: Path, after: bytes) -> None:
+    """Let manifest and order of a report name the digest it will have: the one is trusted, the other checked.
+
+    Before the file is written: who is killed in between finds it as it was, and does the same once more.
+    """
+    manifest, told = csv.with_name("manifest.json"), b""
+    swaps = {digest(csv.read_bytes()): digest(after)}
+    if manifest.is_file():
+        was = manifest.read_bytes()
+        told = _swapped(was, swaps)
+        swaps[digest(was)] = digest(told)
+    for order in (folder / ORDER for folder in csv.parents[1:3]):  # of latest/x.csv and of report=x/date=y/x.csv
+        if order.is_file():
+            write_durably(order, _swapped(order.read_bytes(), swaps))
+    if told:
+        write_durably(manifest, told)
+
+
+def _swapped(text: bytes, swaps: Mapping[str, str]) -> bytes:
+    for was, becomes in swaps.items():
+        text = text.replace(was.encode(), becomes.encode())
+    return text
 
 
 @contextmanager

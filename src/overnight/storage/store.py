@@ -1,6 +1,7 @@
 """The port: a place for files that are known by a key."""
 
 import unicodedata
+from collections.abc import Sequence
 from hashlib import sha256
 from typing import Protocol
 
@@ -25,6 +26,10 @@ class Store(Protocol):
 
     async def get(self, key: str) -> bytes | None:
         """The file, None when there is no such key."""
+        ...
+
+    async def traits(self) -> Sequence[str]:
+        """What this store can do, found out by trying, for the doctor: in words."""
         ...
 
     def describe(self) -> str:

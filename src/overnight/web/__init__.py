@@ -1,4 +1,4 @@
-"""The web side of `serve`: few pages for everybody, by token, and the rest for this machine only."""
+"""The web side of `serve`: few pages for everybody, by token, and the operator's desk for this machine only."""
 
 from overnight.health import Heart
 from overnight.web.server import serving

@@ -22,7 +22,8 @@ def granted(request: web.Request, token: str) -> bool:
     if not token:
         return True
     scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-    return hmac.compare_digest(given.strip().encode(), token.encode()) and scheme.lower() == "bearer"
+    same = hmac.compare_digest(given.strip().encode(errors="surrogateescape"), token.encode())
+    return same and scheme.lower() == "bearer"
 
 
 def guarded(handler: Handler, token: Callable[[], str]) -> Handler:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
-from overnight.health import Examiner, Heart, Reach, Report
+from overnight.health import Examiner, Report
 from overnight.prometheus import Exposition
 from overnight.runner import Workplace
 from overnight.web.access import granted, guarded, token_of
@@ -16,10 +16,10 @@ HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
 def private_routes(
-    current: Callable[[], Workplace], heart: Heart, problem: Callable[[], str | None]
+    current: Callable[[], Workplace], examiner: Examiner, problem: Callable[[], str | None]
 ) -> list[web.RouteDef]:
     """The routes; without a token each refuses a caller who thinks that we have a public name."""
-    machine = _Machine(current, Examiner(current, heart, problem, Reach(current().clock)), Exposition(current, problem))
+    machine = _Machine(current, examiner, Exposition(current, problem))
     paths = {
         "/api/health": machine.health,
         "/livez": machine.alive,

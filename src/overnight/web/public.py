@@ -59,8 +59,7 @@ def public_routes(
     current: Callable[[], Workplace], signed_up: Callable[[], None], patience: float
 ) -> list[web.RouteDef]:
     """The routes; `patience` is how many seconds a body, or the ledger, may take."""
-    work = current()
-    pages = _Public(current, Tokens(secret_of(work.root, work.schedule.environ), work.clock), signed_up, patience)
+    pages = _Public(current, signed_up, patience)
     routes: list[tuple[str, Handler, Handler]] = [
         ("/u/{token:.*}", pages.ask_to_leave, pages.leave),
         ("/subscribe", pages.ask_address, pages.sign_up),
@@ -75,17 +74,22 @@ class _Public:
     """The handlers; `current` is the workplace in force."""
 
     current: Callable[[], Workplace]
-    tokens: Tokens
     signed_up: Callable[[], None]
     patience: float
 
+    @property
+    def tokens(self) -> Tokens:
+        """Those of the secret in force: mails that go out after a reload are signed with the new one."""
+        work = self.current()
+        return Tokens(secret_of(work.root, work.schedule.environ), work.clock)
+
     async def ask_to_leave(self, request: web.Request) -> web.Response:
-        self.tokens.read("unsubscribe", request.match_info["token"])
+        self.tokens.leaver(request.match_info["token"])
         return self._page(_ASK_TO_LEAVE)
 
     async def leave(self, request: web.Request) -> web.Response:
-        """Unsubscribe; also one who has left, or whom nobody knows any more: what was asked for is so."""
-        id_ = self.tokens.read("unsubscribe", request.match_info["token"])
+        """Unsubscribe, a job's own reader too; one who has left has left: what was asked for is so."""
+        id_ = self.tokens.leaver(request.match_info["token"])
         reason = "one-click" if ONE_CLICK in await self._form(request) else "page"
         await self._write(lambda connection, now: leave(connection, id_, reason, now))
         return self._page(_LEFT)

@@ -9,14 +9,16 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from overnight import logs
-from overnight.health import Heart
+from overnight.health import Examiner, Heart, Reach
 from overnight.runner import Workplace
+from overnight.web.desk import Nobody, Starter, desk_routes
 from overnight.web.private import private_routes
 from overnight.web.public import public_routes
 
 BODY_MAX = 4096  # bytes; a form of ours has one address in it
 HEAD_MAX = 4096  # bytes of a line or a header
 PATIENCE = 10.0  # seconds for the head of a request, and again for its body
+NOBODY = Nobody()
 
 
 @asynccontextmanager
@@ -27,15 +29,18 @@ async def serving(
     host: str,
     port: int,
     signed_up: Callable[[], None] = lambda: None,
+    starter: Starter = NOBODY,
 ) -> AsyncIterator[str]:
     """Answer on `http://host:port` for the length of the block; yields the address.
 
-    `current` is the workplace in force, `signed_up` hears of new sign-ups. A port that is taken is a warning: jobs
-    matter more than the page.
+    `current` is the workplace in force, `signed_up` hears of new sign-ups, `starter` starts runs.
+    A port that is taken is a warning: jobs matter more than the page.
     """
     application = web.Application(client_max_size=BODY_MAX)
     application.router.add_routes(public_routes(current, signed_up, PATIENCE))
-    application.router.add_routes(private_routes(current, heart, problem))
+    examiner = Examiner(current, heart, problem, Reach(current().clock))
+    application.router.add_routes(private_routes(current, examiner, problem))
+    application.router.add_routes(desk_routes(current, examiner, problem, starter, PATIENCE))
     runner = web.AppRunner(application, **_LIMITS)
     await runner.setup()
     try:

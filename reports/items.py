@@ -1,0 +1,48 @@
+"""What became of each item: one row per item of the day's slots, by its opaque key."""
+
+from pandas import DataFrame
+
+from overnight.report import Day, report
+
+LISTED = 20_000  # items of a slot; of a larger one only those that failed, wait or are unknown
+LIMIT = 100_000  # rows of a day; counts of all items are in `success_rate`
+
+
+@report(
+    {
+        "report_date": "date",
+        "job": "text",
+        "slot": "text",
+        "key": "text",
+        "state": "text",
+        "run_id": "text",
+        "attempts": "count",
+        "error_class": "text",
+        "error_code": "text",
+        "duration_ms": "count",
+        "cost_usd": "money",
+        "ended_at": "instant",
+        "retry_at": "instant",
+    }
+)
+def items(day: Day) -> DataFrame:
+    """Items as they stand now. A slot of more than 20,000 shows those in trouble; what is ok there is a number."""
+    columns = """
+        slot.day AS report_date, item.job, item.slot, item.key, item.state, item.run_id, item.attempts,
+        item.error_class, item.error_code, item.duration_ms, item.cost_nano AS cost_usd, item.ended_at,
+        item.next_at AS retry_at
+    """
+    all_of = "slot.pending + slot.ok + slot.failed + slot.retry + slot.skipped + slot.unknown"
+    mine = "WHERE item.job = slot.job AND item.slot = slot.slot AND slot.day = :day AND NOT slot.rehearsal"
+    # CROSS JOIN: the slots of the day come first, or a million items of other days would be looked at
+    return day.query(
+        f"""
+        SELECT {columns} FROM slot CROSS JOIN item {mine} AND {all_of} <= :listed
+        UNION ALL
+        SELECT {columns} FROM slot CROSS JOIN item {mine} AND {all_of} > :listed
+        AND item.state IN ('failed', 'retry', 'unknown')
+        ORDER BY 2, 3, 4 LIMIT :most
+        """,  # noqa: S608  nothing in it comes from outside
+        listed=LISTED,
+        most=LIMIT,
+    )

@@ -1,0 +1,152 @@
+"""GitHub's REST API, as far as the tools need it: a request, its answer, and every failure as one of our errors.
+
+One rate limit, one breaker and one retry for all processes, as for every other side; GitHub's secondary limits come as
+403 and are waited for like 429. A POST whose reply was lost is Unknown: it is looked up, not repeated.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from overnight.deadline import off_the_clock
+from overnight.errors import OvernightError, Permanent, Stop, Transient, Unknown
+from overnight.retry import retry_after
+from overnight.tools.port import Hands
+
+OFFICIAL = "https://api.github.com"
+TOKEN = "GITHUB_TOKEN"  # noqa: S105  the name of the variable, not its value
+SECONDS = 30.0
+VERSION = "2022-11-28"
+LARGEST = 50_000_000  # bytes of an answer; a hundred issues can have tens of millions
+CHUNK = 65_536
+PAGES = 10  # of 100 entries each
+REPEATABLE = ("GET", "DELETE", "PATCH")  # the second time changes nothing more
+
+
+@dataclass(frozen=True, slots=True)
+class GitHub:
+    """The API at `base` (another one for GitHub Enterprise, by GITHUB_API_URL) with a token."""
+
+    base: str
+    token: str
+    side: Any
+    clock: Any
+
+    @classmethod
+    def of(cls, hands: Hands) -> "GitHub":
+        """The API with what the role may use. Raises Stop without a token."""
+        return cls.open(hands.settings, hands.secrets.get(TOKEN, ""), hands.sides, hands.clock)
+
+    @classmethod
+    def open(cls, settings: Mapping[str, str], token: str, sides: Any, clock: Any) -> "GitHub":
+        """The API of these variables. Raises Stop without a token."""
+        if not token.strip():
+            raise Stop(f"there is no token for GitHub: set {TOKEN} in .env", code="no_github_token")
+        base = settings.get("GITHUB_API_URL", "").strip() or OFFICIAL
+        return cls(base.rstrip("/"), token.strip(), sides.of("github"), clock)
+
+    async def ask(self, method: str, path: str, body: Any = None, **query: str | int) -> Any:
+        """Send a request and return its JSON, None for an empty answer.
+
+        Raises Permanent for a refusal (`http_404`, `http_422`), Stop for a wrong token, Transient when GitHub cannot be
+        reached for now, and Unknown for a POST of which nobody can tell.
+        """
+
+        async def once() -> Any:
+            async with off_the_clock():
+                return await self._sent(method, path, body, query)
+
+        return await self.side.call(once, requests=1)
+
+    async def every(self, path: str, **query: str | int) -> list[Any]:
+        """All entries of a list, page by page, up to a thousand."""
+        found: list[Any] = []
+        for page in range(1, PAGES + 1):
+            part = await self.ask("GET", path, None, **query, per_page=100, page=page)
+            found += part if isinstance(part, list) else []
+            if not isinstance(part, list) or len(part) < 100:
+                break
+        return found
+
+    async def _sent(self, method: str, path: str, body: Any, query: Mapping[str, str | int]) -> Any:
+        import asyncio  # noqa: PLC0415  with aiohttp, which is loaded late
+
+        import aiohttp  # noqa: PLC0415
+
+        headers = {
+            "Authorization": f"Bearer {self.token}",
+            "Accept": "application/vnd.github+json",
+            "X-GitHub-Api-Version": VERSION,
+            "User-Agent": "overnight",
+        }
+        what = f"GitHub {method} {path}"
+        try:
+            async with asyncio.timeout(SECONDS), aiohttp.ClientSession(headers=headers) as session:
+                where, params = f"{self.base}{path}", {name: str(value) for name, value in query.items()}
+                async with session.request(method, where, json=body, params=params, allow_redirects=False) as response:
+                    text = await _whole(response.content)
+                    return self._read(what, method, response.status, response.headers, text)
+        except aiohttp.ClientConnectorError as error:  # nothing was sent
+            raise Transient(f"{what}: cannot connect ({type(error).__name__})", code="connection") from error
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            raise _lost(
+                method, f"{what}: the connection was lost ({type(error).__name__})", "connection_lost"
+            ) from error
+
+    def _read(self, what: str, method: str, status: int, headers: Mapping[str, str], text: bytes) -> Any:
+        if status < 300:
+            try:
+                return json.loads(text) if text.strip() else None
+            except ValueError as error:
+                raise _lost(method, f"{what}: the answer is no JSON", "garbled") from error
+        said = f"{what} answered {status}: {_message(text)}"
+        code = f"http_{status}"
+        if status == 401:
+            raise Stop(f"{said}; check {TOKEN} in .env", code="github_token")
+        if status == 429 or (status == 403 and _limited(headers, text)):
+            raise Transient(said, code="http_429", after=_wait(headers, self.clock))
+        if status >= 500:
+            raise _lost(method, said, code)
+        raise Permanent(said, code=code)
+
+
+def path_of(repo: str, *parts: object) -> str:
+    """The path of something in a repository; every part is quoted."""
+    return "/".join(
+        ["/repos", *(quote(part, safe="") for part in repo.split("/")), *(quote(str(p), safe="") for p in parts)]
+    )
+
+
+async def _whole(content: Any) -> bytes:
+    """The body, which comes in many pieces; what is longer than LARGEST is cut, and then no JSON."""
+    body = bytearray()
+    while len(body) < LARGEST and (chunk := await content.read(CHUNK)):
+        body += chunk
+    return bytes(body)
+
+
+def _lost(method: str, said: str, code: str) -> OvernightError:
+    return Transient(said, code=code) if method in REPEATABLE else Unknown(f"{said}; it may have been done", code=code)
+
+
+def _limited(headers: Mapping[str, str], text: bytes) -> bool:
+    """A 403 that means: later. Said by its headers; by its words only where the header is missing."""
+    return "retry-after" in headers or headers.get("x-ratelimit-remaining") == "0" or b"secondary rate limit" in text
+
+
+def _wait(headers: Mapping[str, str], clock: Any) -> float:
+    asked = retry_after(headers, clock)
+    reset = headers.get("x-ratelimit-reset", "")
+    if asked is None and headers.get("x-ratelimit-remaining") == "0" and reset.isdecimal():
+        asked = int(reset) - clock.now().timestamp()
+    return min(max(asked or 60.0, 1.0), 3600.0)  # without a word of it GitHub asks for a minute
+
+
+def _message(text: bytes) -> str:
+    try:
+        said = json.loads(text)
+    except ValueError:
+        return "it does not say why"
+    return str(said.get("message") or "it does not say why")[:200] if isinstance(said, dict) else "it does not say why"

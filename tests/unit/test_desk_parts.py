@@ -1,0 +1,74 @@
+"""What the pages of the desk are made of, without a server."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from overnight.schedule import loads
+from overnight.web.desk.coming import coming
+from overnight.web.desk.drawing import CHART_HIGH, columns, spark, ticks
+from overnight.web.desk.letters import kept_at, opened
+from overnight.web.desk.pages import money
+from overnight.web.desk.tail import LINES, tail
+
+SCHEDULE = """version: 1
+timezone: Europe/Paris
+jobs:
+  early: { cron: "30 2 * * *" }
+  late: { every: 12h }
+  off: { every: 1h, enabled: false }
+"""
+
+
+def test_the_next_times_of_all_jobs_are_in_order_with_what_a_change_of_the_clock_does() -> None:
+    schedule = loads(SCHEDULE, {})
+    fires = coming(schedule, {}, datetime(2027, 3, 27, 12, tzinfo=UTC), 20)
+    assert [one.at for one in fires] == sorted(one.at for one in fires)
+    assert {one.job for one in fires} == {"early", "late"}
+    assert [bool(one.note) for one in fires if one.job == "early"][:3] == [True, False, False]
+    assert {one.job for one in coming(schedule, {"early": "why"}, fires[0].at, 3)} == {"late"}
+    assert coming(loads("version: 1\njobs: {}\n", {}), {}, fires[0].at, 3) == []
+
+
+def test_a_budget_far_above_the_days_does_not_flatten_them() -> None:
+    near = columns(["Mon 1"], [{"a": 30, "b": 10}], {"a": 0, "b": 1}, 80)
+    assert (near.cap_y, [part.height for part in near.days[0].parts]) == (0.0, [75.0, 25.0])
+    far = columns(["Mon 1"], [{"a": 30, "b": 10}], {"a": 0, "b": 1}, 1000)
+    assert (far.cap_y, sum(part.height for part in far.days[0].parts)) == (None, CHART_HIGH)
+    assert columns([], [], {}, 5).days == []
+
+
+def test_unknown_values_leave_a_gap_and_runs_stand_on_the_right() -> None:
+    assert len(spark([1, 2, None, 3, 4]).lines) == 2
+    assert spark([]).dots == spark([None]).dots == []
+    drawn = ticks([("ok", 100, ""), ("failed", 0, "")], 30)
+    assert [one.x for one in drawn] == [28 * 8, 29 * 8]
+    assert drawn[0].height > drawn[1].height > 0
+
+
+def test_money_is_short_but_never_nothing_that_was_something() -> None:
+    said = [money(nano) for nano in (None, 0, 1, 3_564_900, 99_999_999, 4_057_500_000, 12_345 * 10**9)]
+    assert said == ["n/a", "$0.00", "< $0.0001", "$0.0036", "$0.1000", "$4.06", "$12,345.00"]
+
+
+def test_the_end_of_a_log_is_read_whatever_stands_in_it(tmp_path: Path) -> None:
+    file = tmp_path / "log"
+    junk = b'\xff\xfe r_1\nnull r_1\n[1, "r_1"]\n{"run_id": "r_1"}\n{"timestamp": 7, "level": [], "run_id": "r_1"}\n'
+    line = b'{"timestamp":"2026-11-22T07:00:00Z","level":"info","message":"m","run_id":"r_1","n":{"x":1}}\n'
+    file.write_bytes(line * 2 * LINES + junk)
+    lines = tail(file, "r_1")
+    assert (len(lines), lines[0].more, lines[0].at) == (LINES, 'n={"x": 1}', datetime(2026, 11, 22, 7, tzinfo=UTC))
+    assert lines[-1].at is None
+    assert tail(file, "r_2") == []
+
+
+def test_a_mail_is_looked_for_in_the_outbox_alone_and_broken_ones_are_shown_as_they_are(tmp_path: Path) -> None:
+    assert kept_at(tmp_path, "smtp://relay", "job", "slot", "<a@b>") is None
+    file = kept_at(tmp_path, "outbox:box", "../../etc", "..", "<../../../passwd>")
+    assert file is not None
+    assert file.resolve().is_relative_to(tmp_path / "box")
+    assert opened(file) is None
+    file.parent.mkdir(parents=True)
+    html = b"Content-Type: text/html; charset=no-such\r\n\r\n<b>x"
+    for broken in (b"", b"\xff\xfe\0", html, b"Subject: =?x?y?z?=\r\n\r\nx"):
+        file.write_bytes(broken)
+        assert opened(file) is not None

@@ -1,0 +1,138 @@
+"""`git.diff` and `git.commit`: no shell, no options, no hooks; a commit is found again, and reverted."""
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from overnight.compensation import Steps
+from overnight.dependency import Dependencies
+from overnight.effects import Effects
+from overnight.errors import Permanent
+from overnight.ledger import Ledger
+from overnight.ledger.tables import effect
+from overnight.tools import BUILT_IN, Granted, boxed
+from overnight.tools.git import Repository
+from overnight.tools.toolkit import Box, Toolkit
+from tests.slots import ManualClock, begin, open_ledger, rows
+
+LIMITS = Repository(repo="repo")
+
+
+def git(root: Path, *words: str) -> str:
+    quiet = ("-c", "user.name=a", "-c", "user.email=a@b.example", "-c", "commit.gpgSign=false")
+    done = subprocess.run(["git", *quiet, *words], cwd=root / "repo", check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Path:
+    (tmp_path / "repo").mkdir()
+    git(tmp_path, "init", "-q", "-b", "main")
+    (tmp_path / "repo" / "a.md").write_text("one\n")
+    git(tmp_path, "add", "a.md")
+    git(tmp_path, "commit", "-q", "-m", "first")
+    hook = tmp_path / "repo" / ".git" / "hooks" / "pre-commit"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text(f"#!/bin/sh\ntouch {tmp_path}/hooked\n")
+    hook.chmod(0o755)
+    return tmp_path
+
+
+@pytest.fixture
+def ledger(here: Path) -> Iterator[Ledger]:
+    made = open_ledger(here, ManualClock())
+    yield made
+    made.close()
+
+
+def steps(ledger: Ledger) -> Steps:
+    return Steps(Effects(ledger, ManualClock()), begin(ledger))
+
+
+async def use(here: Path, ledger: Ledger, name: str, own: Steps, call: str = "1" * 32, **asked: Any) -> Any:
+    clock, made = ManualClock(), BUILT_IN[name]
+    kit = Toolkit(here, ledger, clock, Dependencies({}, clock))
+    box = Box(kit, "r", own.scope, boxed({name: Granted(made, LIMITS)}), own)
+    grant, arguments = box.tools.allowed(made.wire_name, asked, 0)
+    return await box.use(grant, arguments, call)
+
+
+async def test_a_change_is_committed_once_shown_and_reverted(here: Path, ledger: Ledger) -> None:
+    own = steps(ledger)
+    (here / "repo" / "a.md").write_text("two\n")
+    (here / "repo" / "b.md").write_text("left alone\n")
+    made = await use(here, ledger, "git.commit", own, message="second", paths=["a.md"])
+    again = await use(here, ledger, "git.commit", own, message="second", paths=["a.md"])
+    assert made == again == {"commit": git(here, "rev-parse", "HEAD")}
+    assert git(here, "rev-list", "--count", "HEAD") == "2"
+    assert git(here, "status", "--porcelain") == "?? b.md"
+    told = await use(here, ledger, "git.diff", own, base="HEAD~1", paths=["a.md"])
+    assert "-one\n+two" in told["patch"]
+    assert await own.undo() == []
+    assert (here / "repo" / "a.md").read_text() == "one\n"
+    assert not (here / "hooked").exists()
+
+
+async def test_a_commit_of_unknown_fate_is_found_by_its_trailer(here: Path, ledger: Ledger) -> None:
+    own = steps(ledger)
+    (here / "repo" / "a.md").write_text("two\n")
+    made = await use(here, ledger, "git.commit", own, message="second", paths=["a.md"])
+    with ledger.engine.begin() as connection:  # as a crash before the note leaves it
+        connection.execute(effect.update().values(state="intent", detail=None))
+    found = await use(here, ledger, "git.commit", Steps(own.effects, own.scope), message="second", paths=["a.md"])
+    assert found == made
+    assert git(here, "rev-list", "--count", "HEAD") == "2"
+    assert {row["state"] for row in rows(ledger, effect)} == {"done"}
+
+
+OPTIONS = [
+    "-oProxyCommand=x",
+    "--output=/tmp/x",
+    "--upload-pack=x",
+    "$(touch hooked)",
+    "main; touch hooked",
+    "a..b",
+    "",
+]
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+async def test_a_revision_that_could_be_an_option_or_a_command_is_refused(
+    here: Path, ledger: Ledger, name: str
+) -> None:
+    for asked in ({"base": name}, {"base": "main", "head": name}):
+        with pytest.raises(Permanent):
+            await use(here, ledger, "git.diff", steps(ledger), **asked)
+    assert not (here / "hooked").exists()
+
+
+@pytest.mark.parametrize(
+    "path", ["-a.md", "../secret", "/etc/passwd", ":(top)x", ".git/config", "a.md\0", "$(rm -rf /)"]
+)
+async def test_a_path_is_taken_literally_or_not_at_all(here: Path, ledger: Ledger, path: str) -> None:
+    with pytest.raises(Permanent):
+        await use(here, ledger, "git.commit", steps(ledger), message="x", paths=[path])
+    assert git(here, "rev-list", "--count", "HEAD") == "1"
+
+
+async def test_what_is_said_in_a_message_is_no_command(here: Path, ledger: Ledger) -> None:
+    (here / "repo" / "a.md").write_text("two\n")
+    hostile = "$(touch hooked) `touch hooked`; touch hooked\n\n--amend"
+    await use(here, ledger, "git.commit", steps(ledger), message=hostile, paths=["a.md"])
+    assert git(here, "log", "-1", "--format=%B").startswith(hostile)
+    assert not (here / "hooked").exists()
+
+
+async def test_a_long_patch_is_cut(here: Path, ledger: Ledger) -> None:
+    (here / "repo" / "a.md").write_text("x\n" * 5_000)
+    own = steps(ledger)
+    await use(here, ledger, "git.commit", own, message="long", paths=["a.md"])
+    clock = ManualClock()
+    kit, made = Toolkit(here, ledger, clock, Dependencies({}, clock)), BUILT_IN["git.diff"]
+    box = Box(kit, "r", own.scope, boxed({}), own)
+    short = Granted(made, Repository(repo="repo", max_bytes=100))
+    told = await box.use(short, made.arguments.model_validate({"base": "HEAD~1"}), "2" * 32)
+    assert (told["cut"], len(told["patch"])) == (True, 100)

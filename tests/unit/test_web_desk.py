@@ -1,0 +1,606 @@
+"""The operator's desk: its pages over a ledger full of hostile text, and whoever calls it with something else.
+
+Rows 15, 52, 67, 68 and 69 of the security note.
+"""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from html.parser import HTMLParser
+from itertools import product
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import aiohttp
+import pytest
+from sqlalchemy import event, insert
+from sqlalchemy.exc import OperationalError
+
+from overnight.alerts import Alarm, note
+from overnight.ledger import Ledger
+from overnight.ledger.controls import alert, breaker
+from overnight.ledger.items import Recorded, plan, planned, record
+from overnight.ledger.runs import close_run
+from overnight.ledger.tables import call, effect, entry, item, run, slot, tool_call
+from overnight.mail.outbox import folder_of, safe_name
+from overnight.outcome import Outcome, Scope
+from overnight.redact import Redactor
+from overnight.runner import Workplace
+from overnight.schedule import loads
+from overnight.web import server, serving
+from overnight.web.desk import queries
+from tests.slots import NOW, SLOT, ManualClock, begin, open_ledger, rows
+
+EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{7*7}}"
+CANARY = "canary-of-the-desk-0123456789"
+TOKEN = "the-token-of-these-tests"
+REF = "<abc.def@example.org>"
+KEY = f"k/1?{EVIL}"
+SCHEDULE = """version: 1
+mail: { from: "The Site <news@example.org>" }
+jobs:
+  greet: { at: "07:00" }
+  other: { every: 1h }
+"""
+HTML = f'<html><body><h1 style="color:red">Dear {EVIL} {CANARY}</h1><img src="cid:pic"></body></html>'
+MAIL = (
+    "MIME-Version: 1.0\r\nSubject: News for =?utf-8?q?=3Cb=3Eyou?=\r\n"
+    'Content-Type: multipart/related; boundary="r"\r\n\r\n'
+    '--r\r\nContent-Type: multipart/alternative; boundary="b"\r\n\r\n'
+    "--b\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n"
+    f"plain {EVIL}\r\n--b\r\nContent-Type: text/html; charset=utf-8\r\n\r\n{HTML}\r\n--b--\r\n"
+    "--r\r\nContent-Type: image/png\r\nContent-ID: <pic>\r\nContent-Transfer-Encoding: base64\r\n\r\niVBORw0KGgo=\r\n"
+    "--r--\r\n"
+)
+FORM = b"Content-Type: application/x-www-form-urlencoded\r\n"
+PAGES = ("/", "/runs", "/costs", "/schedule", "/alerts")
+
+
+@dataclass
+class Heart:
+    looked_at: datetime | None = NOW
+    draining: bool = False
+
+
+@dataclass
+class Starts:
+    """Notes what is to be started, and starts nothing."""
+
+    asked: list[tuple[str, ...]] = field(default_factory=list)
+    code: asyncio.Future[int] | None = None
+
+    def start(self, job: str, slot: str, *arguments: str) -> "asyncio.Task[int]":
+        self.asked.append((job, slot, *arguments))
+        self.code = asyncio.get_running_loop().create_future()
+        return asyncio.create_task(self._wait(self.code))
+
+    async def _wait(self, code: "asyncio.Future[int]") -> int:
+        return await code
+
+
+@dataclass
+class Desk:
+    """A served desk and a browser of sorts: it keeps cookies and sends forms with what they hold."""
+
+    ledger: Ledger
+    clock: ManualClock
+    url: str
+    client: aiohttp.ClientSession
+    starts: Starts
+    scope: Scope
+    work: Workplace
+
+    async def get(self, path: str, **more: Any) -> tuple[int, str]:
+        async with self.client.get(self.url + path, **more) as answer:
+            return answer.status, await answer.text()
+
+    async def token(self, path: str = "/") -> str:
+        return re.findall(r'name="form" value="([^"]+)"', (await self.get(path))[1])[0]
+
+    async def post(self, path: str, data: Any = None, **more: Any) -> tuple[int, str]:
+        """Send a form as a browser does that has just loaded the overview."""
+        headers = {"Origin": self.url} | more.pop("headers", {})
+        form = {"form": await self.token(more.pop("at", "/"))} | (data or {})
+        async with self.client.post(
+            self.url + path, data=form, headers=headers, allow_redirects=False, **more
+        ) as answer:
+            return answer.status, answer.headers.get("Location", await answer.text())
+
+
+def outcome(key: str, state: Any, **more: Any) -> Outcome:
+    return Outcome(key, state, duration_ms=1500, **more)
+
+
+def furnish(ledger: Ledger, root: Path) -> Scope:
+    """A run that has ended partial, whose every text is hostile; a mail, a call, an alert, an unknown effect."""
+    scope = begin(ledger)
+    keys = [KEY, "fine", "lost", *(f"x{n:03}" for n in range(130))]
+    ledger.writing(lambda c: plan(c, scope, [(n, key, f'"{EVIL}"') for n, key in enumerate(keys)]))
+    ledger.writing(lambda c: planned(c, scope, NOW))
+    failed = {"error_class": "permanent", "error_code": EVIL[:30], "error": f"{EVIL} {CANARY}"}
+    outcomes = [
+        outcome(KEY, "failed", **failed),
+        outcome("fine", "ok", result=f'"{EVIL}"'),
+        outcome("lost", "unknown", reason=EVIL),
+        *(outcome(key, "failed", error_class="transient", error_code="http_503", error="no") for key in keys[3:]),
+    ]
+    ledger.writing(lambda c: record(c, [Recorded(scope, "pending", one, NOW) for one in outcomes]))
+    base = {"job": "greet", "slot": SLOT, "run_id": scope.run_id}
+    sent = {"kind": "mail", "name": EVIL, "target": "s_1", "intent_at": NOW}
+    mails = [("e1", "fine", REF, "done"), ("e2", "lost", "<lost@example.org>", "unknown")]
+    told = {
+        "role": "editor",
+        "model": EVIL,
+        "status": "ok",
+        "budget_day": SLOT,
+        "started_at": NOW,
+        "hash": "h",
+        "nth": 0,
+    }
+
+    def write(connection: Any) -> None:
+        for id_, key, ref, state in mails:
+            connection.execute(
+                insert(effect).values(id=id_, key=key, ref=ref, state=state, detail=EVIL, **base, **sent)
+            )
+        connection.execute(
+            insert(call).values(id="c1", key="fine", response=f"{EVIL} {CANARY}", cost_nano=5_000_000, **base, **told)
+        )
+        asked = {"role": EVIL, "tool": EVIL, "arguments": EVIL, "verdict": "denied", "at": NOW, "job": "greet"}
+        connection.execute(
+            insert(tool_call).values(id="t1", slot=SLOT, key="fine", run_id=scope.run_id, result=CANARY, **asked)
+        )
+        note(connection, Alarm("bug", EVIL, f"{EVIL} {CANARY}"), NOW, timedelta(days=1))
+        connection.execute(
+            insert(breaker).values(name=EVIL, state="open", opened_until=NOW + timedelta(hours=1), generation=1)
+        )
+        close_run(connection, scope, "partial", f"{EVIL} {CANARY}", NOW + timedelta(minutes=2))
+        old = {"job": "gone", "slot": "2026-11-01", "day": "2026-11-01", "scheduled_for": NOW}
+        connection.execute(insert(slot).values(created_at=NOW, ok=1, **old))
+
+    ledger.writing(write)
+    begin(ledger, "renamed", SLOT, run_id="r_old")
+    folder = folder_of(root / "var" / "outbox", "greet", SLOT)
+    folder.mkdir(parents=True)
+    (folder / f"{safe_name(REF.strip('<>'))}.eml").write_bytes(MAIL.encode())
+    log = root / "var" / "log"
+    log.mkdir(parents=True)
+    line = f'{{"timestamp":"2026-11-22T07:00:00Z","level":"error","message":"{CANARY}","run_id":"{scope.run_id}"}}\n'
+    (log / "overnight.jsonl").write_text("not json\n[]\n" + line)
+    return scope
+
+
+@asynccontextmanager
+async def opened(root: Path, problem: str | None = None, token: str = "", text: str = SCHEDULE) -> AsyncIterator[Desk]:
+    clock, starts = ManualClock(), Starts()
+    ledger = open_ledger(root, clock)
+    environ = {"OVERNIGHT_SECRET": "the-secret-of-these-tests"} | ({"OVERNIGHT_TOKEN": token} if token else {})
+    work = Workplace(root, loads(text, environ), ledger, clock, Redactor([CANARY, *environ.values()]))
+    scope = furnish(ledger, root)
+    clock.move(600)
+    try:
+        async with (
+            serving(lambda: work, Heart(clock.now()), lambda: problem, "127.0.0.1", 0, lambda: None, starts) as url,
+            aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as client,
+        ):
+            yield Desk(ledger, clock, url, client, starts, scope, work)
+    finally:
+        ledger.close()
+
+
+@pytest.fixture
+async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
+    async with opened(tmp_path, f"schedule.yaml:3:9: error: {EVIL}\n  3 | jobs {CANARY}\n    | ^^^^") as desk:
+        yield desk
+
+
+class Seen(HTMLParser):
+    """What a browser would make of a page: nothing that runs, nothing that CSP would block."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attributes)))
+
+    def check(self) -> None:
+        for tag, attributes in self.tags:
+            assert tag not in ("img", "object", "embed", "style"), tag
+            assert not any(name.startswith("on") or name == "style" for name in attributes), attributes
+            if tag == "script":
+                assert (attributes["src"] or "").startswith("/static/desk.js"), attributes
+            if tag == "iframe":
+                assert attributes["sandbox"] in ("", None), attributes
+            if tag == "svg":
+                assert "aria-hidden" in attributes or attributes["role"] == "img"
+
+
+def every_page(desk: Desk) -> list[str]:
+    of = f"/runs/{desk.scope.run_id}"
+    items = [f"{of}/item?key={quote(key, safe='')}" for key in (KEY, "fine", "lost")]
+    parts = [f"{items[1]}&part={part}" for part in ("html", "text", "headers", "<b>")]
+    more = [f"{of}?items=all", f"{of}?items=trouble&code=http_503", f"{of}?items=all&after=100", "/runs/r_old"]
+    lists = ["/runs?job=greet&status=partial", f"/runs?before={desk.scope.run_id}", "/runs?job=none"]
+    return [*PAGES, of, *items, *parts, *more, *lists]
+
+
+@pytest.mark.slow
+async def test_every_page_is_shown_and_nothing_in_the_ledger_becomes_markup_or_tells_a_secret(desk: Desk) -> None:
+    for path in every_page(desk):
+        code, html = await desk.get(path)
+        assert code == 200, (path, html)
+        assert CANARY not in html, path
+        Seen(html).check()
+        assert (html.count("<h1"), html.count('<main id="main"')) == (1, 1), path
+
+
+async def test_the_overview_says_what_needs_somebody_with_the_action_on_each_line(desk: Desk) -> None:
+    code, html = await desk.get("/")
+    assert code == 200
+    assert "Degraded" in html
+    assert "^^^^" in html
+    for said in ("Retry failed", "Say what became of it", "Quiet for 8 hours", "until 2026-11-22T08:00", "Run now"):
+        assert said in html, said
+    assert f'action="/runs/{desk.scope.run_id}/retry"' in html
+    assert "132 failed" not in html
+    assert "131 failed" in html
+    assert "0.8" in html, "the share of the items that succeeded"
+    assert html.count("<dt>") == 5
+    assert all(f"/runs?job={job}" in html for job in ("gone", "renamed")), "jobs that schedule.yaml has no longer"
+
+
+async def test_numbers_that_cannot_be_had_are_not_available_and_the_page_is_shown(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> Any:
+        raise RuntimeError("the query is broken")
+
+    names = [
+        name
+        for name, one in vars(queries).items()
+        if callable(one) and getattr(one, "__module__", "") == queries.__name__
+    ]
+    asked = {"run_of", "progress_of", "days_to", "Troubled", "mail_of"}
+    for name in set(names) - asked:
+        monkeypatch.setattr(queries, name, broken)
+    for path in (*PAGES, f"/runs/{desk.scope.run_id}", f"/runs/{desk.scope.run_id}/item?key=fine"):
+        code, html = await desk.get(path)
+        assert code == 200, (path, html)
+        assert path in {"/schedule", "/alerts"} or "n/a" in html, path
+
+
+async def test_a_job_that_was_removed_or_renamed_still_shows_its_runs(desk: Desk) -> None:
+    _, html = await desk.get("/runs?job=renamed")
+    assert "/runs/r_old" in html
+    code, html = await desk.get("/runs/r_old")
+    assert (code, "renamed" in html, "Retry failed" in html) == (200, True, False)
+    assert (await desk.post("/jobs/renamed/run"))[0] == 404
+
+
+async def test_items_in_trouble_come_first_and_page_by_page(desk: Desk) -> None:
+    path, seen = f"/runs/{desk.scope.run_id}", list[str]()
+    while path:
+        _, html = await desk.get(path)
+        found = re.findall(r'<th scope="row"><a href="/runs/[^/]+/item\?key=([^"]+)">', html)
+        assert 0 < len(found) <= queries.PAGE
+        seen += found
+        more = re.search(r'href="(\?[^"#]+)#items" rel="next"', html)
+        path = f"/runs/{desk.scope.run_id}{more[1].replace('&amp;', '&')}" if more else ""
+    assert len(seen) == len(set(seen)) == 132
+    assert "fine" not in seen
+    _, html = await desk.get(f"/runs/{desk.scope.run_id}?items=trouble&code=http_503&after=x100")
+    assert len(re.findall(r"item\?key=x", html)) == 29
+
+
+async def test_a_page_of_items_is_read_by_an_index_however_many_there_are(desk: Desk) -> None:
+    said: list[str] = []
+
+    def explained(_c: Any, cursor: Any, statement: str, values: Any, *_: Any) -> None:
+        said.extend(str(row[3]) for row in cursor.connection.execute(f"EXPLAIN QUERY PLAN {statement}", values))
+
+    event.listen(desk.ledger.engine, "before_cursor_execute", explained)
+    for query, arguments in (
+        (queries.troubled_items, ("greet", SLOT, "", None)),
+        (queries.troubled_items, ("greet", SLOT, "x050", "http_503")),
+        (queries.planned_items, ("greet", SLOT, 7)),
+        (queries.failures, ("greet", SLOT)),
+        (queries.effects_of_item, ("greet", SLOT, "fine")),
+        (queries.calls_with_text, ("greet", SLOT, "fine", 9)),
+    ):
+        said.clear()
+        desk.ledger.reading(query, *arguments)
+        assert said, query.__name__
+        assert not any("SCAN" in one for one in said), said
+        assert query is not queries.troubled_items or "item_in_trouble" in said[0], said
+    said.clear()
+    desk.ledger.reading(queries.unknown_effects)
+    assert any("effect_unknown" in one for one in said), said
+
+
+async def test_the_mail_is_shown_in_a_frame_that_runs_nothing(desk: Desk) -> None:
+    of = f"/runs/{desk.scope.run_id}"
+    _, html = await desk.get(f"{of}/item?key=fine")
+    frame = next(attributes for tag, attributes in Seen(html).tags if tag == "iframe")
+    assert "sandbox" in frame
+    assert not frame["sandbox"]
+    async with desk.client.get(desk.url + str(frame["src"])) as answer:
+        body, policy = await answer.text(), answer.headers["Content-Security-Policy"]
+    assert answer.status == 200
+    assert "Dear" in body
+    assert CANARY not in body
+    assert policy.split("; ")[:2] == ["sandbox", "default-src 'none'"]
+    assert "script" not in policy
+    assert "allow" not in policy
+    assert "frame-ancestors 'self'" in policy
+    assert "data:image/png;base64,iVBORw0KGgo=" in body
+    assert "&lt;b&gt;you" in (await desk.get(f"{of}/item?key=fine&part=headers"))[1]
+    assert "plain &lt;script&gt;" in (await desk.get(f"{of}/item?key=fine&part=text"))[1]
+    for wrong in ("key=lost&ref=%3Clost%40example.org%3E", "key=fine&ref=..%2F..%2Fvar", "key=fine", "key=none&ref=x"):
+        assert (await desk.get(f"{of}/mail?{wrong}"))[0] == 404
+    assert "no longer in the outbox" in (await desk.get(f"{of}/item?key=lost"))[1]
+
+
+async def test_of_a_relay_the_page_says_that_the_text_is_not_kept(tmp_path: Path) -> None:
+    text = SCHEDULE.replace("mail: {", "mail: { transport: smtp://127.0.0.1:2525,")
+    async with opened(tmp_path, text=text) as desk:
+        assert "its text is not kept" in (await desk.get(f"/runs/{desk.scope.run_id}/item?key=fine"))[1]
+        code, said = await desk.post("/jobs/greet/run")
+        assert (code, "before that is confirmed" in said, desk.starts.asked) == (409, True, [])
+
+
+async def test_run_now_starts_a_process_and_leads_to_its_page(desk: Desk) -> None:
+    code, place = await desk.post("/jobs/other/run")
+    assert code == 303
+    assert place.startswith("/runs/r_")
+    run_id = place.removeprefix("/runs/")
+    assert desk.starts.asked == [("other", "2026-11-22T07:10Z", "--slot", "2026-11-22T07:10Z", "--as", run_id)]
+    code, html = await desk.get(place)
+    assert (code, "It is starting" in html, "data-live" in html) == (200, True, True)
+    assert await desk.post("/jobs/other/run") == (303, place), "a second click leads to the same run"
+    assert desk.starts.code is not None
+    desk.starts.code.set_result(4)
+    await asyncio.sleep(0.01)
+    code, html = await desk.get(place)
+    assert (code, "with exit code 4: it was refused" in html, "data-live" in html) == (200, True, False)
+    begin(desk.ledger, "other", "2026-11-22T07:10Z", run_id=run_id, host="elsewhere")
+    assert "running" in (await desk.get(place))[1]
+    assert await desk.post("/jobs/other/run") == (303, place), "nor is a slot run twice"
+    assert len(desk.starts.asked) == 1
+
+
+async def test_retry_takes_up_what_failed_under_an_id_that_is_known_before(desk: Desk) -> None:
+    code, place = await desk.post(f"/runs/{desk.scope.run_id}/retry")
+    assert (code, place.startswith("/runs/r_")) == (303, True)
+    [(job, slot_, *arguments)] = desk.starts.asked
+    assert (job, slot_) == ("greet", SLOT)
+    assert arguments == ["--slot", SLOT, "--as", place.removeprefix("/runs/"), "--retry-of", desk.scope.run_id]
+    assert (await desk.post("/runs/none/retry"))[0] == 404
+
+
+async def test_pause_resume_silence_cancel_and_settle_do_what_the_commands_do(desk: Desk) -> None:
+    assert await desk.post("/jobs/greet/pause", {"reason": EVIL}) == (303, "/")
+    assert rows(desk.ledger, entry, job="greet")[0]["pause_reason"] == EVIL
+    assert "greet is paused" in (await desk.get("/"))[1]
+    assert await desk.post("/jobs/greet/resume") == (303, "/")
+    assert rows(desk.ledger, entry, job="greet")[0]["paused_at"] is None
+    key = f"bug:{EVIL}"
+    assert await desk.post("/alerts/silence", {"key": key, "span": "8h"}) == (303, "/alerts")
+    assert rows(desk.ledger, alert)[0]["silenced_until"] == desk.clock.now() + timedelta(hours=8)
+    assert (await desk.post("/alerts/silence", {"key": key, "span": EVIL}))[0] == 409
+    assert (await desk.post("/alerts/silence", {"key": "none", "span": "8h"}))[0] == 404
+    assert await desk.post("/alerts/unsilence", {"key": key}) == (303, "/alerts")
+    assert rows(desk.ledger, alert)[0]["silenced_until"] is None
+    assert (await desk.post(f"/runs/{desk.scope.run_id}/cancel"))[0] == 409
+    assert (await desk.post("/runs/r_old/cancel"))[0] == 303
+    assert rows(desk.ledger, run, id="r_old")[0]["status"] == "interrupted"
+    code, _ = await desk.post(f"/runs/{desk.scope.run_id}/settle", {"key": "lost", "answer": "sent"})
+    assert (code, rows(desk.ledger, item, key="lost")[0]["state"]) == (303, "ok")
+    assert (await desk.post(f"/runs/{desk.scope.run_id}/settle", {"key": "lost", "answer": "maybe"}))[0] == 409
+
+
+ACTIONS = (
+    "/jobs/greet/run", "/jobs/greet/pause", "/jobs/greet/resume", "/runs/{run}/retry", "/runs/{run}/cancel",
+    "/runs/{run}/settle", "/alerts/silence", "/alerts/unsilence", "/logout",
+)  # fmt: skip
+
+
+@pytest.mark.slow
+async def test_a_forged_origin_form_or_host_changes_nothing(desk: Desk) -> None:
+    for path in (one.format(run=desk.scope.run_id) for one in ACTIONS):
+        for origin in ("http://evil.example", "null", "", desk.url.replace("127.0.0.1", "localhost"), "http://["):
+            code, html = await desk.post(path, headers={"Origin": origin})
+            assert (code, "refused" in html) == (403, True), (path, origin)
+        good = await desk.token()
+        for forged in ("", "x", good[:-1], good[:-1] + ("a" if good[-1] != "a" else "b"), f"{good}.x", "\0" * 9):
+            code, html = await desk.post(path, {"form": forged})
+            assert (code, "too old" in html) == (403, True), (path, forged)
+        assert (await desk.post(path, headers={"Host": "evil.example"}))[0] == 400
+    assert desk.starts.asked == []
+    assert rows(desk.ledger, entry) == []
+
+
+async def test_the_form_of_another_visitor_is_refused(desk: Desk) -> None:
+    theirs = await desk.token()
+    desk.client.cookie_jar.clear()
+    assert (await desk.post("/jobs/greet/run", {"form": theirs}))[0] == 403
+    async with desk.client.post(
+        f"{desk.url}/jobs/greet/run", data={"form": theirs}, headers={"Origin": desk.url, "Cookie": "x=y"}
+    ) as answer:
+        assert answer.status == 403
+    desk.clock.move(13 * 3600)
+    old = await desk.token()
+    desk.clock.move(13 * 3600)
+    assert (await desk.post("/jobs/greet/run", {"form": old}))[0] == 403
+    assert desk.starts.asked == []
+
+
+async def test_a_name_that_was_pointed_here_sees_nothing(desk: Desk) -> None:
+    for host in ("evil.example", "127.0.0.1.evil.example", "[::1", "127.0.0.1:1@evil.example", "192.0.2.1"):
+        for path in (*every_page(desk), "/login"):
+            code, html = await desk.get(path, headers={"Host": host})
+            assert (code, "OVERNIGHT_TOKEN" in html, "<main" in html) == (400, True, False), (host, path)
+
+
+async def test_every_answer_forbids_the_browser_what_it_can(desk: Desk) -> None:
+    for path in (*PAGES, "/runs/none", "/static/desk.css", "/static/desk.js"):
+        async with desk.client.get(desk.url + path) as answer:
+            headers = answer.headers
+        policy = dict(part.split(" ", 1) for part in headers["Content-Security-Policy"].split("; "))
+        assert policy["default-src"] == policy["frame-ancestors"] == policy["base-uri"] == "'none'"
+        assert "unsafe" not in headers["Content-Security-Policy"]
+        assert policy["script-src"] == "'self'"
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert headers["Referrer-Policy"] == "same-origin"
+        assert headers["Cache-Control"] == ("max-age=86400" if "static" in path else "no-store")
+    async with desk.client.get(desk.url, cookies={}) as answer:
+        assert not answer.cookies, "a visitor who is known gets no new cookie"
+    desk.client.cookie_jar.clear()
+    async with desk.client.get(desk.url) as answer:
+        [cookie] = answer.cookies.values()
+    assert (cookie["httponly"], cookie["samesite"], cookie["path"]) == (True, "Strict", "/")
+
+
+@pytest.mark.slow
+async def test_with_a_token_nobody_sees_anything_without_it(tmp_path: Path) -> None:
+    async with opened(tmp_path, token=TOKEN) as desk:
+        for path in every_page(desk):
+            async with desk.client.get(desk.url + path, allow_redirects=False) as answer:
+                assert (answer.status, answer.headers["Location"]) == (303, "/login"), path
+            assert (await desk.get(path, headers={"Authorization": "Bearer wrong"}))[1].count("OVERNIGHT_TOKEN")
+            assert (await desk.get(path, headers={"Authorization": f"Bearer {TOKEN}"}))[0] == 200
+        for path in (one.format(run=desk.scope.run_id) for one in ACTIONS):
+            assert await desk.post(path, at="/login") == (303, "/login")
+        assert desk.starts.asked == []
+        for wrong in ("", "x", TOKEN[:-1], f"{TOKEN}x", "ü", EVIL):
+            code, html = await desk.post("/login", {"token": wrong}, at="/login")
+            assert (code, "not the token" in html) == (403, True)
+            Seen(html).check()
+        assert (await desk.post("/login", {"token": TOKEN, "form": "x"}, at="/login"))[0] == 403
+        assert await desk.post("/login", {"token": TOKEN}, at="/login") == (303, "/")
+        assert (await desk.get("/"))[0] == 200
+        html = (await desk.get("/"))[1]
+        assert (TOKEN in html, "Log out" in html) == (False, True)
+        assert (await desk.get("/", headers={"Host": "desk.example.org"}))[0] == 200
+        cookies = {cookie.key: cookie.value for cookie in desk.client.cookie_jar}
+        assert await desk.post("/jobs/greet/run") == (
+            303,
+            f"/runs/{desk.starts.asked[0][5]}" if desk.starts.asked else "",
+        )
+        assert await desk.post("/logout") == (303, "/login")
+        async with desk.client.get(desk.url, allow_redirects=False) as answer:
+            assert answer.status == 303
+        changed = loads(SCHEDULE, {"OVERNIGHT_SECRET": "the-secret-of-these-tests", "OVERNIGHT_TOKEN": "another-token"})
+        object.__setattr__(desk.work, "schedule", changed)
+        async with desk.client.get(desk.url, cookies=cookies, allow_redirects=False) as answer:
+            assert answer.status == 303, "a session ends with the token it was begun with"
+
+
+async def test_a_program_with_the_token_needs_no_form(tmp_path: Path) -> None:
+    async with (
+        opened(tmp_path, token=TOKEN) as desk,
+        desk.client.post(
+            f"{desk.url}/jobs/greet/run", headers={"Authorization": f"Bearer {TOKEN}"}, allow_redirects=False
+        ) as answer,
+    ):
+        assert (answer.status, len(desk.starts.asked)) == (303, 1)
+
+
+async def test_a_body_that_is_too_large_or_no_form_is_refused(desk: Desk) -> None:
+    assert (await desk.post("/jobs/greet/pause", {"reason": "x" * 5000}))[0] == 413
+    headers = {"Origin": desk.url, "Content-Type": "application/x-www-form-urlencoded; charset=none-such"}
+    for body in (b"\xff\xfe", b"form=%ff", b"form[]=1", b"=&=&&"):
+        async with desk.client.post(f"{desk.url}/jobs/greet/run", data=body, headers=headers) as answer:
+            assert answer.status == 403
+
+
+@pytest.mark.slow
+async def test_a_form_that_does_not_end_and_a_header_that_is_no_text_are_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "PATIENCE", 0.2)
+    async with opened(tmp_path, token=TOKEN) as desk:
+        host = desk.url.removeprefix("http://")
+        head = f"POST /jobs/greet/run HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {TOKEN}\r\n".encode()
+        assert b" 408 " in await said(host, head + FORM + b"Content-Length: 900\r\n\r\nform=")
+        for bad in (b"Bearer \xff\xfe", b"Bearer", b"\xc3", b"Basic " + TOKEN.encode()):
+            head = f"GET / HTTP/1.1\r\nHost: {host}\r\nAuthorization: ".encode()
+            page = await said(host, head + bad + b"\r\n\r\n")
+            assert page.split(b"\r\n")[0] in (b"HTTP/1.1 303 See Other", b"HTTP/1.1 400 Bad Request"), page
+        assert desk.starts.asked == []
+
+
+async def said(host: str, request: bytes) -> bytes:
+    """The beginning of the answer to these bytes."""
+    name, _, port = host.partition(":")
+    reader, writer = await asyncio.open_connection(name, int(port))
+    writer.write(request)
+    try:
+        return await asyncio.wait_for(reader.read(200), 20)
+    finally:
+        writer.close()
+
+
+@pytest.mark.slow
+async def test_no_route_and_no_parameter_is_answered_with_500(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
+    words = [
+        "",
+        "0",
+        "-1",
+        "9" * 40,
+        "%00",
+        "%ff",
+        "..%2f..%2fetc",
+        "%F0%9F%92%A9",
+        "'%20OR%201=1--",
+        quote(EVIL),
+        "x" * 900,
+    ]
+    runs = [desk.scope.run_id, "r_old", *words]
+    gets = [
+        f"/runs/{one}{rest}" for one, rest in product(runs, ("", "/item", "/mail", "/item/x", "?items=all&after=1"))
+    ]
+    names = ("job", "status", "before", "items", "after", "code", "key", "ref", "part", "span")
+    of = f"/runs/{desk.scope.run_id}"
+    gets += [
+        f"{path}?{name}={word}" for path, name, word in product(("/runs", of, f"{of}/item", f"{of}/mail"), names, words)
+    ]
+    gets += [f"{path}?x={word}" for path, word in product(PAGES, words)]
+    gets += [f"/static/{word}" for word in words]
+    for path in gets:
+        code, _ = await desk.get(path, allow_redirects=False)
+        assert code in (200, 303, 400, 404), (path, code)
+    token = await desk.token()
+    posts = [f"/jobs/{one}/{what}" for one, what in product(words, ("run", "pause", "resume"))]
+    posts += [f"/runs/{one}/{what}" for one, what in product(words, ("retry", "cancel", "settle"))]
+    posts += ["/alerts/silence", "/alerts/unsilence", "/login", f"{of}/settle", "/none"]
+    fields = [{}, {"key": EVIL, "span": "-1h", "answer": "sent"}, {"key": "\0", "span": "9" * 400, "answer": "\ud83d"}]
+    for path, more in product(posts, fields):
+        data = {"form": token} | {name: value.encode("utf-8", "replace").decode() for name, value in more.items()}
+        async with desk.client.post(
+            desk.url + path, data=data, headers={"Origin": desk.url}, allow_redirects=False
+        ) as answer:
+            assert answer.status in (303, 400, 403, 404, 405, 409), (path, more, answer.status)
+    for method in ("HEAD", "PUT", "DELETE", "OPTIONS", "PATCH"):
+        for path in (*PAGES, of, "/jobs/greet/run"):
+            async with desk.client.request(method, desk.url + path) as answer:
+                assert answer.status in (200, 404, 405), (method, path)
+    assert desk.starts.asked == []
+    assert "met a bug" not in caplog.text
+
+
+async def test_when_the_ledger_cannot_be_read_the_page_says_so(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(*_: Any) -> Any:
+        raise OperationalError("SELECT", {}, Exception("disk I/O error"))
+
+    monkeypatch.setattr(Ledger, "reading", gone)
+    code, html = await desk.get("/")
+    assert (code, "n/a" in html, "Unhealthy" in html) == (200, True, True)
+    code, html = await desk.get(f"/runs/{desk.scope.run_id}")
+    assert (code, "does not answer" in html) == (503, True)
