@@ -189,7 +189,8 @@ def _of_mails(sums: Sums) -> list["Metric"]:
 
 def _of_times(connection: Connection, work: Workplace, now: datetime) -> list["Metric"]:
     done = select(run.c.job, func.max(run.c.ended_at)).where(run.c.status == "ok", run.c.kind != "dry")
-    success: Values = {(job,): at.timestamp() for job, at in connection.execute(done.group_by(run.c.job)) if at}
+    ended = connection.execute(done.group_by(run.c.job))
+    success: Values = {(job,): at.timestamp() for job, at in ended if at and job in work.schedule.jobs}
     paused = set(connection.execute(select(entry.c.job).where(entry.c.paused_at.is_not(None))).scalars())
     jobs = {name: one for name, one in work.schedule.jobs.items() if one.enabled and name not in paused}
     coming: Values = {(name,): at.timestamp() for name, one in jobs.items() if (at := one.trigger().next(now))}

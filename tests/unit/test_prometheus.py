@@ -155,6 +155,14 @@ def test_what_is_under_way_is_in_no_total_before_it_is_over(ledger: Ledger, tmp_
     assert [samples(of)[name] for name in names[:2]] == [0.001, 1]
 
 
+def test_the_last_success_of_a_job_that_was_taken_out_pages_nobody(ledger: Ledger, tmp_path: Path) -> None:
+    a_night(ledger)
+    ledger.writing(lambda connection: connection.execute(update(run).values(job="gone")))
+    found = samples(exposition(ledger, tmp_path))
+    assert found["overnight_runs_total{job=gone,outcome=ok}"] == 1
+    assert not [name for name in found if name.startswith("overnight_run_last_success")]
+
+
 def test_a_side_that_nobody_asks_any_more_is_not_told_as_down(ledger: Ledger, tmp_path: Path) -> None:
     a_night(ledger)
     assert isinstance(ledger.clock, ManualClock)
