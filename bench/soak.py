@@ -25,7 +25,7 @@ from pathlib import Path
 
 OVERNIGHT = Path(sys.executable).parent / "overnight"
 MOST_GROWTH = 4.0  # MiB between the second third of the time and the last; measured noise is below 1
-BEHIND = 4  # the newest occurrences, which may wait for a run that was killed just now
+BEHIND = timedelta(minutes=3)  # how long an occurrence may wait for one whose process was killed before it
 JOB = """
 import os
 
@@ -136,7 +136,8 @@ class Soak:
         times = [datetime.fromisoformat(at) for at, _ in rows]
         step = timedelta(seconds=self.every)
         gaps = [f"nothing between {a} and {b}" for a, b in itertools.pairwise(times) if b - a != step]
-        open_ = [f"{at} is still {state}" for at, state in rows[:-BEHIND] if state in ("queued", "claimed")]
+        old = [row for row, at in zip(rows, times, strict=True) if at < times[-1] - BEHIND]
+        open_ = [f"{at} is still {state}" for at, state in old if state in ("queued", "claimed")]
         return gaps + open_ + [f"{at} {state}" for at, state in rows if state in ("missed", "skipped")]
 
     def _items(self) -> list[str]:
@@ -167,8 +168,11 @@ def main() -> int:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
-        (root / "jobs").mkdir()
+        for folder in ("jobs", "templates"):
+            (root / folder).mkdir()
         (root / "jobs" / "beat.py").write_text(JOB)
+        for part in ("subject", "txt"):
+            (root / "templates" / f"alert.{part}.j2").write_text("{{ changes[0].line }}\n")
         soak = Soak(root, arguments.every)
         soak.live(arguments.minutes * 60)
         found = soak.found()

@@ -22,7 +22,7 @@ from overnight.clock import Clock, token
 from overnight.deadline import off_the_clock
 from overnight.errors import Deferred, Permanent
 from overnight.ledger import Ledger
-from overnight.ledger.flow import DUST, Ask, InLedger, InMemory, Lease, Level, Rows, Store, milliseconds, without
+from overnight.ledger.flow import DUST, TICK, Ask, InLedger, InMemory, Level, Rows, Store, milliseconds, without
 
 BURST = 10.0  # seconds
 CHUNK = 1.0  # seconds' worth of the rate that a process leases ahead
@@ -54,7 +54,7 @@ class Bucket:
 
     `balance` is leased and not spent, and can be spent until `until` (monotonic seconds). `credit` is what requests
     have given back, or used beyond what they took. `held` (as of `held_at`) is how much of it the bucket could not fill
-    up behind, as it was not spent yet; it falls with the rate from then on.
+    up behind, as it was not spent yet; it falls with the rate from then on. `waited`: seconds not in the ledger yet.
     """
 
     name: str
@@ -69,6 +69,7 @@ class Bucket:
     spent: float = 0.0
     held: float = 0.0
     held_at: float = 0.0
+    waited: float = 0.0
 
     def __post_init__(self) -> None:
         self.rate = self.nominal
@@ -84,20 +85,21 @@ class Bucket:
         """Tokens at once."""
         return min(max(self.rate * BURST, 1.0), float(self.limit.count))
 
-    def check(self, weight: int, now: float) -> None:
-        """Refuse at the door what would wait too long. Raises Permanent, Deferred."""
+    def check(self, weight: int, now: float) -> float:
+        """Refuse at the door what would wait too long; how long it is to wait. Raises Permanent, Deferred."""
         if weight > self.limit.count:
             raise Permanent(
                 f"{self.name}: {weight} at once can never pass a limit of {self.limit.count} per {self.limit.per} s; "
                 "raise the limit in schedule.yaml or make the request smaller",
                 code="over_limit",
             )
-        self.bound((self.queued + weight - self.level(now)) / self.rate)
+        return self.bound((self.queued + weight - self.level(now)) / self.rate)
 
-    def bound(self, wait: float) -> None:
+    def bound(self, wait: float) -> float:
         """Free the worker from a wait that is too long. Raises Deferred."""
         if wait > LONGEST_WAIT:
             raise Deferred(f"{self.name}: the queue is {wait:.0f} s long", code="rate_limit", after=wait)
+        return wait
 
     def level(self, now: float) -> float:
         """What could be had now, as far as this process knows; below zero: what is to be waited for."""
@@ -124,7 +126,8 @@ class Bucket:
         self.hold(now)
         speed = self.spent * 2 if elapsed < CHUNK else self.spent / elapsed * CHUNK
         want = max(need, min(need + speed, self.rate * CHUNK)) if need else 0.0
-        return Ask(self.balance, self.credit, self.held, need, want, self.queued, self.rate, self.burst)
+        waited = int(self.waited / TICK)
+        return Ask(self.balance, self.credit, self.held, need, want, self.queued, self.rate, self.burst, waited)
 
 
 @dataclass(slots=True)
@@ -170,14 +173,15 @@ class Limit:
         """
         wanted = {kind: weight for kind, weight in weights.items() if weight and kind in self._buckets}
         now = self._clock.monotonic()
-        for kind, weight in wanted.items():
-            self._buckets[kind].check(weight, now)
+        waits = {kind: self._buckets[kind].check(weight, now) for kind, weight in wanted.items()}
         self._queue(wanted, 1)
         try:
             async with off_the_clock(), self._turn:
                 await self._passed(wanted)
         finally:
             self._queue(wanted, -1)
+            if waits:  # for the scarcest, as far as was known
+                self._buckets[max(waits, key=waits.__getitem__)].waited += self._clock.monotonic() - now
         return Grant(wanted, self._buckets)
 
     def pause(self, seconds: float) -> None:
@@ -206,7 +210,7 @@ class Limit:
 
     async def give_back(self) -> None:
         """Return what was leased and not used, so that other processes need not wait for it to run out."""
-        if any(bucket.balance or bucket.credit for bucket in self._buckets.values()):
+        if any(bucket.balance or bucket.credit or bucket.waited >= TICK for bucket in self._buckets.values()):
             async with self._turn:
                 await self._lease({})
 
@@ -222,14 +226,12 @@ class Limit:
             if not any(self._buckets[kind].lacks(weight, now) for kind, weight in wanted.items()):
                 break
             wait = self._alone_for(wanted, now) or await self._lease(wanted)
-            if not wait and self._holds(wanted) and self._resumes <= self._clock.monotonic():
+            lacking = any(self._buckets[kind].lacks(weight, -math.inf) for kind, weight in wanted.items())
+            if not wait and not lacking and self._resumes <= self._clock.monotonic():
                 break  # however long the ledger took: another lease would take as long
             await self._come_back(wait, wanted)
         for kind, weight in wanted.items():
             self._buckets[kind].spend(weight, self._clock.monotonic())
-
-    def _holds(self, wanted: Mapping[str, int]) -> bool:
-        return not any(self._buckets[kind].lacks(weight, -math.inf) for kind, weight in wanted.items())
 
     def _alone_for(self, wanted: Mapping[str, int], now: float) -> float:
         """Seconds, once, that need not be asked for: nobody else was waiting when we looked a moment ago."""
@@ -309,12 +311,9 @@ class Limit:
             if mine is None or longest > LONGEST_WAIT:
                 levels[kind] = without(level, self._holder)
             elif longest > 0:
-                place = Lease(mine.want, now + timedelta(seconds=longest + GRACE))
-                levels[kind] = replace(level, queue={**level.queue, self._holder: place})
+                levels[kind] = mine.lined_up(level, self._holder, now + timedelta(seconds=longest + GRACE))
             else:
-                lease = Lease(mine.amount(level, self._holder), now + timedelta(seconds=VALID + GRACE))
-                left = replace(level, tokens=level.tokens - lease.amount, leases={**level.leases, self._holder: lease})
-                levels[kind] = without(left, self._holder)
+                levels[kind] = mine.leased(level, self._holder, now + timedelta(seconds=VALID + GRACE))
             rows.put_level(f"{self.name}.{kind}", levels[kind])
         since = (exact - now).total_seconds()
         waits = {kind: wait - since for kind, wait in waits.items()} if longest > 0 else {}
@@ -325,6 +324,7 @@ class Limit:
         bucket.seen, bucket.seen_at = level.tokens, self._clock.monotonic()
         bucket.balance = lease.amount if lease else 0.0
         bucket.credit -= ask.credit  # what was given back in the meantime stays
+        bucket.waited -= ask.waited_ms * TICK
         if lease:
             bucket.until = bucket.seen_at + (lease.until - self._clock.now()).total_seconds() - GRACE
             bucket.spent = 0.0

@@ -17,7 +17,7 @@ from overnight import __version__
 from overnight.alerts.book import OPEN, undelivered
 from overnight.alerts.rules import FORGOTTEN, p95_ms
 from overnight.budget import day_counter
-from overnight.ledger.controls import alert, breaker, budget
+from overnight.ledger.controls import alert, breaker, bucket, budget
 from overnight.ledger.flow import forgotten
 from overnight.ledger.rollups import spend
 from overnight.ledger.tables import FLYING, call, effect, entry, run, slot
@@ -142,6 +142,7 @@ def _metrics(of: Exposition, work: Workplace, connection: Connection) -> list["M
         *_of_mails(of.mails.read(connection, now)),
         *_of_times(connection, work, now),
         *_of_money(connection, work, now),
+        _of_limits(connection),
         *_of_trouble(connection, work, now),
         _gauge("schedule_valid", "Whether schedule.yaml is valid as it is now", (), {(): float(not of.problem())}),
         _gauge("build_info", "The version", ("version",), {(__version__,): 1.0}),
@@ -188,7 +189,8 @@ def _of_mails(sums: Sums) -> list["Metric"]:
 
 def _of_times(connection: Connection, work: Workplace, now: datetime) -> list["Metric"]:
     done = select(run.c.job, func.max(run.c.ended_at)).where(run.c.status == "ok", run.c.kind != "dry")
-    success: Values = {(job,): at.timestamp() for job, at in connection.execute(done.group_by(run.c.job)) if at}
+    ended = connection.execute(done.group_by(run.c.job))
+    success: Values = {(job,): at.timestamp() for job, at in ended if at and job in work.schedule.jobs}
     paused = set(connection.execute(select(entry.c.job).where(entry.c.paused_at.is_not(None))).scalars())
     jobs = {name: one for name, one in work.schedule.jobs.items() if one.enabled and name not in paused}
     coming: Values = {(name,): at.timestamp() for name, one in jobs.items() if (at := one.trigger().next(now))}
@@ -224,6 +226,12 @@ def _of_money(connection: Connection, work: Workplace, now: datetime) -> list["M
         _gauge("budget_usd", "What may be spent today", scope, {("day",): cap / NANO}),
         _gauge("budget_used_ratio", "How much of that is spent or reserved", scope, {("day",): ratio}),
     ]
+
+
+def _of_limits(connection: Connection) -> "Metric":
+    waited: Values = {(name,): ms / 1000 for name, ms in connection.execute(select(bucket.c.name, bucket.c.waited_ms))}
+    text = "How long callers have waited for a rate limit, all together"
+    return _counter("rate_limit_wait_seconds", text, ("limiter",), waited)
 
 
 def _of_trouble(connection: Connection, work: Workplace, now: datetime) -> list["Metric"]:

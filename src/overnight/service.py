@@ -62,7 +62,7 @@ async def serve(work: Workplace, host: str, port: int, renew_logs: Callable[[Sch
         wake.set()
 
     _listen_for_hang_up(hung_up, end)
-    keep(work.file)
+    _keep(work)
     alarm.set(_triggers(work.schedule))
     alarm.start()
     page = serving(lambda: dispatcher.work, dispatcher, lambda: watch.problem, host, port, signed_up.set, dispatcher)
@@ -76,7 +76,7 @@ async def serve(work: Workplace, host: str, port: int, renew_logs: Callable[[Sch
                 dispatcher.work = dataclasses.replace(dispatcher.work, schedule=schedule, redactor=redactor)
                 _renew(renew_logs, schedule)
                 alarm.set(_triggers(schedule))
-                keep(work.file)
+                _keep(work)
             await guarded(dispatcher.work, dispatcher.look)
             await _next_look(wake, watch)
         alarm.stop()
@@ -84,6 +84,14 @@ async def serve(work: Workplace, host: str, port: int, renew_logs: Callable[[Sch
         await asyncio.wait([asyncio.create_task(dispatcher.settle())], timeout=_patience(work))
         if dispatcher.children:
             logs.get().warning("runs that have not ended within `drain` are left alone", runs=len(dispatcher.children))
+
+
+def _keep(work: Workplace) -> None:
+    """Keep a copy of schedule.yaml; a full disk, say, is no reason to end."""
+    try:
+        keep(work.file)
+    except OSError as error:
+        logs.get().warning("no copy of schedule.yaml can be kept: runs begun while it is broken fail", error=str(error))
 
 
 def _triggers(schedule: Schedule) -> dict[str, Trigger]:

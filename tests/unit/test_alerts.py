@@ -160,6 +160,12 @@ async def test_a_channel_that_fails_raises_no_alert_of_its_own_and_the_others_ar
     assert [row["key"] for row in ledger.reading(firing)] == ["bug:greet"]
 
 
+async def test_a_text_from_outside_pings_nobody_and_hides_no_link_in_a_chat(ledger: Ledger, post: Postbox) -> None:
+    async with hook() as (url, got):
+        await alerter(ledger, post, url).raise_all([Alarm("bug", "greet", "<!channel> <https://evil|login> & more")])
+    assert got == [{"text": "Alert: &lt;!channel&gt; &lt;https://evil|login&gt; &amp; more"}]
+
+
 async def test_what_a_channel_refuses_waits_in_the_ledger_without_its_address_and_is_sent_once(
     ledger: Ledger, post: Postbox, clock: ManualClock
 ) -> None:

@@ -172,6 +172,16 @@ async def test_doctor_asks_the_api_about_the_models(
     assert said in message
 
 
+def test_a_check_of_the_doctors_that_breaks_is_a_line_and_the_others_are_made(
+    overnight: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("overnight.ledger.Ledger.check", lambda _: 1 / 0)
+    _, out, _ = overnight("", "--json", "doctor")
+    told = {row["check"]: (row["ok"], row["message"]) for row in json.loads(out)}
+    assert told["ledger"] == (False, "ZeroDivisionError: division by zero")
+    assert told["disk"][0]
+
+
 def test_doctor_says_when_the_api_cannot_be_reached(overnight: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     ok, message = doctor(overnight, f"{{ editor: {{ model: {HAIKU} }} }}", monkeypatch, "http://127.0.0.1:9")
     assert not ok

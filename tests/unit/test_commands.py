@@ -375,3 +375,22 @@ def test_a_preview_of_a_day_already_mailed_shows_its_mail_and_advises_no_retry(t
     said = call(site, "preview", "daily_email", "--date", "2016-11-22")
     assert "nothing to show: no news for that day" in said.stdout, said.stdout + said.stderr
     assert "Look at" not in said.stdout
+
+
+@pytest.mark.usefixtures("ledger")
+def test_the_log_of_a_run_and_of_a_task_as_an_alert_names_them(overnight: Command, tmp_path: Path) -> None:
+    folder = tmp_path / "var" / "log"
+    folder.mkdir(parents=True, exist_ok=True)
+    told = [
+        {"message": "run started", "run_id": "r_1"},
+        {"message": "task ended", "run_id": "r_1", "task_id": "greet/2026-11-20/a"},
+        {"message": "run started", "run_id": "r_12"},
+        {"message": "no run", "of": "r_1"},
+    ]
+    (folder / "overnight.jsonl").write_text("[]\n" + "".join(f"{json.dumps(event)}\n" for event in told))
+
+    def said(what: str) -> list[str]:
+        return [event["message"] for event in json.loads(overnight("--json", "logs", what)[1])]
+
+    assert said("r_1") == ["run started", "task ended"]
+    assert said("greet/2026-11-20") == said("a") == ["task ended"]

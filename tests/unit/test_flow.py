@@ -24,7 +24,8 @@ circuits = st.builds(
     st.none() | names,
     st.none() | instants,
 )
-levels = st.builds(Level, amounts, instants, st.dictionaries(names, st.builds(Lease, amounts, instants), max_size=3))
+leases = st.dictionaries(names, st.builds(Lease, amounts, instants), max_size=3)
+levels = st.builds(Level, amounts, instants, leases, waited_ms=st.integers(0, 2**40))
 
 
 @settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -162,7 +162,21 @@ async def test_a_disk_that_fills_up_is_a_degradation(
 
 async def test_an_error_is_told_by_its_kind_alone(ledger: Ledger, tmp_path: Path) -> None:
     status, checks = await told(ledger, tmp_path / "not there")
-    assert (status, checks["disk"]["output"]) == ("unhealthy", "FileNotFoundError")
+    assert (status, checks["disk"]["output"]) == ("degraded", "FileNotFoundError")
+
+
+async def test_only_a_ledger_or_scheduler_without_an_answer_is_a_reason_for_a_503(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise ValueError("no")
+
+    monkeypatch.setattr(health_checks, "p95_ms", broken)
+    status, checks = await told(ledger, tmp_path)
+    assert (status, checks["p95_duration"]) == ("degraded", {"status": "degraded", "output": "ValueError"})
+    monkeypatch.setattr(Ledger, "write", broken)
+    status, checks = await told(ledger, tmp_path)
+    assert (status, checks["ledger"]) == ("unhealthy", {"status": "unhealthy", "output": "ValueError"})
 
 
 def asked(url: str) -> tuple[int, dict[str, Any]]:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from overnight.errors import Deferred, Permanent
 from overnight.ledger import Ledger
-from overnight.ledger.flow import TICK, InMemory, LedgerRows, Rows, Store
+from overnight.ledger.flow import TICK, InMemory, LedgerRows, Level, Rows, Store
 from overnight.limits import Limit, Limits
 from tests.slots import ManualClock, open_ledger
 
@@ -326,6 +326,30 @@ async def test_the_burst_is_there_once_for_all_processes() -> None:
     one, other = shared(clock)
     times = await clock.run(when(clock, one, 5), when(clock, other, 5), when(clock, one, 4))
     assert sorted(times) == pytest.approx([0, 0, 4], abs=0.01)
+
+
+async def known(store: Store, name: str) -> int:
+    """What the rows say of the waiting for a bucket."""
+    return await store.read(lambda rows: rows.level(name, Level(0, datetime.min.replace(tzinfo=UTC))).waited_ms)
+
+
+async def test_what_callers_of_two_processes_have_waited_adds_up() -> None:
+    clock, store, rates, waited = Virtual(), InMemory(), {"tokens": Rate(60, 60), "requests": Rate(600, 60)}, 0.0
+    processes = [Limits({"api": rates}, clock, store=store) for _ in range(2)]
+
+    async def caller(limit: Limit) -> float:
+        began = clock.time
+        await limit.acquire(tokens=5, requests=1)
+        return clock.time - began
+
+    for n in (1, 2):
+        waited += sum(await clock.run(*(caller(each.of("api")) for each in processes for _ in range(2))))
+        assert waited >= 14 * n  # of ten tokens two have five each; the others wait for as many
+        for each in processes:
+            await each.close()
+        assert await known(store, "api.tokens") == pytest.approx(waited * 1000, abs=2 * n)
+        assert await known(store, "api.requests") == 0
+        clock.time += 60
 
 
 async def when(clock: Virtual, limit: Limit, weight: int) -> float:

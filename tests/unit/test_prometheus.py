@@ -15,7 +15,7 @@ from sqlalchemy import Connection, insert, update
 from overnight.alerts import Alarm, note
 from overnight.ledger import Ledger
 from overnight.ledger.controls import budget, notice
-from overnight.ledger.flow import Circuit, LedgerRows
+from overnight.ledger.flow import Circuit, LedgerRows, Level
 from overnight.ledger.journal import Ended, Sent, begin, book
 from overnight.ledger.rollups import SUMS, Move, spent
 from overnight.ledger.runs import close_run
@@ -92,6 +92,7 @@ def a_night(ledger: Ledger) -> None:
     ledger.writing(lambda connection: connection.execute(insert(budget).values(row)))
     until = NOW + timedelta(minutes=1)
     ledger.writing(lambda c: LedgerRows(c).put_circuit("anthropic", Circuit("open", 1, 1, until)))
+    ledger.writing(lambda c: LedgerRows(c).put_level("anthropic.tokens", Level(1.0, NOW, waited_ms=2500)))
     ledger.writing(lambda c: note(c, Alarm("bug", "greet", "oops"), NOW, DAY))
     waits = {"id": "d", "channel": "ops/email/1", "changes": "[]", "created_at": NOW, "next_at": NOW, "error": "x"}
     ledger.writing(lambda connection: connection.execute(insert(notice).values(waits)))
@@ -115,6 +116,7 @@ def test_the_figures_are_those_of_the_ledger(ledger: Ledger, tmp_path: Path) -> 
         "overnight_budget_usd{scope=day}": 20,
         "overnight_budget_used_ratio{scope=day}": 0.5,
         "overnight_circuit_state{dependency=anthropic}": 2,
+        "overnight_rate_limit_wait_seconds_total{limiter=anthropic.tokens}": 2.5,
         "overnight_queue_depth{state=retry}": 1,
         "overnight_alerts{rule=bug,state=firing}": 1,
         "overnight_alerts_undelivered{channel=ops}": 1,
@@ -153,6 +155,14 @@ def test_what_is_under_way_is_in_no_total_before_it_is_over(ledger: Ledger, tmp_
     assert [samples(of)[name] for name in names[:2]] == [0.001, 1]
 
 
+def test_the_last_success_of_a_job_that_was_taken_out_pages_nobody(ledger: Ledger, tmp_path: Path) -> None:
+    a_night(ledger)
+    ledger.writing(lambda connection: connection.execute(update(run).values(job="gone")))
+    found = samples(exposition(ledger, tmp_path))
+    assert found["overnight_runs_total{job=gone,outcome=ok}"] == 1
+    assert not [name for name in found if name.startswith("overnight_run_last_success")]
+
+
 def test_a_side_that_nobody_asks_any_more_is_not_told_as_down(ledger: Ledger, tmp_path: Path) -> None:
     a_night(ledger)
     assert isinstance(ledger.clock, ManualClock)
@@ -172,7 +182,7 @@ def test_no_name_or_address_is_a_label(ledger: Ledger, tmp_path: Path) -> None:
     a_night(ledger)
     labels = {name for one in samples(exposition(ledger, tmp_path)) for name in re.findall(r"[{,](\w+)=", one)}
     assert labels == {
-        *("job", "outcome", "model", "type", "scope", "dependency", "state", "rule", "channel", "version"),
+        *("job", "outcome", "model", "type", "scope", "dependency", "state", "rule", "channel", "version", "limiter"),
     }
 
 

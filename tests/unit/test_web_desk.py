@@ -448,6 +448,18 @@ async def test_a_name_that_was_pointed_here_sees_nothing(desk: Desk) -> None:
             assert (code, "OVERNIGHT_TOKEN" in html, "<main" in html) == (400, True, False), (host, path)
 
 
+async def test_without_a_token_neither_another_machine_nor_a_proxy_sees_anything(desk: Desk) -> None:
+    for name in ("X-Forwarded-For", "Forwarded", "X-Forwarded-Host"):
+        assert (await desk.get("/", headers={name: "192.0.2.1"}))[0] == 400
+    elsewhere = aiohttp.TCPConnector(local_addr=("127.0.0.2", 0))  # stands for an address that is not ours
+    async with aiohttp.ClientSession(connector=elsewhere) as client:
+        for path in ("/", "/login", "/api/health", "/metrics"):
+            async with client.get(desk.url + path) as answer:
+                assert (answer.status, "OVERNIGHT_TOKEN" in await answer.text()) == (400, True), path
+        async with client.get(desk.url + "/subscribe") as answer:
+            assert answer.status == 200
+
+
 async def test_every_answer_forbids_the_browser_what_it_can(desk: Desk) -> None:
     for path in (*PAGES, "/runs/none", "/static/desk.css", "/static/desk.js"):
         async with desk.client.get(desk.url + path) as answer:

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
+from html import escape
 from typing import Any, Literal, Protocol
 
 from overnight import logs
@@ -146,7 +147,8 @@ async def noted(ledger: Ledger, clock: Clock, redactor: Redactor, alarms: Sequen
 
 def _sending(channel: Channel, one: Delivery, now: datetime, send: Send) -> Awaitable[object]:
     if channel.kind == "webhook":
-        return _post(channel.target, "\n".join(told.line for told in one.changes))
+        text = "\n".join(told.line for told in one.changes)
+        return _post(channel.target, escape(text, quote=False))  # or a text from outside could ping all, or hide a link
     scope = Scope("alert", f"{one.created_at:%Y-%m-%dT%H:%M:%S.%fZ}", one.id, "")
     return send(scope, channel.target, "alert", {"changes": one.changes, "now": now})
 

@@ -53,8 +53,9 @@ def _row(check: Check, cli: Cli) -> dict[str, Any]:
         return {"check": check.name, "ok": True, "message": check.look(cli), "remedy": None}
     except Note as note:
         return {"check": check.name, "ok": True, "message": str(note), "remedy": check.remedy}
-    except (OvernightError, OSError, KeyError) as error:
-        message = Cli.latest_redactor().text(str(error))
+    except Exception as error:  # noqa: BLE001  whatever is wrong with one check, the others are wanted all the more
+        known = isinstance(error, (OvernightError, OSError))
+        message = Cli.latest_redactor().text(str(error) if known else f"{type(error).__name__}: {error}")
         return {"check": check.name, "ok": False, "message": message, "remedy": check.remedy}
 
 

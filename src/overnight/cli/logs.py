@@ -1,4 +1,4 @@
-"""`overnight logs TASK`: what the log says of one task, in the order in which it happened."""
+"""`overnight logs TASK|RUN`: what the log says of one task or run, in the order in which it happened."""
 
 import json
 import os
@@ -19,11 +19,14 @@ LOOK = 0.5  # seconds between two looks at a growing file
 
 
 @click.command()
-@click.argument("task")
+@click.argument("task", metavar="TASK|RUN")
 @click.option("-f", "--follow", is_flag=True, help="Go on with what is written from now on, until Ctrl-C.")
 @pass_cli
 def logs(cli: Cli, task: str, *, follow: bool) -> None:
-    """What the log says of TASK: its id (job/slot/key), or its key alone; `job/slot` shows all items of a slot."""
+    """What the log says of TASK: its id (job/slot/key), or its key alone; `job/slot` shows all items of a slot.
+
+    With the id of a RUN: everything that run has said.
+    """
     folder = cli.root / "var" / "log"
     files = sorted(folder.glob("overnight.jsonl*"), key=_age)
     if not files:
@@ -58,16 +61,18 @@ def _event(line: str, task: str) -> dict[str, Any] | None:
         event = json.loads(line)
     except ValueError:
         return None
-    id_ = str(event.get("task_id", "")) if isinstance(event, dict) else ""
+    if not isinstance(event, dict):
+        return None
+    id_ = str(event.get("task_id", ""))
     mine = id_ == task or id_.endswith(f"/{task}") or id_.startswith(f"{task}/")
-    return event if id_ and mine else None
+    return event if mine or event.get("run_id") == task else None
 
 
 def _follow(cli: Cli, file: Path, task: str) -> None:
-    """Show new lines as they come; a file that was turned over is opened anew."""
+    """Show new lines as they come; a file that was turned over, or cut to nothing, is opened anew."""
     stream: TextIO = file.open(encoding="utf-8", errors="replace")
     stream.seek(0, 2)
-    line = ""
+    line, size = "", 0
     while True:
         line += stream.readline()
         if line.endswith("\n"):
@@ -76,9 +81,10 @@ def _follow(cli: Cli, file: Path, task: str) -> None:
             line = ""
             continue
         time.sleep(LOOK)  # noqa: TID251  a person waits here, no job
-        if file.exists() and file.stat().st_ino != os.fstat(stream.fileno()).st_ino:
+        known, size = size, os.fstat(stream.fileno()).st_size
+        if size < known or (file.exists() and file.stat().st_ino != os.fstat(stream.fileno()).st_ino):
             stream.close()
-            stream, line = file.open(encoding="utf-8", errors="replace"), ""
+            stream, line, size = file.open(encoding="utf-8", errors="replace"), "", 0
 
 
 def _line(event: dict[str, Any], zone: Any) -> str:

@@ -19,7 +19,7 @@ from overnight.alerts.rules import compact_of, late, p95_ms, succeeded
 from overnight.budget import day_counter, dollars
 from overnight.clock import iso
 from overnight.health.reach import Reach, mail_of, model_of, store_of
-from overnight.health.report import Check, Finding, Report, examined
+from overnight.health.report import VITAL, Check, Finding, Report, examined
 from overnight.ledger import Ledger
 from overnight.ledger.controls import budget
 from overnight.ledger.flow import Held, held
@@ -55,18 +55,18 @@ class Examiner:
     async def report(self) -> Report:
         """All checks. Takes two seconds at most."""
         left_alone: list[Held] = []
-        found = await examined(self._checks(left_alone))
+        found = await examined(self._checks(left_alone), VITAL)
         named = [{"name": one.name, "state": one.state, "until": iso(one.until)} for one in left_alone]
         return Report(self.current().clock.now(), found, named)
 
     async def alive(self) -> Report:
         """Whether the loop turns and the scheduler looks; what else is wrong is no reason to restart us."""
-        return Report(self.current().clock.now(), await examined({"scheduler": self._heartbeat}))
+        return Report(self.current().clock.now(), await examined({"scheduler": self._heartbeat}, VITAL))
 
     async def ready(self) -> Report:
         """Whether what is due now would be run."""
         checks = {"ledger": self._writable, "schedule": self._valid, "draining": self._taking}
-        return Report(self.current().clock.now(), await examined(checks))
+        return Report(self.current().clock.now(), await examined(checks, checks))
 
     def _checks(self, left_alone: list[Held]) -> dict[str, Check]:
         work = self.current()

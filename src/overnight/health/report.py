@@ -1,7 +1,7 @@
 """A verdict from many checks: each by itself, within its limit, and the worst of them counts."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
@@ -10,6 +10,7 @@ from overnight.clock import iso
 
 Status = Literal["healthy", "degraded", "unhealthy"]
 RANK: Mapping[Status, int] = {"healthy": 0, "degraded": 1, "unhealthy": 2}
+VITAL = ("scheduler", "ledger")  # the rest of a report is no reason for a 503, also when it cannot be told
 PATIENCE = 1.8  # seconds a check may take: a locked ledger is an answer, not a reason to hang
 _WORDS: Mapping[Status, str] = {"healthy": "pass", "degraded": "warn", "unhealthy": "fail"}
 
@@ -64,17 +65,18 @@ class Report:
         return {"componentType": "component", **observed, **plain}
 
 
-async def examined(checks: Mapping[str, Check]) -> dict[str, Finding]:
-    """Make all checks at once."""
-    found = await asyncio.gather(*(_patiently(check) for check in checks.values()))
+async def examined(checks: Mapping[str, Check], vital: Collection[str]) -> dict[str, Finding]:
+    """Make all checks at once; one of the `vital` that gives no answer is unhealthy, another one degraded."""
+    worst: dict[bool, Status] = {True: "unhealthy", False: "degraded"}
+    found = await asyncio.gather(*(_patiently(check, worst[name in vital]) for name, check in checks.items()))
     return dict(zip(checks, found, strict=True))
 
 
-async def _patiently(check: Check) -> Finding:
+async def _patiently(check: Check, otherwise: Status) -> Finding:
     try:
         async with asyncio.timeout(PATIENCE):
             return await check()
     except TimeoutError:
-        return Finding("unhealthy", f"no answer within {PATIENCE:g} s")
+        return Finding(otherwise, f"no answer within {PATIENCE:g} s")
     except Exception as error:  # noqa: BLE001  its text could name paths or addresses
-        return Finding("unhealthy", type(error).__name__)
+        return Finding(otherwise, type(error).__name__)

@@ -68,6 +68,7 @@ bucket = Table(
     Column("at", Instant, nullable=False),
     Column("leases", Text, nullable=False),  # JSON: {process: [amount, until]}, what each may spend by itself
     Column("queue", Text, nullable=False),  # the same, in order: what each waits for
+    count("waited_ms"),  # callers of all processes together; it only grows
 )
 
 # Until when nobody asks a dependency, because it said so.

@@ -52,12 +52,16 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """A bucket as of `at`: `tokens` left after all that is leased, and who waits for how much, in order."""
+    """A bucket as of `at`: `tokens` left after all that is leased, and who waits for how much, in order.
+
+    `waited_ms` is how long callers have waited for it since the ledger was made.
+    """
 
     tokens: float
     at: datetime
     leases: Mapping[str, Lease] = field(default_factory=dict)
     queue: Mapping[str, Lease] = field(default_factory=dict)
+    waited_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,7 @@ class Ask:
     """What a process brings back to a bucket, what it must have, and what it would like to have at least.
 
     `held` is what it has kept from filling up: the bucket fills from when a lease is spent, not from when it was given.
+    `waited_ms` is what its callers have waited since it was here last.
     """
 
     balance: float
@@ -75,6 +80,7 @@ class Ask:
     queued: float
     rate: float
     burst: float
+    waited_ms: int
 
     def settled(self, level: Level, holder: str, now: datetime) -> Level:
         """Return the bucket as it is now, without the old lease of this process."""
@@ -87,7 +93,8 @@ class Ask:
         back, held = (self.balance, self.held) if holder in level.leases else (0.0, self.credit)
         passed = max(0.0, (now - level.at).total_seconds())  # a wall clock set back refills nothing
         tokens = max(min(level.tokens, 0.0), min(room - held, level.tokens + passed * self.rate)) + back + self.credit
-        return Level(max(min(tokens, 0.0), min(room, tokens)), now, leases, queue)
+        left, waited = max(min(tokens, 0.0), min(room, tokens)), level.waited_ms + self.waited_ms
+        return Level(left, now, leases, queue, waited)
 
     def wait(self, level: Level, holder: str) -> float:
         """Seconds until it is this process's turn and there is enough; 0.0: now."""
@@ -102,6 +109,16 @@ class Ask:
         """How much to take: all that is queued for, where nobody else waits."""
         alone = not level.queue.keys() - {holder}
         return max(self.want, min(self.queued, level.tokens)) if alone else self.want
+
+    def lined_up(self, level: Level, holder: str, until: datetime) -> Level:
+        """Return the bucket with this process in its queue."""
+        return replace(level, queue={**level.queue, holder: Lease(self.want, until)})
+
+    def leased(self, level: Level, holder: str, until: datetime) -> Level:
+        """Return the bucket with what this process takes of it."""
+        lease = Lease(self.amount(level, holder), until)
+        left = replace(level, tokens=level.tokens - lease.amount, leases={**level.leases, holder: lease})
+        return without(left, holder)
 
 
 def without(level: Level, holder: str) -> Level:
@@ -232,7 +249,7 @@ class LedgerRows:
         row = self._row(bucket, name, _columns(new))
         if row is None:
             return new
-        return Level(row["tokens"], row["at"], _leases(row["leases"]), _leases(row["queue"]))
+        return Level(row["tokens"], row["at"], _leases(row["leases"]), _leases(row["queue"]), row["waited_ms"])
 
     def put_level(self, name: str, level: Level) -> None:
         """Write a bucket."""
@@ -335,7 +352,8 @@ _UNTIL = case((breaker.c.state == "open", breaker.c.opened_until), else_=breaker
 
 
 def _columns(level: Level) -> dict[str, Any]:
-    return {"tokens": level.tokens, "at": level.at, "leases": _json(level.leases), "queue": _json(level.queue)}
+    shared = {"leases": _json(level.leases), "queue": _json(level.queue)}
+    return {"tokens": level.tokens, "at": level.at, **shared, "waited_ms": level.waited_ms}
 
 
 def _json(leases: Mapping[str, Lease]) -> str:

@@ -107,6 +107,7 @@ def _third(connection: Connection) -> None:
     _third_bounces(connection)
     _agents(connection)
     _rollups(connection)
+    _add_column(connection, "bucket", "waited_ms", "BIGINT DEFAULT '0' NOT NULL")
     _add_column(connection, "run", "noted_at", "VARCHAR(24)")
 
 
