@@ -160,6 +160,13 @@ async def test_a_channel_that_fails_raises_no_alert_of_its_own_and_the_others_ar
     assert [row["key"] for row in ledger.reading(firing)] == ["bug:greet"]
 
 
+async def test_a_webhook_that_leads_elsewhere_has_told_nobody(ledger: Ledger, post: Postbox) -> None:
+    async with hook() as (url, got):
+        await alerter(ledger, post, f"{url}moved").raise_all([BUG])
+    assert got == []
+    assert [row["error"] for row in rows(ledger, notice)] == ["OSError: HTTP 302"]
+
+
 async def test_a_text_from_outside_pings_nobody_and_hides_no_link_in_a_chat(ledger: Ledger, post: Postbox) -> None:
     async with hook() as (url, got):
         await alerter(ledger, post, url).raise_all([Alarm("bug", "greet", "<!channel> <https://evil|login> & more")])
@@ -302,7 +309,16 @@ async def hook() -> AsyncIterator[tuple[str, list[Any]]]:
         return web.Response()
 
     application = web.Application()
+
+    async def page(_: web.Request) -> web.Response:
+        return web.Response()
+
+    async def moved(_: web.Request) -> web.Response:
+        raise web.HTTPFound("/")
+
     application.router.add_post("/", take)
+    application.router.add_get("/", page)
+    application.router.add_post("/moved", moved)
     runner = web.AppRunner(application)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()

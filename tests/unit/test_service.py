@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import errno
 import os
 import signal
 import sys
@@ -29,6 +30,7 @@ from overnight.redact import Redactor
 from overnight.runner import Request, Result, Workplace, run_slot
 from overnight.schedule import Watch, load
 from overnight.schedule.watch import in_force, keep
+from overnight.service import _keep as keep_copy
 from tests.slots import NOW, SLOT, ManualClock, begin, rows
 
 NIGHT = datetime(2026, 11, 22, 0, 0, tzinfo=UTC)
@@ -715,6 +717,19 @@ class Hanging(Dispatcher):
         self.processes[process], self.begun[process] = (job, slot), self.work.clock.monotonic()
         self.codes.append(await process.wait())
         del self.processes[process], self.begun[process]
+
+
+def test_a_copy_of_the_schedule_that_cannot_be_kept_ends_nobody(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: Path) -> None:
+        asked.append(1)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    asked: list[int] = []
+    place.write('daily: { at: "07:00" }')
+    assert place.dispatcher is not None
+    monkeypatch.setattr("overnight.service.keep", full)
+    keep_copy(place.dispatcher.work)
+    assert asked
 
 
 async def test_who_waits_for_its_runs_ends_one_that_hangs(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

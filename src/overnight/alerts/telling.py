@@ -165,6 +165,10 @@ async def _post(url: str, text: str) -> None:
     """Post in the form that Slack and its like understand."""
     import aiohttp  # noqa: PLC0415  a quarter of a second that most alerts do not need
 
-    async with aiohttp.ClientSession() as session, session.post(url, json={"text": text}) as response:
-        if not response.ok:
+    async with (
+        aiohttp.ClientSession() as session,
+        # a page that asks to log in would answer with 200, and has told nobody
+        session.post(url, json={"text": text}, allow_redirects=False) as response,
+    ):
+        if response.status // 100 != 2:
             raise OSError(f"HTTP {response.status}")  # aiohttp's own error would quote the address, which is a secret
