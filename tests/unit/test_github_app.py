@@ -16,10 +16,11 @@ from overnight.effects import Effects
 from overnight.errors import Permanent, Stop
 from overnight.ledger import Ledger
 from overnight.outcome import Scope
+from overnight.ports import toolkit_of
 from overnight.redact import Redactor
+from overnight.schedule import loads
 from overnight.tools import BUILT_IN, Granted
 from overnight.tools.github_api import TOKEN
-from overnight.tools.github_app import passes_of
 from overnight.tools.toolbox import boxed
 from overnight.tools.toolkit import Box, Toolkit
 from tests.hub import APP, OTHER, REPO, Hub, hub
@@ -30,6 +31,12 @@ PEM = _KEY.private_bytes(
     serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
 ).decode()
 PUBLIC = _KEY.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+
+SCHEDULE = """
+version: 1
+roles: {{ r: {{ model: [claude-haiku-5-5], secrets: [{}], allow_mixed: true }} }}
+jobs: {{ hello: {{ every: 1h }} }}
+"""
 
 
 @dataclass
@@ -64,12 +71,9 @@ async def desk(root: Path, key: str = PEM, *faults: str | int | None, allowed: s
         there.issue(1, "It rains", "In here.")
         there.app_key, there.now = PUBLIC.decode(), clock.now
         sides, redactor = Dependencies({}, clock), Redactor()
-        environ = {"GITHUB_APP_ID": APP, "GITHUB_APP_PRIVATE_KEY": key}
-        passes = passes_of(root, environ, there.url, sides, clock, redactor.learn)
-        kit = Toolkit(
-            root, ledger, clock, sides, secrets={"r": {allowed: ""}}, settings={"GITHUB_API_URL": there.url},
-            redact=redactor.value, passes=passes,
-        )  # fmt: skip
+        environ = {"GITHUB_APP_ID": APP, "GITHUB_APP_PRIVATE_KEY": key, "GITHUB_API_URL": there.url}
+        schedule = loads(SCHEDULE.format(allowed), environ)
+        kit = toolkit_of(root, schedule, ledger, clock, sides, redactor)
         yield Desk(root, ledger, clock, begin(ledger), there, redactor, kit)
     ledger.close()
 
