@@ -1,7 +1,8 @@
 """A server that speaks as much of GitHub's REST API as the tools use: for tests, on loopback, and honest about it.
 
 It knows issues, comments, labels and pull requests of one repository, bearer tokens, pages of 100, and the headers of
-rate limits. It does not know users, permissions, branches, or anything else of GitHub. Its books are what tests compare
+rate limits; and of an app its installation and the tokens it buys, with their repository, rights and end. It does not
+know users, branches, or anything else of GitHub. Its books are what tests compare
 with: each write that was carried out, also one whose reply never arrived.
 """
 
@@ -9,9 +10,10 @@ import asyncio
 import contextlib
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from aiohttp import web
@@ -19,6 +21,8 @@ from aiohttp.test_utils import TestServer
 
 TOKEN = "ghp_sham-token-for-tests"
 REPO = "acme/site"
+OTHER = "acme/shop"  # has no issues
+APP = "4711"
 PAGE = 100
 
 
@@ -38,6 +42,9 @@ class Hub:
     seen: list[str] = field(default_factory=list)
     retry_after: int = 1
     remaining: int = 5_000
+    app_key: str = ""  # the public one
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    tokens: dict[str, dict[str, Any]] = field(default_factory=dict)
     _ids: int = 1_000
 
     def issue(self, number: int, title: str = "An issue", body: str = "", *labels: str) -> None:
@@ -68,6 +75,9 @@ class Hub:
         at = f"/repos/{REPO}"
         app.add_routes(
             [
+                web.get("/repos/acme/{name:site|shop}/installation", self._installation),
+                web.post("/app/installations/77/access_tokens", self._sell),
+                web.get(f"/repos/{OTHER}/issues", self._no_issues),
                 web.get(f"{at}/issues", self._list_issues),
                 web.get(f"{at}/issues/{{number}}", self._get_issue),
                 web.get(f"{at}/issues/{{number}}/comments", self._list_comments),
@@ -90,8 +100,8 @@ class Hub:
         fault = self.faults.pop(0) if self.faults else None
         if refusal := self._refused(fault):
             return refusal
-        if request.headers.get("authorization") != f"Bearer {TOKEN}":
-            return self._said(401, {"message": "Bad credentials"})
+        if (status := self._barred(request)) is not None:
+            return self._said(status, {"message": "Bad credentials" if status == 401 else "Not accessible"})
         try:
             status, answer = await handler(request)
         except web.HTTPException as error:
@@ -101,6 +111,43 @@ class Hub:
         if fault == "lost" and request.transport is not None:
             request.transport.abort()
         return self._said(status, answer)
+
+    def _barred(self, request: web.Request) -> int | None:
+        bearer = request.headers.get("authorization", "").removeprefix("Bearer ")
+        if request.path.startswith("/app/") or request.path.endswith("/installation"):
+            return None if self._is_app(bearer) else 401
+        if bearer == TOKEN:
+            return None
+        sold = self.tokens.get(bearer)
+        if sold is None or sold["until"] <= self.now():
+            return 401
+        kind = "pull_requests" if "/pulls" in request.path else "issues"
+        level = sold["permissions"].get(kind)
+        enough = level == "write" or (level == "read" and request.method == "GET")
+        here = any(request.path.startswith(f"/repos/acme/{name}/") for name in sold["repositories"])
+        return None if here and enough else 403
+
+    def _is_app(self, bearer: str) -> bool:
+        import jwt
+
+        try:
+            claims = jwt.decode(bearer, self.app_key, ["RS256"], options={"verify_exp": False, "verify_iat": False})
+        except jwt.PyJWTError:
+            return False
+        now = self.now().timestamp()
+        return claims["iss"] == APP and claims["iat"] <= now < claims["exp"] <= claims["iat"] + 600
+
+    async def _installation(self, _request: web.Request) -> tuple[int, Any]:
+        return 200, {"id": 77}
+
+    async def _sell(self, request: web.Request) -> tuple[int, Any]:
+        until = self.now().replace(microsecond=0) + timedelta(hours=1)
+        token = f"ghs_Sham0token1of2an3app{self._next()}"
+        self.tokens[token] = {**await request.json(), "until": until}
+        return 201, {"token": token, "expires_at": until.strftime("%Y-%m-%dT%H:%M:%SZ")}
+
+    async def _no_issues(self, _request: web.Request) -> tuple[int, Any]:
+        return 200, []
 
     def _refused(self, fault: str | int | None) -> web.Response | None:
         if isinstance(fault, int):

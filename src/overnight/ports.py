@@ -29,6 +29,8 @@ from overnight.roles import Role, Roles
 from overnight.run import Post
 from overnight.schedule import JobSettings, Rate, RoleSettings, Schedule
 from overnight.tools import Granted, Tool
+from overnight.tools.github_api import base_of
+from overnight.tools.github_app import passes_of
 from overnight.tools.toolkit import Toolkit
 
 OnUnknown = Literal["park", "resend", "reconcile"]
@@ -97,6 +99,7 @@ def open_ports(
     to: tuple[str, ...] = (),
 ) -> Ports:
     """The ports of a run of one job. A rehearsal asks no model, and mails `to` who rehearses, or else into a folder."""
+    redactor = Redactor(schedule.secrets)  # learns the tokens that are bought during the run
     # What a rehearsal meets counts for nobody else, and no limit is spent on it.
     dependencies = Dependencies({}, clock) if rehearsal else Dependencies(_rates(schedule), clock, ledger)
     transport = REHEARSAL_OUTBOX if rehearsal and not to else schedule.mail.transport
@@ -113,8 +116,8 @@ def open_ports(
         api=dependencies.of("anthropic"),
         clock=clock,
         prices=prices_of(schedule),
-        tools=toolkit_of(root, schedule, ledger, clock, dependencies),
-        clean=Redactor(schedule.secrets).known,
+        tools=toolkit_of(root, schedule, ledger, clock, dependencies, redactor),
+        clean=redactor.known,
     )
     if not rehearsal:
         tell_ending(schedule, clock)
@@ -286,14 +289,22 @@ def _rates(schedule: Schedule) -> dict[str, dict[str, Rate]]:
     }
 
 
-def toolkit_of(root: Path, schedule: Schedule, ledger: Ledger, clock: Clock, sides: Dependencies) -> Toolkit:
+def toolkit_of(
+    root: Path,
+    schedule: Schedule,
+    ledger: Ledger,
+    clock: Clock,
+    sides: Dependencies,
+    redactor: Redactor,
+) -> Toolkit:
     """The tools of all roles. Raises ConfigError for the code of a project's own."""
     granted = {name: granted_to(role) for name, role in schedule.roles.items()}
     secrets = {
         name: {each: schedule.environ.get(each, "") for each in role.secrets} for name, role in schedule.roles.items()
     }
     settings = {name: schedule.environ[name] for name in PLAIN if name in schedule.environ}
-    return Toolkit(root, ledger, clock, sides, granted, secrets, settings, Redactor(schedule.secrets).value)
+    passes = passes_of(root, schedule.environ, base_of(settings), sides, clock, redactor.learn)
+    return Toolkit(root, ledger, clock, sides, granted, secrets, settings, redactor.value, passes)
 
 
 def granted_to(role: RoleSettings) -> dict[str, Granted]:

@@ -70,24 +70,40 @@ class HasTasks(Protocol):
     def root(self) -> Path: ...
     @property
     def params(self) -> Mapping[str, Any]: ...
+    @property
+    def rehearsal(self) -> bool: ...
     def warn(self, topic: str, message: str) -> None: ...
 
 
 def open_tasks(run: HasTasks) -> Iterator[Task]:
     """The open tasks, highest priority first; new lines of `params.tasks` are taken into the queue before.
 
-    A wrong line is told to the operator and does not keep the others waiting.
+    A wrong line is told to the operator and does not keep the others waiting. A rehearsal leaves the queue as it is: it
+    has the new lines beside it, each with the same id every time.
     """
-    if run.params.get("tasks"):
-        path = run.root / str(run.params["tasks"])
-        if path.is_file():
-            for problem in import_file(run.ledger, path, run.clock.now()).problems:
-                run.warn("tasks", problem)
-        else:
-            run.warn("tasks", f"{path.name}: no such file; tasks of the queue are worked on all the same")
-    for row in run.ledger.reading(listing, "open"):
+    queued: list[Mapping[str, Any]] = [*_from_file(run)]
+    queued.extend(dict(row) for row in run.ledger.reading(listing, "open"))
+    for row in sorted(queued, key=lambda row: (-row["priority"], row["created_at"])):
         documents = tuple(json.loads(row["documents"] or "[]"))
         yield Task(row["id"], row["role"], row["title"], row["body"], documents, row["ref"] or "")
+
+
+def _from_file(run: HasTasks) -> Sequence[Mapping[str, Any]]:
+    """Take in the new tasks of `params.tasks`; returns those that only a rehearsal knows of."""
+    if not run.params.get("tasks"):
+        return ()
+    path = run.root / str(run.params["tasks"])
+    if not path.is_file():
+        run.warn("tasks", f"{path.name}: no such file; tasks of the queue are worked on all the same")
+        return ()
+    good, problems = _parsed(path, None)
+    for problem in problems:
+        run.warn("tasks", problem)
+    now = run.clock.now()
+    if run.rehearsal:
+        return run.ledger.reading(_unknown, good, path.name, now)
+    run.ledger.writing(lambda connection: add(connection, good, path.name, now))
+    return ()
 
 
 def import_file(ledger: Ledger, path: Path, now: datetime, roles: Collection[str] | None = None) -> Imported:
@@ -105,8 +121,19 @@ def add(connection: Connection, new: Sequence[NewTask], source: str, now: dateti
 
     Each is a millisecond younger than the one before, so that they are worked on in this order.
     """
+    return insert_new(connection, task, _rows(new, source, now))
+
+
+def _rows(new: Sequence[NewTask], source: str, now: datetime) -> list[dict[str, Any]]:
     times = (now + timedelta(milliseconds=n) for n in count())
-    return insert_new(connection, task, [_row(one, source, at) for one, at in zip(new, times, strict=False)])
+    return [_row(one, source, at) for one, at in zip(new, times, strict=False)]
+
+
+def _unknown(connection: Connection, new: Sequence[NewTask], source: str, now: datetime) -> list[dict[str, Any]]:
+    """What `add` would add."""
+    found = {row["digest"]: row for row in reversed(_rows(new, source, now))}  # of equal lines the first
+    known = set(connection.scalars(select(task.c.digest)))
+    return [row | {"id": f"t_{digest[:12]}"} for digest, row in found.items() if digest not in known]
 
 
 def listing(connection: Connection, state: str | None = None) -> Sequence[RowMapping]:

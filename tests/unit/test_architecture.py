@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-HEAVY = ("anthropic", "boto3", "pandas", "sqlalchemy", "apscheduler")
+HEAVY = ("anthropic", "boto3", "pandas", "sqlalchemy", "apscheduler", "jwt")
 
 
 def enforced_layers() -> list[str]:

@@ -24,6 +24,7 @@ class Asking:
     params: dict[str, Any] = field(default_factory=dict)
     clock: ManualClock = field(default_factory=ManualClock)
     warnings: list[str] = field(default_factory=list)
+    rehearsal: bool = False
 
     def warn(self, topic: str, message: str) -> None:
         self.warnings.append(f"{topic}: {message}")
@@ -72,6 +73,26 @@ def test_a_task_is_closed_once(here: Asking) -> None:
     assert (row["state"], row["done_at"]) == ("cancelled", NOW)
     assert here.ledger.reading(listing, "open") == []
     assert len(here.ledger.reading(listing)) == 1
+
+
+def test_a_rehearsal_plans_from_the_file_and_leaves_the_queue_as_it_is(here: Asking) -> None:
+    done, queued = NewTask(role="analyst", title="done"), NewTask(role="analyst", title="queued")
+    adding(here.ledger, done, queued)
+    [row] = rows(here.ledger, task, title="done")
+    here.ledger.writing(lambda connection: close(connection, row["id"], "done", NOW))
+    before = rows(here.ledger, task)
+    lines = [done, queued, NewTask(role="analyst", title="new"), NewTask(role="analyst", title="urgent", priority=5)]
+    text = "\n".join(one.model_dump_json() for one in [*lines, lines[2]])
+    (here.root / "tasks.jsonl").write_text(f"{text}\nno json\n", encoding="utf-8")
+    here.params["tasks"], here.rehearsal = "tasks.jsonl", True
+    planned = list(open_tasks(here))
+    assert [one.title for one in planned] == ["urgent", "queued", "new"]
+    assert list(open_tasks(here)) == planned
+    assert rows(here.ledger, task) == before
+    assert here.warnings[0].startswith("tasks: tasks.jsonl:6: ")
+    here.rehearsal = False
+    assert titles(here) == ["urgent", "queued", "new"]
+    assert len(rows(here.ledger, task)) == len(before) + 2
 
 
 def test_a_wrong_line_is_named_and_does_not_keep_the_others_waiting(here: Asking) -> None:

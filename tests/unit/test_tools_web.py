@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import ipaddress
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -242,3 +243,16 @@ def test_hosts_below_a_domain_are_named_with_a_star() -> None:
 def test_what_is_no_public_address_is_not_connected_to(address: str) -> None:
     assert ipaddress.ip_address(address.partition("%")[0])
     assert not _open_to(address, private=False)
+
+
+async def test_a_name_that_a_pattern_allows_and_nobody_has_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def unknown(*_: Any, **__: Any) -> Any:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr("aiohttp.resolver.ThreadedResolver.resolve", unknown)
+    with pytest.raises(Permanent, match="there is no such host"):
+        await get("https://made.up.example/", hosts=["*.up.example"])
+    with pytest.raises(Transient):  # the operator wrote it: the name server may be wrong for now
+        await get("https://made.up.example/", hosts=["made.up.example"])

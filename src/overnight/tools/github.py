@@ -110,14 +110,14 @@ async def issues(asked: Query, _limits: InRepo, hands: Hands) -> list[dict[str, 
     query: dict[str, str | int] = {"state": asked.state, "per_page": 100}
     if asked.label:
         query["labels"] = asked.label
-    found = await GitHub.of(hands).ask("GET", path_of(asked.repo, "issues"), None, **query)
+    found = await GitHub.of(hands, asked.repo, issues="read").ask("GET", path_of(asked.repo, "issues"), None, **query)
     return [_issue(each, body=False) for each in found or ()]
 
 
 @tool("github.issue", outward=True, secrets=(TOKEN,))
 async def issue(asked: OneIssue, _limits: InRepo, hands: Hands) -> dict[str, Any]:
     """Read an issue or a pull request with its comments."""
-    api, where = GitHub.of(hands), path_of(asked.repo, "issues", asked.number)
+    api, where = GitHub.of(hands, asked.repo, issues="read"), path_of(asked.repo, "issues", asked.number)
     comments = await api.every(f"{where}/comments")
     said = [{"by": _login(each), "text": (each.get("body") or "")[:KEPT]} for each in comments]
     return _issue(await api.ask("GET", where), body=True) | {"comments": said}
@@ -126,7 +126,7 @@ async def issue(asked: OneIssue, _limits: InRepo, hands: Hands) -> dict[str, Any
 @tool("github.comment", outward=True, publishes=True, writes=True, secrets=(TOKEN,))
 async def comment(asked: Comment, _limits: InRepo, hands: Hands) -> dict[str, Any]:
     """Comment on an issue or a pull request."""
-    api, where = GitHub.of(hands), f"{path_of(asked.repo, 'issues', asked.number)}/comments"
+    api, where = GitHub.of(hands, asked.repo, issues="write"), f"{path_of(asked.repo, 'issues', asked.number)}/comments"
 
     async def do() -> dict[str, Any]:
         return _made(await api.ask("POST", where, {"body": f"{asked.body}\n\n{_marker(hands)}"}))
@@ -143,7 +143,7 @@ async def comment(asked: Comment, _limits: InRepo, hands: Hands) -> dict[str, An
 @tool("github.label", outward=True, writes=True, secrets=(TOKEN,))
 async def label(asked: Labels, _limits: Labelled, hands: Hands) -> dict[str, Any]:
     """Add labels to an issue or a pull request."""
-    api, where = GitHub.of(hands), f"{path_of(asked.repo, 'issues', asked.number)}/labels"
+    api, where = GitHub.of(hands, asked.repo, issues="write"), f"{path_of(asked.repo, 'issues', asked.number)}/labels"
 
     async def look() -> list[str]:
         return [str(each["name"]) for each in await api.every(where)]
@@ -168,7 +168,7 @@ async def label(asked: Labels, _limits: Labelled, hands: Hands) -> dict[str, Any
 @tool("github.pull", outward=True, publishes=True, writes=True, secrets=(TOKEN,))
 async def pull(asked: Pull, _limits: Branches, hands: Hands) -> dict[str, Any]:
     """Open a pull request."""
-    api, where = GitHub.of(hands), path_of(asked.repo, "pulls")
+    api, where = GitHub.of(hands, asked.repo, pull_requests="write", contents="read"), path_of(asked.repo, "pulls")
     body = {"title": asked.title, "head": asked.head, "base": asked.base, "body": f"{asked.body}\n\n{_marker(hands)}"}
 
     async def do() -> dict[str, Any]:

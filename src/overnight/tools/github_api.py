@@ -5,8 +5,9 @@ One rate limit, one breaker and one retry for all processes, as for every other 
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -27,25 +28,37 @@ REPEATABLE = ("GET", "DELETE", "PATCH")  # the second time changes nothing more
 
 @dataclass(frozen=True, slots=True)
 class GitHub:
-    """The API at `base` (another one for GitHub Enterprise, by GITHUB_API_URL) with a token."""
+    """The API at `base` (another one for GitHub Enterprise, by GITHUB_API_URL); `bearer` gives the token.
+
+    `remedy` is for a token that is refused; `repeatable` are the methods that may be sent twice.
+    """
 
     base: str
-    token: str
+    bearer: Callable[[], Awaitable[str]]
     side: Any
     clock: Any
+    remedy: str = f"check {TOKEN} in .env"
+    repeatable: tuple[str, ...] = REPEATABLE
 
     @classmethod
-    def of(cls, hands: Hands) -> "GitHub":
-        """The API with what the role may use. Raises Stop without a token."""
+    def of(cls, hands: Hands, repo: str, **rights: str) -> "GitHub":
+        """The API with what the role may use; a GitHub App gives these rights to this repository. Raises Stop."""
+        if hands.passes is not None and not hands.secrets.get(TOKEN, "").strip():
+            bearer, remedy = partial(hands.passes.token, repo, rights), "check the installation of the GitHub App"
+            return cls(base_of(hands.settings), bearer, hands.sides.of("github"), hands.clock, remedy)
         return cls.open(hands.settings, hands.secrets.get(TOKEN, ""), hands.sides, hands.clock)
 
     @classmethod
     def open(cls, settings: Mapping[str, str], token: str, sides: Any, clock: Any) -> "GitHub":
         """The API of these variables. Raises Stop without a token."""
         if not token.strip():
-            raise Stop(f"there is no token for GitHub: set {TOKEN} in .env", code="no_github_token")
-        base = settings.get("GITHUB_API_URL", "").strip() or OFFICIAL
-        return cls(base.rstrip("/"), token.strip(), sides.of("github"), clock)
+            said = f"there is no token for GitHub: set {TOKEN} in .env, or for tools a GitHub App"
+            raise Stop(said, code="no_github_token")
+
+        async def lasting() -> str:
+            return token.strip()
+
+        return cls(base_of(settings), lasting, sides.of("github"), clock)
 
     async def ask(self, method: str, path: str, body: Any = None, **query: str | int) -> Any:
         """Send a request and return its JSON, None for an empty answer.
@@ -53,10 +66,11 @@ class GitHub:
         Raises Permanent for a refusal (`http_404`, `http_422`), Stop for a wrong token, Transient when GitHub cannot be
         reached for now, and Unknown for a POST of which nobody can tell.
         """
+        token = await self.bearer()
 
         async def once() -> Any:
             async with off_the_clock():
-                return await self._sent(method, path, body, query)
+                return await self._sent(token, method, path, body, query)
 
         return await self.side.call(once, requests=1)
 
@@ -70,13 +84,13 @@ class GitHub:
                 break
         return found
 
-    async def _sent(self, method: str, path: str, body: Any, query: Mapping[str, str | int]) -> Any:
+    async def _sent(self, token: str, method: str, path: str, body: Any, query: Mapping[str, str | int]) -> Any:
         import asyncio  # noqa: PLC0415  with aiohttp, which is loaded late
 
         import aiohttp  # noqa: PLC0415
 
         headers = {
-            "Authorization": f"Bearer {self.token}",
+            "Authorization": f"Bearer {token}",
             "Accept": "application/vnd.github+json",
             "X-GitHub-Api-Version": VERSION,
             "User-Agent": "overnight",
@@ -91,7 +105,7 @@ class GitHub:
         except aiohttp.ClientConnectorError as error:  # nothing was sent
             raise Transient(f"{what}: cannot connect ({type(error).__name__})", code="connection") from error
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
-            raise _lost(
+            raise self._lost(
                 method, f"{what}: the connection was lost ({type(error).__name__})", "connection_lost"
             ) from error
 
@@ -100,16 +114,26 @@ class GitHub:
             try:
                 return json.loads(text) if text.strip() else None
             except ValueError as error:
-                raise _lost(method, f"{what}: the answer is no JSON", "garbled") from error
+                raise self._lost(method, f"{what}: the answer is no JSON", "garbled") from error
         said = f"{what} answered {status}: {_message(text)}"
         code = f"http_{status}"
         if status == 401:
-            raise Stop(f"{said}; check {TOKEN} in .env", code="github_token")
+            raise Stop(f"{said}; {self.remedy}", code="github_token")
         if status == 429 or (status == 403 and _limited(headers, text)):
             raise Transient(said, code="http_429", after=_wait(headers, self.clock))
         if status >= 500:
-            raise _lost(method, said, code)
+            raise self._lost(method, said, code)
         raise Permanent(said, code=code)
+
+    def _lost(self, method: str, said: str, code: str) -> OvernightError:
+        if method in self.repeatable:
+            return Transient(said, code=code)
+        return Unknown(f"{said}; it may have been done", code=code)
+
+
+def base_of(settings: Mapping[str, str]) -> str:
+    """Where the API is."""
+    return (settings.get("GITHUB_API_URL", "").strip() or OFFICIAL).rstrip("/")
 
 
 def path_of(repo: str, *parts: object) -> str:
@@ -125,10 +149,6 @@ async def _whole(content: Any) -> bytes:
     while len(body) < LARGEST and (chunk := await content.read(CHUNK)):
         body += chunk
     return bytes(body)
-
-
-def _lost(method: str, said: str, code: str) -> OvernightError:
-    return Transient(said, code=code) if method in REPEATABLE else Unknown(f"{said}; it may have been done", code=code)
 
 
 def _limited(headers: Mapping[str, str], text: bytes) -> bool:

@@ -69,12 +69,20 @@ class Writes(Protocol):
         ...
 
 
+class Passes(Protocol):
+    """Who gives out tokens that live for an hour, instead of one that lasts."""
+
+    async def token(self, repo: str, rights: Mapping[str, str]) -> str:
+        """A token for one repository with these rights and no others."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Hands:
     """What a tool may touch during one call.
 
     `call_id` (32 hex digits) is the same for every attempt at this call: the marker in what it writes. `secrets` holds
-    those that the role may use, `settings` the plain variables beside them.
+    those that the role may use, `settings` the plain variables beside them, `passes` a GitHub App, if there is one.
     """
 
     scope: Scope
@@ -86,6 +94,7 @@ class Hands:
     writes: Writes
     secrets: Mapping[str, str]
     settings: Mapping[str, str]
+    passes: Passes | None = None
 
     async def once(
         self,

@@ -12,7 +12,8 @@ from overnight.clock import Clock, SystemClock
 from overnight.compensation import Step, Steps
 from overnight.errors import Deferred, Denied, Unknown
 from overnight.outcome import Scope
-from overnight.tools.port import Arguments, Hands, Sides
+from overnight.tools.github_api import TOKEN
+from overnight.tools.port import Arguments, Hands, Passes, Sides
 from overnight.tools.toolbox import Granted, Toolbox, boxed
 
 T = TypeVar("T")
@@ -34,6 +35,7 @@ class Toolkit:
     secrets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     settings: Mapping[str, str] = field(default_factory=dict)
     redact: Callable[[Any], Any] = lambda value: value
+    passes: Passes | None = None
 
     def box(self, role: str, scope: Scope, prompt: str, steps: Steps | None) -> "Box":
         """The tools of a role for one item; only links of its prompt may be published."""
@@ -59,8 +61,9 @@ class Box:
         assert kit.sides is not None, "a role with tools has sides to ask"  # noqa: S101
         writes = _Written(self.steps, kit.clock)
         secrets = kit.secrets.get(self.role, {})
+        passes = kit.passes if TOKEN in secrets else None  # the app stands in for the token, for nobody else
         hands = Hands(
-            self.scope, call_id, kit.root, kit.clock, kit.ledger, kit.sides, writes, secrets, kit.settings
+            self.scope, call_id, kit.root, kit.clock, kit.ledger, kit.sides, writes, secrets, kit.settings, passes
         )  # fmt: skip
         return kit.redact(await grant.tool.work(asked, grant.limits, hands))
 

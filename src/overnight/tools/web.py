@@ -92,9 +92,17 @@ async def _fetched(url: str, limits: Hosts) -> dict[str, Any]:
         said = f"{url:.200} did not answer as a web server does ({type(error).__name__})"
         raise Permanent(said, code="garbled") from error
     except (aiohttp.ClientError, OSError) as error:
+        if _invented(error, limits):
+            raise Permanent(f"{url:.200}: there is no such host", code="no_host") from error
         raise Transient(f"{url:.200} cannot be reached ({type(error).__name__})", code="unreachable") from error
     finally:
         await session.close()
+
+
+def _invented(error: Any, limits: Hosts) -> bool:
+    """Whether a name is unknown which only a pattern allows: the model corrects it; another is waited for."""
+    unknown = getattr(getattr(error, "os_error", None), "errno", None) == socket.EAI_NONAME
+    return unknown and error.host.lower() not in map(str.lower, limits.hosts)
 
 
 async def _followed(session: Any, url: str, limits: Hosts) -> dict[str, Any]:
