@@ -47,7 +47,7 @@ def test_one_refused_and_one_deferred_recipient_hold_up_nobody(site: Project, sm
     assert {who: readers_now[who] for who in PEOPLE} == {PEOPLE[0]: 0} | dict.fromkeys(PEOPLE[1:], 1)
 
     smtp.rules()
-    retried = site.run("--json", "retry", "daily_email")
+    retried = site.run("--json", "retry", "daily_email", "--yes")
     assert retried.document["items"] | {"total": 1, "skipped": 1} == retried.document["items"], (
         "only the one that failed"
     )
@@ -98,7 +98,7 @@ def test_a_message_without_an_answer_is_unknown_and_not_sent_twice(site: Project
 
     smtp.rules()
     assert site.json(*RUN)["items"]["total"] == 0
-    assert site.json("retry", "daily_email")["items"]["total"] == 0, "nobody decided that it may be sent again"
+    assert site.json("retry", "daily_email", "--yes")["items"]["total"] == 0, "nobody decided that it may be sent again"
     assert {who: smtp.recipients()[who] for who in PEOPLE} == dict.fromkeys(PEOPLE, 1)
 
 

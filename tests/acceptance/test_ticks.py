@@ -81,7 +81,7 @@ def test_sigterm_lets_mails_in_flight_finish_and_a_second_run_brings_the_rest(
     assert shown["slot"]["ok"] == sum(n for who, n in smtp.recipients().items() if who in PEOPLE)
 
     smtp.rules()
-    assert project.json("resume", "daily_email")["items"]["ok"] == shown["slot"]["pending"]
+    assert project.json("resume", "daily_email", "--yes")["items"]["ok"] == shown["slot"]["pending"]
     assert {who: smtp.recipients()[who] for who in PEOPLE} == dict.fromkeys(PEOPLE, 1)
 
 
