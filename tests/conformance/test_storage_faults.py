@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -73,11 +73,10 @@ def way_to(upstream: str) -> Iterator[Weather]:  # noqa: C901  a class inside
         do_GET = do_PUT = pass_on  # noqa: N815  as the library calls them
 
         def asked(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
-            connection = HTTPConnection(urlsplit(weather.upstream).netloc, timeout=20)
-            connection.request(self.command, self.path, body or None, dict(self.headers.items()))
-            reply = connection.getresponse()
-            text = reply.read()
-            connection.close()
+            with closing(HTTPConnection(urlsplit(weather.upstream).netloc, timeout=20)) as connection:
+                connection.request(self.command, self.path, body or None, dict(self.headers.items()))
+                reply = connection.getresponse()
+                text = reply.read()
             return reply.status, {k: v for k, v in reply.getheaders() if k.lower() != "transfer-encoding"}, text
 
         def answer(self, status: int, headers: dict[str, str], text: bytes) -> None:
@@ -134,7 +133,7 @@ def waits(folder: Path, number: int) -> bool:
 
 
 def contents(environ: dict[str, str]) -> dict[str, bytes]:
-    """Everything in the bucket."""
+    """Everything below our prefix: the bucket of this process has other tests' things in it."""
     client = boto3.client(
         "s3",
         endpoint_url=environ["AWS_ENDPOINT_URL"],
@@ -142,7 +141,7 @@ def contents(environ: dict[str, str]) -> dict[str, bytes]:
         aws_secret_access_key=environ["AWS_SECRET_ACCESS_KEY"],
         region_name="us-east-1",
     )
-    listed = client.list_objects_v2(Bucket=BUCKET).get("Contents", [])
+    listed = client.list_objects_v2(Bucket=BUCKET, Prefix="p/").get("Contents", [])
     found = {each["Key"]: client.get_object(Bucket=BUCKET, Key=each["Key"])["Body"].read() for each in listed}
     client.close()
     return found
