@@ -23,14 +23,21 @@ LIMIT = 100_000  # rows of a day; counts of all items are in `success_rate`
         "cost_usd": "money",
         "ended_at": "instant",
         "retry_at": "instant",
+        "naive_usd": "money",
     }
 )
 def items(day: Day) -> DataFrame:
-    """Items as they stand now. A slot of more than 20,000 shows those in trouble; what is ok there is a number."""
+    """Items as they stand now. A slot of more than 20,000 shows those in trouble; what is ok there is a number.
+
+    `naive_usd` is what the item's valid answers would have cost from the dearest model of the role, at the first try,
+    without a cache and with all that was at hand as its context; empty without such an answer.
+    """
     columns = """
         slot.day AS report_date, item.job, item.slot, item.key, item.state, item.run_id, item.attempts,
         item.error_class, item.error_code, item.duration_ms, item.cost_nano AS cost_usd, item.ended_at,
-        item.next_at AS retry_at
+        item.next_at AS retry_at,
+        (SELECT sum(call.naive_nano) FROM call
+         WHERE call.job = item.job AND call.slot = item.slot AND call.key = item.key) AS naive_usd
     """
     all_of = "slot.pending + slot.ok + slot.failed + slot.retry + slot.skipped + slot.unknown"
     mine = "WHERE item.job = slot.job AND item.slot = slot.slot AND slot.day = :day AND NOT slot.rehearsal"

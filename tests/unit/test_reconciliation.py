@@ -304,7 +304,7 @@ async def agree(books: Books) -> None:
     }
     assert len(totals) == 1
     assert wasted == books.money(cost, "cost_wasted_usd") == seen.spending.wasted_nano
-    assert naive == books.money(cost, "naive_usd") == seen.spending.naive_nano
+    assert naive == books.money(cost, "naive_usd") == books.money(items, "naive_usd") == seen.spending.naive_nano
     assert calls[0] == sum(map(int, books.column(cost, "calls")))
     assert calls[2:] == tuple(sum(map(int, books.column(cost, f"{kind}_tokens"))) for kind in ("input", "output"))
     bad = seen.items["failed"] + seen.items["retry"] + seen.items["unknown"]
