@@ -612,6 +612,7 @@ async def test_when_the_ledger_cannot_be_read_the_page_says_so(desk: Desk, monke
         raise OperationalError("SELECT", {}, Exception("disk I/O error"))
 
     monkeypatch.setattr(Ledger, "reading", gone)
+    monkeypatch.setattr(Ledger, "write", gone)
     code, html = await desk.get("/")
     assert (code, "n/a" in html, "Unhealthy" in html) == (200, True, True)
     code, html = await desk.get(f"/runs/{desk.scope.run_id}")
