@@ -343,7 +343,7 @@ def test_a_doctype_without_declarations_is_read() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("piece", ["<!--", "<![CDATA[", "<?", "<!DOCTYPE ", '<!DOCTYPE "', "<", "&", "<p>"])
 async def test_a_body_of_repeated_openings_does_not_take_for_ever(piece: str, tmp_path: Path) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         body = rss("<title>").removesuffix(b"</item></channel></rss>") + piece.encode() * (1_000_000 // len(piece))
         assert len((await read_body(tmp_path, body)).entries) <= 1
 
