@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 import structlog
-from sqlalchemy import Connection, Executable, select, text
+from sqlalchemy import Connection, Executable, bindparam, select, text
 from sqlalchemy import func as sql
 
 from overnight.cells import Columns, Table, table
@@ -175,8 +175,9 @@ def newest_day(connection: Connection, today: date) -> date | None:
 
     A clock that was years ahead for one run has left a slot that is newer than `today` for years.
     """
-    started = select(sql.max(run.c.day)).where(run.c.day <= today.isoformat()).scalar_subquery()
-    found = connection.execute(
-        select(sql.max(slot.c.day)).where(slot.c.rehearsal.is_(False), slot.c.day <= started)
-    ).scalar_one()
+    found = connection.execute(_NEWEST_DAY, {"today": today.isoformat()}).scalar_one()
     return None if found is None else date.fromisoformat(found)
+
+
+_STARTED = select(sql.max(run.c.day)).where(run.c.day <= bindparam("today")).scalar_subquery()
+_NEWEST_DAY = select(sql.max(slot.c.day)).where(slot.c.rehearsal.is_(False), slot.c.day <= _STARTED)

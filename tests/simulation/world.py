@@ -1,7 +1,8 @@
 """One simulated machine: its clock, its disk, its processes and what it talks to; the engine's own code runs on it.
 
 Replaced are the lowest ports only: the event loop, the clock, random bytes, the thread that commits, `fsync`, process
-ids and signals, the start of child processes, and the three other sides. SQLite is the real one, on a memory file
+ids and signals, the start of child processes, and the three other sides; what each process would compile again is
+compiled once. SQLite is the real one, on a memory file
 system where there is one, and without `fsync`: a simulated crash kills processes, it does not cut the power.
 """
 
@@ -15,16 +16,21 @@ import random
 import shutil
 import signal
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
+from types import CodeType
 from typing import Any
 from unittest.mock import patch
 
+from jinja2 import BytecodeCache, Environment
+from jinja2.bccache import Bucket as Compilation
 from sqlalchemy import event
 from sqlalchemy.exc import OperationalError
 
+from overnight import ledger as ledgers
 from overnight import project, publishing
 from overnight.batch import Picked
 from overnight.cli.run import EXIT
@@ -32,7 +38,7 @@ from overnight.clock import chance
 from overnight.errors import ConfigError, OvernightError, Refused
 from overnight.ledger import Ledger
 from overnight.ledger.writer import Inline, _commit, _resolve
-from overnight.mail import smtp
+from overnight.mail import smtp, templates
 from overnight.mail.consent import keep
 from overnight.occurrences import occurrence_of
 from overnight.redact import Redactor
@@ -100,6 +106,19 @@ class Disk(Inline):
         except Killed:
             return
         _resolve(group)
+
+
+class Compiled(BytecodeCache):
+    """Templates as they were compiled once: each process of the machine compiles the same ones."""
+
+    def __init__(self) -> None:
+        self.codes: dict[tuple[str, str], CodeType | None] = {}
+
+    def load_bytecode(self, bucket: Compilation) -> None:
+        bucket.code = self.codes.get((bucket.key, bucket.checksum))
+
+    def dump_bytecode(self, bucket: Compilation) -> None:
+        self.codes[bucket.key, bucket.checksum] = bucket.code
 
 
 @dataclass(eq=False, slots=True)
@@ -226,6 +245,8 @@ class World:
             (os, "rename", self._touching("rename", os.rename)),
             (os, "replace", self._touching("rename", os.replace)),
             (publishing, "open_store", self.bucket.opened),
+            (ledgers, "turn", lambda _file, _patience: nullcontext(True)),  # one thread takes turns with nobody
+            (templates, "Environment", partial(Environment, bytecode_cache=Compiled())),
         ]
         for where, name, new in replaced:
             stack.enter_context(patch.object(where, name, new))

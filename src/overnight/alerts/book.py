@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, delete, func, insert, select, update
+from sqlalchemy import Connection, RowMapping, bindparam, delete, func, insert, select, update
 
 from overnight.alerts.alarm import Alarm
 from overnight.alerts.state import Change, Known, step
@@ -72,7 +72,7 @@ def note_all(connection: Connection, alarms: Sequence[Alarm], now: datetime, rep
     """Move the state of each alert; returns by key what is to be told. An open breaker goes first: it mutes others."""
     changes: dict[str, Change] = {}
     for alarm in sorted(alarms, key=lambda one: one.rule != "breaker"):
-        row = connection.execute(select(alert).where(alert.c.key == alarm.key)).mappings().one_or_none()
+        row = connection.execute(_ALERT, {"key": alarm.key}).mappings().one_or_none()
         old = _known(row) if row is not None else None
         muted = _silent(row, now) or (alarm.rule in INHIBITED and _explained(connection, alarm.rule, now))
         new, change = step(old, firing=alarm.firing, now=now, hold=alarm.hold, repeat=repeat, muted=muted)
@@ -114,15 +114,19 @@ def _write(connection: Connection, alarm: Alarm, new: Known, untold: str | None,
 
 def worth_noting(connection: Connection, alarms: Iterable[Alarm]) -> list[Alarm]:
     """Those that change anything: a look that finds nothing wrong where nothing was wrong needs no write lock."""
-    known = set(connection.execute(select(alert.c.key).where(alert.c.state.in_(OPEN))).scalars())
+    known = set(connection.execute(_OPEN).scalars())
     return [alarm for alarm in alarms if alarm.firing or alarm.key in known]
 
 
 def anything_to_tell(connection: Connection, now: datetime) -> bool:
     """Whether a change is untold, or a message waits whose time has come."""
-    untold = select(func.count()).where(alert.c.untold.is_not(None))
-    due = select(func.count()).where(notice.c.next_at <= now)
-    return any(connection.execute(query).scalar_one() for query in (untold, due))
+    return any(connection.execute(query, {"now": now}).scalar_one() for query in (_UNTOLD, _DUE))
+
+
+_ALERT = select(alert).where(alert.c.key == bindparam("key"))
+_OPEN = select(alert.c.key).where(alert.c.state.in_(OPEN))
+_UNTOLD = select(select(alert.c.key).where(alert.c.untold.is_not(None)).exists())
+_DUE = select(select(notice.c.id).where(notice.c.next_at <= bindparam("now")).exists())
 
 
 def take_untold(connection: Connection, channels: Sequence[str], now: datetime) -> list[Delivery]:

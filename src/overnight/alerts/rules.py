@@ -5,12 +5,13 @@ cannot judge: there the alert stays as it is. Those of a job have the job as the
 """
 
 import statistics
+from collections import defaultdict
 from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
-from sqlalchemy import Column, ColumnElement, Connection, RowMapping, func, or_, select
+from sqlalchemy import Column, ColumnElement, Connection, RowMapping, bindparam, func, or_, select
 
 from overnight import logs
 from overnight.alerts.alarm import Alarm
@@ -63,9 +64,8 @@ def success_rates(connection: Connection, schedule: Schedule, now: datetime) -> 
     Between `below` and `recover` the alert stays as it is, so that it does not flap.
     """
     rule = schedule.alerts.success_rate
-    for job in schedule.jobs:
-        ok, worked = succeeded(connection, job, now - rule.window)
-        if worked < rule.min_items:
+    for job, (ok, worked) in succeeded(connection, now - rule.window).items():
+        if job not in schedule.jobs or worked < rule.min_items:
             continue
         share = Decimal(ok) / worked
         message = f"{job}: {ok} of {worked} items succeeded within {compact_of(rule.window)} ({share:.1%})"
@@ -75,25 +75,16 @@ def success_rates(connection: Connection, schedule: Schedule, now: datetime) -> 
             yield Alarm("success_rate", job, message, firing=False)
 
 
-def succeeded(connection: Connection, job: str, since: datetime) -> tuple[int, int]:
-    """Items that are ok, and those that were tried, of the slots that a run has worked on since then."""
-    same = (run.c.job == slot.c.job) & (run.c.slot == slot.c.slot)
-    recent = select(run.c.id).where(same, or_(run.c.started_at >= since, run.c.ended_at >= since))
-    query = (
-        select(func.sum(slot.c.ok), func.sum(slot.c.ok + slot.c.failed + slot.c.retry + slot.c.unknown))
-        .where(slot.c.job == job, slot.c.rehearsal.is_(False))
-        .where(recent.exists())
-    )
-    ok, worked = connection.execute(query).one()
-    return int(ok or 0), int(worked or 0)
+def succeeded(connection: Connection, since: datetime) -> dict[str, tuple[int, int]]:
+    """Items that are ok, and those that were tried, of the slots that a run has worked on since then; by job."""
+    return {job: (int(ok), int(worked)) for job, ok, worked in connection.execute(_SUCCEEDED, {"since": since})}
 
 
 def durations(connection: Connection, schedule: Schedule, now: datetime) -> Iterator[Alarm]:
     """Whether the slowest twentieth of a job's items takes too long."""
     rule = schedule.alerts.p95_duration
-    for job in schedule.jobs:
-        p95 = p95_ms(connection, job, now - rule.window, rule.min_items)
-        if p95 is None:
+    for job, p95 in p95_ms(connection, now - rule.window, rule.min_items).items():
+        if job not in schedule.jobs:
             continue
         above, took = rule.above.total_seconds() * 1000, compact_of(timedelta(milliseconds=p95))
         message = f"{job}: 5% of its items took {took} or longer within {compact_of(rule.window)}"
@@ -104,29 +95,24 @@ def durations(connection: Connection, schedule: Schedule, now: datetime) -> Iter
             yield Alarm("p95_duration", job, message, firing=False)
 
 
-def p95_ms(connection: Connection, job: str, since: datetime, at_least: int) -> int | None:
-    """The 95th percentile of item durations of runs begun since then (± 1 %); None when too few say anything."""
-    mine = (run.c.job == job, run.c.started_at >= since, slot.c.rehearsal.is_(False))
-    query = (
-        select(histogram.c.bucket, func.sum(histogram.c.n))
-        .join(run, run.c.id == histogram.c.run_id)
-        .join(slot, (slot.c.job == run.c.job) & (slot.c.slot == run.c.slot))
-        .where(*mine)
-        .group_by(histogram.c.bucket)
-    )
-    buckets = {bucket: int(n) for bucket, n in connection.execute(query)}
-    return quantile(buckets, 0.95) if sum(buckets.values()) >= at_least else None
+def p95_ms(connection: Connection, since: datetime, at_least: int) -> dict[str, int]:
+    """The 95th percentile of item durations of runs begun since then (± 1 %), by job; where enough say anything."""
+    buckets: dict[str, dict[int, int]] = defaultdict(dict)
+    for job, bucket, n in connection.execute(_DURATIONS, {"since": since}):
+        buckets[job][bucket] = int(n)
+    slowest = {job: quantile(mine, 0.95) for job, mine in buckets.items() if sum(mine.values()) >= at_least}
+    return {job: ms for job, ms in slowest.items() if ms is not None}
 
 
 def daily_cost(connection: Connection, schedule: Schedule, now: datetime) -> Iterator[Alarm]:
     """Whether today has cost more than it should, by the days before or by the budget."""
     rule, today = schedule.alerts.daily_cost, now.astimezone(schedule.timezone).date()
-    spent, budget = _spent(connection, today.isoformat()), schedule.budget.per_day
+    costs = _spent(connection, today - timedelta(days=rule.of), today)
+    spent, budget = costs.pop(today.isoformat(), 0), schedule.budget.per_day
     if rule.of == 0:
         limit, why = budget * rule.above, f"{rule.above:.0%} of the budget of {dollars(budget)}"
     else:
-        before = [_spent(connection, (today - timedelta(days=n)).isoformat()) for n in range(1, rule.of + 1)]
-        paid = [cost for cost in before if cost]
+        paid = [cost for cost in costs.values() if cost]
         if len(paid) < FEWEST_DAYS:
             return
         median = int(statistics.median(paid))
@@ -138,16 +124,15 @@ def daily_cost(connection: Connection, schedule: Schedule, now: datetime) -> Ite
         yield Alarm("daily_cost", PROJECT, message, firing=False)
 
 
-def _spent(connection: Connection, day: str) -> int:
-    query = select(func.coalesce(func.sum(spend.c.cost_nano), 0)).where(spend.c.budget_day == day)
-    return int(connection.execute(query).scalar_one())
+def _spent(connection: Connection, first: date, last: date) -> dict[str, int]:
+    days = {"first": first.isoformat(), "last": last.isoformat()}
+    return {day: int(nano) for day, nano in connection.execute(_SPENT, days)}
 
 
 def stuck(connection: Connection, schedule: Schedule, now: datetime) -> Iterator[Alarm]:
     """Whether a run that goes on gets nowhere."""
     rule = schedule.alerts.stuck
-    mine = (lease.c.run_id == run.c.id, lease.c.until > now)
-    going = {row["job"]: row for row in connection.execute(select(run).where(*mine)).mappings()}
+    going = {row["job"]: row for row in connection.execute(_GOING, {"now": now}).mappings()}
     for job in schedule.jobs:
         row = going.get(job)
         if row is None or _gets_on(connection, row, now - rule.after):
@@ -189,8 +174,7 @@ def breakers(connection: Connection, schedule: Schedule, now: datetime) -> Itera
     for name, one in down.items():
         message = f"{name} fails and is left alone until {one.until:%H:%M}Z; items wait for it"
         yield Alarm("breaker", name, message, hold=rule.hold)
-    closed = select(breaker.c.name).where(breaker.c.state == "closed")
-    for name in connection.execute(closed).scalars():
+    for name in connection.execute(_CLOSED).scalars():
         yield Alarm("breaker", name, f"{name} answers again", firing=False)
     for name in forgotten(connection, now - FORGOTTEN):
         yield Alarm("breaker", name, f"{name} was not asked for {compact_of(FORGOTTEN)}", firing=False)
@@ -199,14 +183,7 @@ def breakers(connection: Connection, schedule: Schedule, now: datetime) -> Itera
 def unknown(connection: Connection, schedule: Schedule, now: datetime) -> Iterator[Alarm]:  # noqa: ARG001  as every rule
     """Of which jobs nobody knows whether something happened outside; a person has to find out."""
     rule = schedule.alerts.unknown
-    same = (slot.c.job == effect.c.job) & (slot.c.slot == effect.c.slot)
-    query = (
-        select(effect.c.job, func.count(), func.max(effect.c.run_id))
-        .join(slot, same)
-        .where(UNKNOWN, slot.c.rehearsal.is_(False))
-        .group_by(effect.c.job)
-    )
-    open_ = {job: (n, run_id) for job, n, run_id in connection.execute(query)}
+    open_ = {job: (n, run_id) for job, n, run_id in connection.execute(_UNKNOWN)}
     for job in schedule.jobs.keys() | open_.keys():
         n, run_id = open_.get(job, (0, ""))
         message = f"{job}: of {n} mails or steps nobody knows whether they happened"
@@ -216,9 +193,7 @@ def unknown(connection: Connection, schedule: Schedule, now: datetime) -> Iterat
 
 def gone(connection: Connection, schedule: Schedule, now: datetime) -> Iterator[Alarm]:  # noqa: ARG001  as every rule
     """Alerts of jobs that were taken out of the file: nobody can do anything about them any more."""
-    former = select(entry.c.job).where(entry.c.job.not_in(schedule.jobs.keys()))
-    query = select(alert.c.rule, alert.c.scope).where(alert.c.state.in_(OPEN), alert.c.scope.in_(former))
-    for rule, job in connection.execute(query.where(alert.c.rule != "unknown")):
+    for rule, job in connection.execute(_GONE, {"jobs": list(schedule.jobs)}):
         yield Alarm(rule, job, f"{job} was taken out of schedule.yaml", firing=False)
 
 
@@ -247,13 +222,10 @@ def late(connection: Connection, schedule: Schedule, now: datetime) -> Iterator[
 
 def last_due(connection: Connection, settings: JobSettings, until: datetime) -> tuple[datetime, str | None] | None:
     """The latest time at which the job was due, and what its occurrence came to; None before the first, or paused."""
-    mine = connection.execute(select(entry).where(entry.c.job == settings.name)).mappings().one_or_none()
+    mine = connection.execute(_ENTRY, {"job": settings.name}).mappings().one_or_none()
     if mine is None or mine["paused_at"] is not None:
         return None
-    newest = select(occurrence.c.scheduled_for, occurrence.c.state).where(
-        occurrence.c.job == settings.name, occurrence.c.scheduled_for <= until
-    )
-    row = connection.execute(newest.order_by(occurrence.c.scheduled_for.desc()).limit(1)).one_or_none()
+    row = connection.execute(_NEWEST, {"job": settings.name, "until": until}).one_or_none()
     after = max(mine["effective_since"], row.scheduled_for) if row is not None else mine["effective_since"]
     following = settings.trigger().next(after)
     if following is not None and following <= until:
@@ -273,5 +245,46 @@ def compact_of(span: timedelta) -> str:
     seconds = int(span.total_seconds())
     return compact(seconds) if seconds else f"{int(span.total_seconds() * 1000)}ms"
 
+
+# Made once: they are asked each minute, and making such a query takes longer than answering it.
+_OF_RUN = (run.c.job == slot.c.job) & (run.c.slot == slot.c.slot)
+_SINCE = bindparam("since", type_=run.c.started_at.type)
+_WORKED_ON = select(run.c.id).where(_OF_RUN, or_(run.c.started_at >= _SINCE, run.c.ended_at >= _SINCE))
+_SUCCEEDED = (
+    select(slot.c.job, func.sum(slot.c.ok), func.sum(slot.c.ok + slot.c.failed + slot.c.retry + slot.c.unknown))
+    .where(slot.c.rehearsal.is_(False), _WORKED_ON.exists())
+    .group_by(slot.c.job)
+)
+_DURATIONS = (
+    select(run.c.job, histogram.c.bucket, func.sum(histogram.c.n))
+    .join(run, run.c.id == histogram.c.run_id)
+    .join(slot, _OF_RUN)
+    .where(run.c.started_at >= _SINCE, slot.c.rehearsal.is_(False))
+    .group_by(run.c.job, histogram.c.bucket)
+)
+_SPENT = (
+    select(spend.c.budget_day, func.sum(spend.c.cost_nano))
+    .where(spend.c.budget_day.between(bindparam("first"), bindparam("last")))
+    .group_by(spend.c.budget_day)
+)
+_GOING = select(run).where(lease.c.run_id == run.c.id, lease.c.until > bindparam("now"))
+_CLOSED = select(breaker.c.name).where(breaker.c.state == "closed")
+_UNKNOWN = (
+    select(effect.c.job, func.count(), func.max(effect.c.run_id))
+    .join(slot, (slot.c.job == effect.c.job) & (slot.c.slot == effect.c.slot))
+    .where(UNKNOWN, slot.c.rehearsal.is_(False))
+    .group_by(effect.c.job)
+)
+_FORMER = select(entry.c.job).where(entry.c.job.not_in(bindparam("jobs", expanding=True)))
+_GONE = select(alert.c.rule, alert.c.scope).where(
+    alert.c.state.in_(OPEN), alert.c.rule != "unknown", alert.c.scope.in_(_FORMER)
+)
+_ENTRY = select(entry).where(entry.c.job == bindparam("job"))
+_NEWEST = (
+    select(occurrence.c.scheduled_for, occurrence.c.state)
+    .where(occurrence.c.job == bindparam("job"), occurrence.c.scheduled_for <= bindparam("until"))
+    .order_by(occurrence.c.scheduled_for.desc())
+    .limit(1)
+)
 
 ALWAYS: tuple[Rule, ...] = (success_rates, durations, daily_cost, stuck, breakers, unknown, gone)

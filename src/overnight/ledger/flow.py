@@ -336,19 +336,23 @@ class Held:
 
 def held(connection: Connection, now: datetime) -> list[Held]:
     """Which dependencies are left alone now, by name. One that may be tried again is not among them."""
-    circuits = select(breaker.c.name, breaker.c.state, _UNTIL.label("until")).where(breaker.c.state != "closed")
-    pauses = select(pause.c.dependency.label("name"), literal("paused").label("state"), pause.c.until)
-    rows = [row for query in (circuits, pauses) for row in connection.execute(query).mappings()]
+    rows = [row for query in (_CIRCUITS, _PAUSES) for row in connection.execute(query).mappings()]
     return sorted((Held(**row) for row in rows if row["until"] and row["until"] > now), key=lambda one: one.name)
 
 
 def forgotten(connection: Connection, before: datetime) -> list[str]:
     """Circuits that anybody may try since then, and nobody did: of a relay, bucket or model that is in use no more."""
-    query = select(breaker.c.name).where(breaker.c.state != "closed", before >= _UNTIL)
-    return list(connection.execute(query.order_by(breaker.c.name)).scalars())
+    return list(connection.execute(_FORGOTTEN, {"before": before}).scalars())
 
 
 _UNTIL = case((breaker.c.state == "open", breaker.c.opened_until), else_=breaker.c.probe_until)
+_CIRCUITS = select(breaker.c.name, breaker.c.state, _UNTIL.label("until")).where(breaker.c.state != "closed")
+_PAUSES = select(pause.c.dependency.label("name"), literal("paused").label("state"), pause.c.until)
+_FORGOTTEN = (
+    select(breaker.c.name)
+    .where(breaker.c.state != "closed", bindparam("before", type_=breaker.c.opened_until.type) >= _UNTIL)
+    .order_by(breaker.c.name)
+)
 
 
 def _columns(level: Level) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 What was confirmed is kept in the ledger by the relay's place, host and port; another relay is asked for anew.
 """
 
+import asyncio
 import hashlib
 from datetime import datetime
 from typing import Protocol
@@ -40,10 +41,12 @@ class Asked:
         self._ledger = ledger
         self._place = place
         self._given = False
+        self._asking = asyncio.Lock()
 
     async def check(self, remedy: str) -> None:
         """Raise Stop while nobody has; once somebody has, the ledger is not asked again."""
-        self._given = self._given or await self._ledger.read(is_confirmed, self._place)
+        async with self._asking:  # by all workers at once it would be asked as often
+            self._given = self._given or await self._ledger.read(is_confirmed, self._place)
         if not self._given:
             raise Stop(
                 f"nobody was mailed: that mail goes to people through {self._place} was never confirmed; to confirm it "
