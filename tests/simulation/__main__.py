@@ -1,7 +1,6 @@
 """`python -m tests.simulation --seed 1 --nights 365`: live through nights, print what they came to."""
 
 import argparse
-import gc
 import sys
 import time
 
@@ -16,7 +15,6 @@ def main() -> int:
     asked.add_argument("--nights", type=int, default=365)
     asked.add_argument("--items", type=int, default=100, help="of each job and night")
     options = asked.parse_args()
-    gc.set_threshold(50_000, 20, 100)  # a look at everything after each 700 objects costs a tenth of the time
     broken = 0
     for seed in range(options.seed, options.seed + options.seeds):
         began = time.process_time()

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import gc
 import hashlib
 import json
 import tempfile
@@ -229,7 +230,7 @@ def simulate(
 ) -> History:
     """Live through `nights` of a seed; `after` may look at the end. Raises Broken when an invariant does not hold."""
     memory = Path("/dev/shm")  # noqa: S108
-    with quietly(), tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
+    with quietly(), tidied_seldom(), tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
         weather = Weather(seed)
         world = World(Path(folder), seed, weather, items=items, fuses=weather.fuse)
         weather.time = world.loop.time
@@ -253,6 +254,15 @@ def quietly() -> Iterator[None]:
         logs.configure(level="critical", shown="critical", stream=nowhere, redactor=Redactor())
         yield
     structlog.configure(**before)
+
+
+@contextmanager
+def tidied_seldom() -> Iterator[None]:
+    """Look for garbage after 50,000 new objects instead of 700, which costs a tenth of the time."""
+    before = gc.get_threshold()
+    gc.set_threshold(50_000, *before[1:])
+    yield
+    gc.set_threshold(*before)
 
 
 def _history(connection: Connection, year: Year) -> History:
