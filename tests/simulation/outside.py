@@ -7,6 +7,7 @@ import asyncio
 import json
 import re
 from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -118,11 +119,16 @@ def _answer(request: ModelRequest) -> dict[str, Any]:
 
 @dataclass(slots=True)
 class Relay:
-    """The mail relay: `spool` counts what it has accepted, by Message-ID."""
+    """The mail relay: `spool` counts what it has accepted, by Message-ID.
+
+    `known` asks the sender's ledger whether a message is done; `needless` are those that came in all the same.
+    """
 
     clock: Clock
     faults: Faults
+    known: Callable[[str], bool]
     spool: Counter[str] = field(default_factory=Counter)
+    needless: list[str] = field(default_factory=list)
     taken_at: list[float] = field(default_factory=list)
 
     async def dial(self, _settings: Any) -> "Connection":
@@ -134,6 +140,12 @@ class Relay:
             case "greeting":
                 raise classify("greeting", 421, "too busy")
         return connection
+
+    def take(self, id_: str) -> None:
+        """Accept a message."""
+        if id_ in self.spool and self.known(id_):
+            self.needless.append(id_)
+        self.spool[id_] += 1
 
 
 @dataclass(slots=True)
@@ -188,7 +200,7 @@ class Connection:
             return Reply(int(fault), "not now, or not this")
         found = _MESSAGE_ID.search(message)
         assert found is not None
-        self.relay.spool[found.group(1).decode()] += 1
+        self.relay.take(found.group(1).decode())
         self.relay.taken_at.append(self.relay.clock.monotonic())
         if fault == "die_after":
             die()

@@ -27,7 +27,7 @@ from unittest.mock import patch
 
 from jinja2 import BytecodeCache, Environment
 from jinja2.bccache import Bucket as Compilation
-from sqlalchemy import event
+from sqlalchemy import Connection, bindparam, event, select
 from sqlalchemy.exc import OperationalError
 
 from overnight import ledger as ledgers
@@ -37,6 +37,7 @@ from overnight.cli.run import EXIT
 from overnight.clock import chance
 from overnight.errors import ConfigError, OvernightError, Refused
 from overnight.ledger import Ledger
+from overnight.ledger.tables import effect
 from overnight.ledger.writer import Inline, _commit, _resolve
 from overnight.mail import smtp, templates
 from overnight.mail.consent import keep
@@ -169,7 +170,7 @@ class World:
     def __post_init__(self) -> None:
         self.clock = WorldClock(self.loop, random.Random(f"{self.seed} clock"))
         self.model = Model(self.clock, self.faults)
-        self.relay = Relay(self.clock, self.faults)
+        self.relay = Relay(self.clock, self.faults, lambda ref: self.ledger.reading(_is_done, ref))
         self.bucket = Bucket(self.faults)
 
     def run(self, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -289,6 +290,13 @@ def requested(ledger: Ledger, arguments: list[str]) -> Request:
         return Request(job, row["slot"], kind="scheduled", run_id=row["run_id"] or "")
     kind, selection = {"rest": ("resume", "due"), "deferred": ("sweep", "deferred")}[rest["--sweep"]]
     return Request(job, rest["--slot"], kind=kind, picked=Picked(selection))
+
+
+def _is_done(connection: Connection, ref: str) -> bool:
+    return connection.execute(_STATE, {"ref": ref}).scalar_one_or_none() == "done"
+
+
+_STATE = select(effect.c.state).where(effect.c.ref == bindparam("ref"))
 
 
 def _careless(connection: Any, _record: Any) -> None:
