@@ -66,6 +66,6 @@ def test_the_time_grows_with_the_length_only(seed: int) -> None:
 
 def _seconds(redactor: Redactor, line: str, size: int) -> float:
     text = line.replace("\n", " ") * (size // len(line) + 1)
-    started = time.perf_counter()
+    started = time.thread_time()
     redactor.text(text)
-    return time.perf_counter() - started
+    return time.thread_time() - started
