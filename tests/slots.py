@@ -2,6 +2,9 @@
 
 import asyncio
 import dataclasses
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -95,7 +98,13 @@ def run_in(ledger: Ledger, scope: Scope, root: Path, **changes: Any) -> Run:
 def rows(ledger: Ledger, table: Table, **equal: Any) -> list[dict[str, Any]]:
     """Read the rows of a table in which these columns have these values."""
     query = select(table).where(*(table.c[name] == value for name, value in equal.items()))
-    with ledger.engine.connect() as connection:
-        return [
-            dict(row) for row in connection.execution_options(isolation_level="AUTOCOMMIT").execute(query).mappings()
-        ]
+    return ledger.reading(lambda connection: [dict(row) for row in connection.execute(query).mappings()])
+
+
+@contextmanager
+def locked(ledger: Ledger) -> Iterator[None]:
+    """Lock the ledger's file, as another program may."""
+    with closing(sqlite3.connect(str(ledger.engine.url.database), isolation_level=None)) as connection:
+        connection.execute("BEGIN EXCLUSIVE")
+        yield
+        connection.execute("ROLLBACK")

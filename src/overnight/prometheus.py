@@ -194,8 +194,9 @@ def _of_times(connection: Connection, work: Workplace, now: datetime) -> list["M
     paused = set(connection.execute(select(entry.c.job).where(entry.c.paused_at.is_not(None))).scalars())
     jobs = {name: one for name, one in work.schedule.jobs.items() if one.enabled and name not in paused}
     coming: Values = {(name,): at.timestamp() for name, one in jobs.items() if (at := one.trigger().next(now))}
-    p95 = p95_ms(connection, now - WINDOW, at_least=1)
-    slow: Values = {(name,): ms / 1000 for name, ms in p95.items() if ms and name in work.schedule.jobs}
+    slow: Values = {
+        (name,): ms / 1000 for name in work.schedule.jobs if (ms := p95_ms(connection, name, now - WINDOW, 1))
+    }
     took: Values = {
         (name,): (row.ended_at - row.started_at).total_seconds()
         for name in work.schedule.jobs

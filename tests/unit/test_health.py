@@ -31,7 +31,7 @@ from overnight.schedule import Schedule, loads
 from overnight.service import require_loopback
 from overnight.triggers import Listed
 from overnight.web import serving
-from tests.slots import NOW, ManualClock, begin, open_ledger
+from tests.slots import NOW, ManualClock, begin, locked, open_ledger
 
 
 @pytest.fixture
@@ -192,14 +192,10 @@ async def test_a_locked_ledger_is_an_answer_and_no_reason_to_hang(ledger: Ledger
     work = cast("Workplace", _Work(tmp_path, ledger, ledger.clock))
     async with serving(lambda: work, Heart(), lambda: None, "127.0.0.1", 0) as url:
         assert (await asyncio.to_thread(asked, url))[0] == 200
-        other = open_ledger(tmp_path, ManualClock())
-        with other.engine.connect() as connection:
-            connection.execution_options(isolation_level="AUTOCOMMIT").exec_driver_sql("BEGIN EXCLUSIVE")
+        with locked(ledger):
             started = time.monotonic()
             code, report = await asyncio.to_thread(asked, url)
             took = time.monotonic() - started
-            connection.exec_driver_sql("ROLLBACK")
-        other.close()
         assert (code, report["status"]) == (503, "unhealthy")
         assert report["checks"]["ledger"]["output"] == f"no answer within {PATIENCE:g} s"
         assert PATIENCE <= took < PATIENCE + 2

@@ -307,6 +307,14 @@ async def test_who_prefers_a_double_to_a_missing_mail_gets_it_sent_again(office:
     assert office.states() == ["done"]
 
 
+async def test_a_refusal_says_nothing_of_an_earlier_attempt_that_may_have_arrived(office: Office) -> None:
+    for fault in (Unknown("lost", code="smtp_unknown"), Permanent("no", code="smtp_554")):
+        mailer = office.mailer(settings(on_unknown="resend"), transport=Faulty(after=fault))
+        with pytest.raises(type(fault)):
+            await mailer.send(SCOPE, JANE, "daily", {"title": "x"})
+        assert office.states() == ["unknown"]
+
+
 async def test_a_refusal_is_noted_and_the_mail_may_be_tried_again(office: Office) -> None:
     with pytest.raises(Permanent):
         await office.mailer(transport=Faulty(after=Permanent("no", code="smtp_554"))).send(

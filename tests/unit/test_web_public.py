@@ -26,7 +26,7 @@ from overnight.schedule import loads
 from overnight.subscribers import add, everyone, unsubscribe
 from overnight.tokens import Tokens
 from overnight.web import server, serving
-from tests.slots import NOW, ManualClock, open_ledger, rows
+from tests.slots import NOW, ManualClock, locked, open_ledger, rows
 
 ADA = "ada@example.org"
 SECRET = "the-secret-of-these-tests"
@@ -308,11 +308,7 @@ async def test_the_rest_is_for_this_machine_alone(site: Site) -> None:
 async def test_a_ledger_that_somebody_locks_is_told_as_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "PATIENCE", 0.2)
     async with opened(tmp_path) as site:
-        other = open_ledger(tmp_path, ManualClock())
-        with other.engine.connect() as connection:
-            connection.execution_options(isolation_level="AUTOCOMMIT").exec_driver_sql("BEGIN EXCLUSIVE")
+        with locked(site.ledger):
             code, page = await site.post(f"/u/{site.tokens.make('unsubscribe', 's_1')}", ONE_CLICK)
-            connection.exec_driver_sql("ROLLBACK")
-        other.close()
         assert (code, "try again" in page) == (503, True)
         assert cast("str", page).count("sqlite") == 0

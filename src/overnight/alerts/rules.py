@@ -5,7 +5,6 @@ cannot judge: there the alert stays as it is. Those of a job have the job as the
 """
 
 import statistics
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -64,8 +63,9 @@ def success_rates(connection: Connection, schedule: Schedule, now: datetime) -> 
     Between `below` and `recover` the alert stays as it is, so that it does not flap.
     """
     rule = schedule.alerts.success_rate
-    for job, (ok, worked) in succeeded(connection, now - rule.window).items():
-        if job not in schedule.jobs or worked < rule.min_items:
+    for job in schedule.jobs:
+        ok, worked = succeeded(connection, job, now - rule.window)
+        if worked < rule.min_items:
             continue
         share = Decimal(ok) / worked
         message = f"{job}: {ok} of {worked} items succeeded within {compact_of(rule.window)} ({share:.1%})"
@@ -75,16 +75,18 @@ def success_rates(connection: Connection, schedule: Schedule, now: datetime) -> 
             yield Alarm("success_rate", job, message, firing=False)
 
 
-def succeeded(connection: Connection, since: datetime) -> dict[str, tuple[int, int]]:
-    """Items that are ok, and those that were tried, of the slots that a run has worked on since then; by job."""
-    return {job: (int(ok), int(worked)) for job, ok, worked in connection.execute(_SUCCEEDED, {"since": since})}
+def succeeded(connection: Connection, job: str, since: datetime) -> tuple[int, int]:
+    """Items that are ok, and those that were tried, of the slots that a run has worked on since then."""
+    ok, worked = connection.execute(_SUCCEEDED, {"job": job, "since": since}).one()
+    return int(ok or 0), int(worked or 0)
 
 
 def durations(connection: Connection, schedule: Schedule, now: datetime) -> Iterator[Alarm]:
     """Whether the slowest twentieth of a job's items takes too long."""
     rule = schedule.alerts.p95_duration
-    for job, p95 in p95_ms(connection, now - rule.window, rule.min_items).items():
-        if job not in schedule.jobs:
+    for job in schedule.jobs:
+        p95 = p95_ms(connection, job, now - rule.window, rule.min_items)
+        if p95 is None:
             continue
         above, took = rule.above.total_seconds() * 1000, compact_of(timedelta(milliseconds=p95))
         message = f"{job}: 5% of its items took {took} or longer within {compact_of(rule.window)}"
@@ -95,13 +97,11 @@ def durations(connection: Connection, schedule: Schedule, now: datetime) -> Iter
             yield Alarm("p95_duration", job, message, firing=False)
 
 
-def p95_ms(connection: Connection, since: datetime, at_least: int) -> dict[str, int]:
-    """The 95th percentile of item durations of runs begun since then (± 1 %), by job; where enough say anything."""
-    buckets: dict[str, dict[int, int]] = defaultdict(dict)
-    for job, bucket, n in connection.execute(_DURATIONS, {"since": since}):
-        buckets[job][bucket] = int(n)
-    slowest = {job: quantile(mine, 0.95) for job, mine in buckets.items() if sum(mine.values()) >= at_least}
-    return {job: ms for job, ms in slowest.items() if ms is not None}
+def p95_ms(connection: Connection, job: str, since: datetime, at_least: int) -> int | None:
+    """The 95th percentile of item durations of runs begun since then (± 1 %); None when too few say anything."""
+    found = connection.execute(_DURATIONS, {"job": job, "since": since})
+    buckets = {bucket: int(n) for bucket, n in found}
+    return quantile(buckets, 0.95) if sum(buckets.values()) >= at_least else None
 
 
 def daily_cost(connection: Connection, schedule: Schedule, now: datetime) -> Iterator[Alarm]:
@@ -251,16 +251,16 @@ _OF_RUN = (run.c.job == slot.c.job) & (run.c.slot == slot.c.slot)
 _SINCE = bindparam("since", type_=run.c.started_at.type)
 _WORKED_ON = select(run.c.id).where(_OF_RUN, or_(run.c.started_at >= _SINCE, run.c.ended_at >= _SINCE))
 _SUCCEEDED = (
-    select(slot.c.job, func.sum(slot.c.ok), func.sum(slot.c.ok + slot.c.failed + slot.c.retry + slot.c.unknown))
-    .where(slot.c.rehearsal.is_(False), _WORKED_ON.exists())
-    .group_by(slot.c.job)
+    select(func.sum(slot.c.ok), func.sum(slot.c.ok + slot.c.failed + slot.c.retry + slot.c.unknown))
+    .where(slot.c.job == bindparam("job"), slot.c.rehearsal.is_(False))
+    .where(_WORKED_ON.exists())
 )
 _DURATIONS = (
-    select(run.c.job, histogram.c.bucket, func.sum(histogram.c.n))
+    select(histogram.c.bucket, func.sum(histogram.c.n))
     .join(run, run.c.id == histogram.c.run_id)
     .join(slot, _OF_RUN)
-    .where(run.c.started_at >= _SINCE, slot.c.rehearsal.is_(False))
-    .group_by(run.c.job, histogram.c.bucket)
+    .where(run.c.job == bindparam("job"), run.c.started_at >= _SINCE, slot.c.rehearsal.is_(False))
+    .group_by(histogram.c.bucket)
 )
 _SPENT = (
     select(spend.c.budget_day, func.sum(spend.c.cost_nano))

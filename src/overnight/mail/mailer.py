@@ -307,8 +307,10 @@ class Mailer:
                 await self.effects.unknown(effect, str(error))
             raise
         except OvernightError as error:
+            surely = known is None or known.state == "failed" or self.transport.reconciles
+            note = self.effects.failed if surely else self.effects.unknown  # an earlier attempt may have arrived
             for effect in begun:
-                await self.effects.failed(effect, f"{error.code}: {error}")
+                await note(effect, f"{error.code}: {error}")
             await self._refused(addressee, letter, error)
             raise
         await self.effects.done(begun[-1])
