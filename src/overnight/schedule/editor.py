@@ -22,7 +22,8 @@ def json_schema() -> dict[str, Any]:
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
     schema["title"] = "schedule.yaml of overnight"
     parts = schema["$defs"] | {"Schedule": schema}
-    for model in (*_below(Strict), Limits, *_below(Limits)):
+    models: list[type[BaseModel]] = [*_below(Strict), Limits, *_below(Limits)]
+    for model in models:
         for name, said in _explained(model) if model.__name__ in parts else ():
             parts[model.__name__]["properties"][name]["description"] = said
     for name, each in BUILT_IN.items():
@@ -45,9 +46,8 @@ def _explained(model: type[BaseModel]) -> Iterator[tuple[str, str]]:
     for kind in reversed(model.__mro__):
         if not issubclass(kind, Strict | Limits) or kind.__name__ == "Tools":  # which is made, and has no source
             continue
-        (body,) = ast.parse(inspect.getsource(kind)).body
-        assert isinstance(body, ast.ClassDef)
-        for field, text in pairwise(body.body):
+        parsed = ast.parse(inspect.getsource(kind)).body[0]
+        for field, text in pairwise(getattr(parsed, "body", [])):
             match field, text:
                 case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(said))):
                     yield model.model_fields[name].alias or name, said
