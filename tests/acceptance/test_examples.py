@@ -100,8 +100,8 @@ class Reader:
             f'. {kept}\ncd "$(cat {self.home}/here)"\nset -eu\n{text}\npwd > {self.home}/here\nexport -p > {kept}\n'
         )
         return subprocess.run(
-            ["bash", "-c", script], env=self.env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, text=True, timeout=PATIENCE, check=False,
+            ["bash", "-c", script], env=self.env, stdin=subprocess.DEVNULL,
+            capture_output=True, text=True, timeout=PATIENCE, check=False,
         )  # fmt: skip
 
     def sh(self, block: Block) -> None:
