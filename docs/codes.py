@@ -4,7 +4,6 @@ import ast
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TypeVar
@@ -17,14 +16,6 @@ FOLDERS = ("src/overnight", "jobs", "reports")
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)+")
 
 
-@dataclass
-class Raised:
-    """Where a code is given, and by which classes of errors."""
-
-    modules: set[str] = field(default_factory=set)
-    kinds: set[str] = field(default_factory=set)
-
-
 def sources() -> Iterator[tuple[str, ast.Module]]:
     """Every module of the engine and of the project that comes with it."""
     for folder in FOLDERS:
@@ -34,20 +25,19 @@ def sources() -> Iterator[tuple[str, ast.Module]]:
 
 
 @cache
-def codes() -> dict[str, Raised]:
-    """Each code with its places; what is only known when it happens is `…`: `http_…`."""
-    found: dict[str, Raised] = defaultdict(Raised)
+def codes() -> dict[str, set[str]]:
+    """Each code with the classes of errors that have it; what is only known when it happens is `…`: `http_…`."""
+    found: dict[str, set[str]] = defaultdict(set)
     trees = [*sources()]
     bases = {each.name: _name(each.bases[0]) for _, tree in trees for each in _nodes(tree, ast.ClassDef) if each.bases}
-    for module, tree in trees:
+    for _, tree in trees:
         positions = _positions(tree)
         owner = {function: each.name for each in _nodes(tree, ast.ClassDef) for function in each.body}
         for function in _functions(tree):
             for call in _nodes(function, ast.Call):
                 raised = _called(call) if _called(call) != "__init__" else owner.get(function, "")
                 for code in (text for value in _given(call, positions) for text in _texts(value, [function, tree])):
-                    found[code].modules.add(module)
-                    found[code].kinds |= _public(raised, bases)
+                    found[code] |= _public(raised, bases)
     return dict(sorted(found.items()))
 
 

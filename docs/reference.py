@@ -265,15 +265,14 @@ def in_schedule() -> set[str]:
 
 
 def error_codes() -> str:
-    """Every code of an error: what it means, what to do, what becomes of the item, where it is given."""
+    """Every code of an error: what it means, what to do, what becomes of the item."""
     with Path(__file__).with_name("errors.toml").open("rb") as file:
         known: dict[str, dict[str, list[str]]] = tomllib.load(file)
     found = codes()
     parts = []
     for section, entries in known.items():
-        rows = [(f"`{code}`", *entries[code], _becomes(found[code].kinds), _places(found[code].modules))
-                for code in entries if code in found]  # fmt: skip
-        parts.append(f"## {section}\n\n{_table(('code', 'what it means', 'what to do', 'then', 'given by'), rows)}")
+        rows = [(f"`{code}`", *entries[code], _becomes(found[code])) for code in entries if code in found]
+        parts.append(f"## {section}\n\n{_table(('code', 'what it means', 'what to do', 'then'), rows)}")
     api = [(f"`http_{status}`", remedy) for status, remedy in REMEDIES.items()]
     parts.append(f"## What the model's API refuses for good\n\nThe run stops.\n\n{_table(('code', 'what to do'), api)}")
     parts.append("## Without a code of its own\n\nThen the code is the name of the class.\n\n" + _classes())

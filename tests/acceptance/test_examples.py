@@ -296,8 +296,9 @@ def test_every_example_is_run_or_says_why_not() -> None:
 def test_every_command_that_is_named_exists_with_its_options() -> None:
     shell = [block for page in PAGES for block in blocks(page) if block.kind in ("sh", "console", "crontab")]
     texts = [(str(block), line) for block in shell for line in block.text.splitlines()]
+    prose = [*PAGES, *(DOCS / "reference").iterdir()]
     texts += [
-        (page.name, code) for page in PAGES for code in re.findall(r"`(overnight [^`]+)`", page.read_text("utf-8"))
+        (page.name, code) for page in prose for code in re.findall(r"`(overnight [^`]+)`", page.read_text("utf-8"))
     ]
     wrong = [(where, line, word) for where, line in texts for words in _commands(line) for word in _unknown(words)]
     assert wrong == []
