@@ -65,6 +65,11 @@ def test_the_site_has_every_page_and_no_link_of_it_leads_nowhere(site: Path) -> 
     assert wrong == []
 
 
+def test_the_menu_has_every_page_once() -> None:
+    named = re.findall(r'"([\w/-]+\.md)"', (ROOT / "zensical.toml").read_text(encoding="utf-8"))
+    assert sorted(named) == sorted(str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").rglob("*.md"))
+
+
 @pytest.mark.slow
 def test_the_site_loads_nothing_from_elsewhere(site: Path) -> None:
     loaded = r'<(?:script|img|iframe)[^>]+src="?(https?:[^" >]+)|<link[^>]+href="?(https?:[^" >]+)'
