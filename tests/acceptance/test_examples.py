@@ -32,7 +32,7 @@ from cronsim import CronSim
 from ruamel.yaml import YAML
 
 from overnight.cli import COMMON, cli
-from tests.acceptance.conftest import COMMAND, PATIENCE, ROOT, RelayBooks, environment
+from tests.acceptance.conftest import COMMAND, PATIENCE, ROOT, RelayBooks, environment, wait_until
 from tests.conformance.test_storage import free_port, moto
 from tests.warm import Warm
 
@@ -264,9 +264,19 @@ def reader(tmp_path: Path, warm: Warm, fresh: Path, smtp: RelayBooks) -> Iterato
             "8651": lambda: model,
         }
         yield Reader(home, env, stands_for)
-    for pid in (home / "pids").read_text().split() if (home / "pids").exists() else ():
+    pids = [int(pid) for pid in (home / "pids").read_text().split()] if (home / "pids").exists() else []
+    for pid in pids:
         with suppress(ProcessLookupError):
-            os.kill(int(pid), signal.SIGTERM)
+            os.kill(pid, signal.SIGTERM)
+    wait_until(lambda: all(map(_over, pids)), "what was started to end")
+
+
+def _over(pid: int) -> bool:
+    """Whether a process that is not ours to wait for has ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
