@@ -23,6 +23,10 @@ check: .venv/.dev  ## style, types, imports and sizes
 	@$(BIN)/lint-imports
 	@$(BIN)/python bench/house.py
 
+docs: .venv/.dev  ## renew the pages that the code writes, and build the site into site/
+	@$(BIN)/python -m docs.reference
+	@$(BIN)/python -m zensical build --clean --strict
+
 bench: .venv/.dev  ## measure speed and robustness
 	@$(BIN)/python bench/run.py
 
@@ -76,4 +80,4 @@ LOCK := --quiet --upgrade --universal --python-version 3.11 --no-emit-index-url 
 	"$$python" -m venv .venv || { rm -rf .venv; \
 	  echo "This Python cannot make a virtual environment. Debian, Ubuntu: apt install python3-venv" >&2; exit 1; }
 
-.PHONY: help demo test check bench mutations simulate soak install lock
+.PHONY: help demo test check docs bench mutations simulate soak install lock

@@ -7,23 +7,23 @@ from overnight.report import Day, report
 
 @report(
     {
-        "report_date": "date",
+        "report_date": "date",  # the budget day: the local date on which the money was reserved
         "job": "text",
-        "slot": "text",
+        "slot": "text",  # the edition that it was spent on
         "role": "text",
         "model": "text",
-        "calls": "count",
-        "input_tokens": "count",
-        "output_tokens": "count",
-        "cache_read_tokens": "count",
-        "cache_write_tokens": "count",
-        "cost_usd": "money",
-        "cost_wasted_usd": "money",
-        "cost_per_ok_item_usd": "money",
-        "budget_usd": "money",
-        "budget_used_pct": "ratio",
-        "cache_write_1h_tokens": "count",
-        "naive_usd": "money",
+        "calls": "count",  # requests that were sent, repeated and refused ones included
+        "input_tokens": "count",  # read and not cached
+        "output_tokens": "count",  # written
+        "cache_read_tokens": "count",  # read from the cache
+        "cache_write_tokens": "count",  # put into the cache
+        "cost_usd": "money",  # what was charged; a call whose outcome nobody knows stays charged at its worst case
+        "cost_wasted_usd": "money",  # the part in items that stand as failed now; a retry that succeeds undoes it
+        "cost_per_ok_item_usd": "money",  # cost_usd by all ok items of the slot, rounded down; empty when none is
+        "budget_usd": "money",  # the cap of the whole day
+        "budget_used_pct": "ratio",  # this row's part of budget_usd
+        "cache_write_1h_tokens": "count",  # those of cache_write_tokens that stay for an hour
+        "naive_usd": "money",  # the valid answers from the dearest model of the role, at the first try, uncached
     }
 )
 def cost(day: Day) -> DataFrame:

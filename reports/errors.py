@@ -10,16 +10,16 @@ LONGEST = 500  # characters of a sample message
 
 @report(
     {
-        "report_date": "date",
+        "report_date": "date",  # the day of the slot
         "job": "text",
         "slot": "text",
-        "error_class": "text",
+        "error_class": "text",  # transient, permanent, invalid, downstream or bug
         "error_code": "text",
-        "count": "count",
-        "first_seen": "instant",
+        "count": "count",  # items that stand as failed, deferred or unknown
+        "first_seen": "instant",  # of all items of the slot that ever ended so
         "last_seen": "instant",
         "sample_key": "text",
-        "sample_message": "text",
+        "sample_message": "text",  # one line, redacted, without mail addresses, 500 characters at most
     }
 )
 def errors(day: Day) -> DataFrame:

@@ -10,20 +10,20 @@ LIMIT = 100_000  # rows of a day; counts of all items are in `success_rate`
 
 @report(
     {
-        "report_date": "date",
+        "report_date": "date",  # the day of the slot
         "job": "text",
         "slot": "text",
-        "key": "text",
-        "state": "text",
-        "run_id": "text",
+        "key": "text",  # opaque: a subscriber's id, never the address
+        "state": "text",  # pending, ok, failed, retry, skipped or unknown
+        "run_id": "text",  # the run that has worked on it last
         "attempts": "count",
         "error_class": "text",
         "error_code": "text",
         "duration_ms": "count",
-        "cost_usd": "money",
+        "cost_usd": "money",  # of all its calls
         "ended_at": "instant",
-        "retry_at": "instant",
-        "naive_usd": "money",
+        "retry_at": "instant",  # when a deferred one is taken up
+        "naive_usd": "money",  # its valid answers as in the report cost
     }
 )
 def items(day: Day) -> DataFrame:

@@ -9,29 +9,29 @@ from overnight.report import Day, report
 
 @report(
     {
-        "report_date": "date",
+        "report_date": "date",  # the local day on which the run started
         "run_id": "text",
         "job": "text",
         "slot": "text",
-        "kind": "text",
-        "retry_of": "text",
-        "status": "text",
-        "scheduled_for": "instant",
+        "kind": "text",  # scheduled, manual, retry or resume
+        "retry_of": "text",  # the run whose items are taken up
+        "status": "text",  # running, ok, partial, failed, interrupted, stopped or cancelled
+        "scheduled_for": "instant",  # when it was due
         "started_at": "instant",
-        "ended_at": "instant",
+        "ended_at": "instant",  # empty while it goes on
         "duration_s": "ratio",
-        "items": "count",
+        "items": "count",  # what this run worked on, not what the slot has come to
         "items_ok": "count",
         "items_failed": "count",
         "items_retry": "count",
         "items_skipped": "count",
         "items_unknown": "count",
-        "items_per_hour": "ratio",
-        "backlog": "count",
+        "items_per_hour": "ratio",  # items by duration_s
+        "backlog": "count",  # what it left pending or deferred
         "cost_usd": "money",
-        "code_version": "text",
-        "config_hash": "text",
-        "reason": "text",
+        "code_version": "text",  # the version, and a hash of the file of the job
+        "config_hash": "text",  # changes with any setting in schedule.yaml
+        "reason": "text",  # why it did not end well
     }
 )
 def runs(day: Day) -> DataFrame:

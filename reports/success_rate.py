@@ -12,26 +12,26 @@ from overnight.report import Day, report
 
 @report(
     {
-        "report_date": "date",
+        "report_date": "date",  # the day of the slot, also when the night goes past midnight
         "job": "text",
         "slot": "text",
-        "items_total": "count",
+        "items_total": "count",  # all there are
         "items_ok": "count",
         "items_failed": "count",
-        "items_retry_pending": "count",
-        "items_skipped": "count",
-        "items_unknown": "count",
-        "items_pending": "count",
-        "success_rate": "ratio",
-        "success_rate_low95": "ratio",
+        "items_retry_pending": "count",  # deferred: they are taken up by themselves
+        "items_skipped": "count",  # nothing was to be done for them
+        "items_unknown": "count",  # nobody can tell whether it happened
+        "items_pending": "count",  # never begun
+        "success_rate": "ratio",  # ok / (ok + failed + retry + unknown); empty when nothing was tried
+        "success_rate_low95": "ratio",  # the Wilson interval at 95 %
         "success_rate_high95": "ratio",
-        "target": "ratio",
-        "below_target": "text",
-        "duration_p50_ms": "count",
+        "target": "ratio",  # 0.95
+        "below_target": "text",  # true or false; empty when nothing was tried
+        "duration_p50_ms": "count",  # of items that ended ok or failed, from beginning to end, waits included
         "duration_p95_ms": "count",
         "duration_p99_ms": "count",
-        "attempts": "count",
-        "top_error_code": "text",
+        "attempts": "count",  # of all runs of the slot
+        "top_error_code": "text",  # the most frequent one
     }
 )
 def success_rate(day: Day) -> DataFrame:

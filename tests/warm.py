@@ -3,7 +3,7 @@
 Usage: warm.py SOCKET. Each connection brings one line of JSON, {"arguments": [...], "cwd": "...", "env": {...}, "said":
 FOLDER}, and gets {"code": 0} when the command has ended and has written `out` and `err` into that folder. It is the
 engine's own `main` in a process of its own; how an interpreter starts is left to the tests that start the installed
-command itself.
+command itself. `stdin` in the order is what it reads; without it, nothing.
 """
 
 import json
@@ -94,7 +94,7 @@ def _command(order: dict[str, Any]) -> None:
     os.environ.update(order["env"])
     time.tzset()
     random.seed()
-    for descriptor, name in enumerate((os.devnull, "out", "err")):
+    for descriptor, name in enumerate((order.get("stdin", os.devnull), "out", "err")):
         flags = os.O_RDONLY if descriptor == 0 else os.O_WRONLY | os.O_CREAT
         opened = os.open(Path(order["said"]) / name, flags, 0o600)
         os.dup2(opened, descriptor)

@@ -1,12 +1,16 @@
 """The architecture is a list: the same one for people and for the machine."""
 
+import ast
 import json
+import re
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+BROUGHT = {"botocore", "markupsafe", "pydantic_core", "pytest"}  # by boto3, Jinja2, pydantic; pytest brings us
 HEAVY = ("anthropic", "boto3", "pandas", "sqlalchemy", "apscheduler", "jwt")
 
 
@@ -54,3 +58,31 @@ def test_importing_the_package_imports_no_heavy_library() -> None:
     code = f"import sys, overnight, overnight.logs; print([name for name in {HEAVY!r} if name in sys.modules])"
     process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert process.stdout.strip() == "[]"
+
+
+def imported() -> set[str]:
+    """The outermost names of all that the engine and the project's files import."""
+    files = [path for folder in ("src", "jobs", "reports") for path in (ROOT / folder).rglob("*.py")]
+    nodes = [node for path in files for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom) and not node.level]
+    return {name.partition(".")[0] for name in names}
+
+
+def test_whatever_is_imported_is_a_dependency() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [
+        *project["dependencies"],
+        *(each for extra in project["optional-dependencies"].values() for each in extra),
+    ]
+    declared = {plain(re.split(r"[\[<>=]", each)[0]) for each in wanted}
+    ours = {"overnight", "jobs", "reports"}
+    homes = packages_distributions()
+    foreign = imported() - ours - sys.stdlib_module_names
+    undeclared = {name for name in foreign if declared.isdisjoint(map(plain, homes.get(name, [name])))}
+    assert undeclared == BROUGHT, "name it in pyproject.toml"
+
+
+def plain(name: str) -> str:
+    """A name of a distribution as indexes compare them."""
+    return re.sub(r"[-_.]+", "-", name).lower()

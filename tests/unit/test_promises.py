@@ -1,4 +1,4 @@
-"""What README promises is proved by tests that exist."""
+"""What README and docs/promises.md promise is proved by tests that exist."""
 
 import ast
 import re
@@ -8,7 +8,9 @@ import pytest
 
 TESTS = Path(__file__).parents[1]
 README = (TESTS.parent / "README.md").read_text(encoding="utf-8")
-NAMED = re.findall(r"`(\w+/test_\w+\.py)::(test_\w+)`", README)
+TEST = r"`(\w+/test_\w+\.py)::(test_\w+)`"
+NAMED = re.findall(TEST, README)
+EXPLAINED = re.findall(TEST, (TESTS.parent / "docs" / "promises.md").read_text(encoding="utf-8"))
 
 
 def test_each_line_of_the_table_names_its_test() -> None:
@@ -17,7 +19,7 @@ def test_each_line_of_the_table_names_its_test() -> None:
     assert len(lines) == len(NAMED) >= 15
 
 
-@pytest.mark.parametrize(("file", "name"), NAMED)
+@pytest.mark.parametrize(("file", "name"), sorted({*NAMED, *EXPLAINED}))
 def test_a_promise_has_its_test(file: str, name: str) -> None:
     tree = ast.parse((TESTS / file).read_text(encoding="utf-8"))
     assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}

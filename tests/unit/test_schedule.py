@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 
+from overnight.health.reach import PORTS as REACHED
+from overnight.mail.relay import _PORTS as RELAYS
 from overnight.schedule import Rate, Schedule, ScheduleErrors, json_schema, load, loads
 from overnight.schedule.values import duration, money, percent, rate
 from overnight.triggers import At, Cron, Every
@@ -273,3 +275,10 @@ def test_importing_it_stays_light() -> None:
     code = f"import sys, overnight.schedule; print(*[m for m in '{heavy}'.split() if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.split() == []
+
+
+@pytest.mark.parametrize("scheme", sorted(RELAYS))
+def test_every_form_of_a_relay_is_a_transport_and_can_be_tried(scheme: str) -> None:
+    text = f"version: 1\nmail: {{ transport: '{scheme}://relay.example.org' }}\njobs: {{ a: {{ every: 1d }} }}\n"
+    assert loads(text, {}).mail.transport == f"{scheme}://relay.example.org"
+    assert REACHED[scheme] == RELAYS[scheme]

@@ -259,7 +259,7 @@ BAD = {
     ),
     "unknown transport": (
         GOOD + "mail: { transport: smpt://relay }\n",
-        "4:20: error: mail.transport: must begin with outbox:, smtp: or smtps:, as in outbox:var/outbox",
+        "4:20: error: mail.transport: must begin with outbox:, smtp:, smtp+starttls: or smtps:, as in outbox:var",
     ),
     "smtp without host": (GOOD + "mail: { transport: 'smtp://' }\n", "4:20: error: mail.transport: names no host"),
     "unknown ledger": (GOOD + "ledger: mysql://h/db\n", "4:9: error: ledger: must begin with sqlite:, postgresql:"),

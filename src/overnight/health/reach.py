@@ -15,7 +15,7 @@ from overnight.schedule import Schedule
 
 FRESH = 30.0  # seconds
 TIMEOUT = 1.5  # seconds: below the patience of a check
-PORTS = {"https": 443, "http": 80, "smtp": 587, "smtps": 465}
+PORTS = {"https": 443, "http": 80, "smtp": 587, "smtp+starttls": 587, "smtps": 465}
 API = "https://api.anthropic.com"
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 

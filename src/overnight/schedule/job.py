@@ -52,44 +52,68 @@ class Retry(Strict):
     """How often an item is tried when its own code raises Transient; the first attempt counts."""
 
     attempts: Count = 3
+    """How often an item is tried, the first time included."""
     initial: Duration = timedelta(seconds=1)
+    """The first pause; each further one is twice as long."""
     max: Duration = timedelta(seconds=30)
+    """The longest pause."""
 
 
 class JobBudget(Strict):
     """What one slot of a job may cost, and all its slots on a wall-clock day."""
 
     per_run: Cap = None
+    """What one slot may cost, all its runs and retries together."""
     per_day: Cap = None
+    """What all slots of the job may cost on a wall-clock day."""
 
 
 class Defaults(Strict):
     """What `defaults:` may set for every job; the values here are the engine's own."""
 
     concurrency: Count = 8
+    """Items at a time."""
     timeout: Length = timedelta(hours=1)
+    """How long a run may take; what is left stays pending."""
     item_timeout: Length = timedelta(minutes=2)
+    """How long an item may take, without waits and without requests to models, which have 5m each."""
     overlap: Literal["skip", "queue", "replace"] = "skip"
+    """When the run before is still going: pass over this time, wait for it, or end it."""
     catch_up: Literal["latest", "all", "none"] = "latest"
+    """Which occurrences are made up for after the machine was off."""
     max_age: Length = timedelta(hours=6)
+    """An occurrence later than this is recorded as missed."""
     on_unknown: Literal["park", "resend", "reconcile"] = "park"
+    """What becomes of a mail or step that may have happened: left to a person, done again, or looked up."""
     retention: Retention = timedelta(days=90)
+    """How long items, answers and results are kept, 2d at least; what was sent is remembered for ever."""
     retry: Retry | None = None
+    """How items are repeated that raise Transient."""
     budget: JobBudget = JobBudget()
+    """What the job may spend."""
 
 
 class JobSettings(Defaults):
     """One job, with `defaults:` already merged in."""
 
     cron: CronText | None = None
+    """Minute, hour, day, month, weekday; 0 and 7 are Sunday."""
     every: Length | None = None
+    """How long from one time to the next."""
     at: TimeOfDay | None = None
+    """A time of day."""
     timezone: Zone | None = None
+    """The zone of the job's times; that of the project without it."""
     enabled: Flag = True
+    """Whether it runs by itself; `overnight run` runs it all the same."""
     after: str | None = None
+    """A job whose run of the same day has to be over first."""
     run: Target | None = None
+    """Where the function is, when it is not `jobs.NAME:NAME`."""
     params: dict[str, Any] = Field(default_factory=dict)
+    """Whatever the job reads as `run.params`."""
     heartbeat: Annotated[str, AfterValidator(checked)] = ""
+    """An address to ping at start and end; empty: none."""
 
     _name: str = PrivateAttr(default="")
     _project_zone: ZoneInfo = PrivateAttr(default=UTC_ZONE)

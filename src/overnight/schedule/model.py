@@ -40,7 +40,8 @@ def _scheme_of(value: str, known: tuple[str, ...], forms: str) -> str:
 
 
 def _transport(value: str) -> str:
-    _scheme_of(value, ("outbox", "smtp", "smtps"), "outbox:var/outbox or smtp://user:${SMTP_PASSWORD}@host:587")
+    known = ("outbox", "smtp", "smtp+starttls", "smtps")
+    _scheme_of(value, known, "outbox:var/outbox or smtp://user:${SMTP_PASSWORD}@host:587")
     if value.startswith("smtp") and not urlsplit(value).hostname:
         raise ValueError("names no host; write smtp://host:587")
     if value == "outbox:":
@@ -95,24 +96,33 @@ class Mail(Strict):
     """
 
     transport: Annotated[str, AfterValidator(_transport)] = "outbox:var/outbox"
+    """`outbox:FOLDER` writes files; `smtp://`, `smtps://` with `user:${PASSWORD}@host:port` send for real."""
     sender: Address = Field(default="overnight <overnight@localhost.localdomain>", alias="from")
+    """The sender, of a domain for which the relay may sign."""
     unsubscribe_to: Address | None = None
+    """The mailbox that takes requests to unsubscribe by mail."""
     bounces_to: Address | None = None
+    """The mailbox to which undeliverable mail comes back, as `bounces+<subscriber>@…`; else the sender."""
     archive_url: WebAddress = ""
+    """Where readers find the folder `archive` of the reports; empty: mails have no link to it."""
 
 
 class Reports(Strict):
     """Where the CSVs go: a folder or `s3://bucket/prefix`; `spool` holds what is not uploaded yet."""
 
     to: Annotated[str, AfterValidator(_reports)] = "var/reports"
+    """A folder or `s3://bucket/prefix`."""
     spool: Annotated[str, AfterValidator(_folder)] = "var/spool"
+    """The folder in which reports wait until they are uploaded."""
 
 
 class Budget(Strict):
     """What the project may spend on a wall-clock day, and the fraction at which it warns."""
 
     per_day: Money = 10 * NANO
+    """What all jobs together may spend on a wall-clock day."""
     warn_at: Percent = Decimal("0.8")
+    """From which part of it on there is a warning."""
 
 
 class ModelPrice(Strict):
@@ -122,11 +132,17 @@ class ModelPrice(Strict):
     """
 
     input: Money
+    """What is read and not cached."""
     output: Money
+    """What is written."""
     cache_write: Money
+    """What is put into the cache for five minutes."""
     cache_write_1h: Cap = None
+    """What is put into the cache for an hour; `cache_write` without it."""
     cache_read: Money
+    """What is read from the cache."""
     since: Since = Field(default=None, alias="from")
+    """The first day of this price (UTC); always without it."""
 
 
 class Limit(Strict):
@@ -136,17 +152,24 @@ class Limit(Strict):
     """
 
     requests: RateValue | None = None
+    """Requests, or feeds, or uploads."""
     input_tokens: RateValue | None = None
+    """Tokens sent to a model."""
     output_tokens: RateValue | None = None
+    """Tokens written by a model."""
     messages: RateValue | None = None
+    """Mails to the relay, of all processes together."""
     per_domain: RateValue | None = None
+    """Mails to each recipient domain, from each process; of smtp only."""
 
 
 class Channel(Strict):
     """Where an alert goes; an empty webhook is switched off."""
 
     email: Addresses = Field(default_factory=list)
+    """Addresses."""
     webhook: WebAddress = ""
+    """An address that takes the form of Slack, Mattermost or Discord (`/slack`); empty: off."""
 
 
 class Schedule(Strict):
@@ -157,20 +180,35 @@ class Schedule(Strict):
     """
 
     version: Literal[1]
+    """The version of this file's form."""
     timezone: Zone = UTC_ZONE
+    """The zone of all times, and of the budget day."""
     public_url: WebAddress = "http://127.0.0.1:8650"
+    """Where `serve` can be reached from outside: in links to unsubscribe and to confirm."""
     ledger: Annotated[str, AfterValidator(_ledger)] = "sqlite:///var/overnight.db"
+    """Where what happened is kept."""
     drain: Duration = timedelta(seconds=30)
+    """How long items in flight may take to finish after SIGTERM."""
     mail: Mail = Mail()
+    """How mail leaves."""
     reports: Reports = Reports()
+    """Where the CSVs go."""
     budget: Budget = Budget()
+    """What the project may spend."""
     prices: dict[str, ModelPrice] = Field(default_factory=dict)
+    """Prices of models that the price list does not know or has wrong, by the model's name."""
     limits: dict[str, Limit] = Field(default_factory=dict)
+    """What other sides allow: `anthropic`, `github`, `smtp`, `s3`, `feed`, `subscribe`."""
     roles: dict[str, RoleSettings] = Field(default_factory=dict)
+    """Who agents may be, by the role's name."""
     channels: dict[str, Channel] = Field(default_factory=dict)
+    """Where alerts go, by a name of yours."""
     alerts: Alerts = Alerts()
+    """What is worth waking somebody for."""
     defaults: Defaults = Defaults()
+    """What holds for every job that does not say otherwise."""
     jobs: dict[str, JobSettings]
+    """What runs when, by the name of the file in `jobs/`; exactly one of `cron`, `every`, `at`."""
 
     _environ: Mapping[str, str] = PrivateAttr(default_factory=lambda: MappingProxyType({}))
     _secrets: frozenset[str] = PrivateAttr(default=frozenset())

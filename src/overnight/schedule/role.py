@@ -50,7 +50,9 @@ class RoleBudget(Strict):
     """What one item may cost in a role, and the role on a wall-clock day in all jobs together."""
 
     per_task: Cap = None
+    """What one item may cost in this role."""
     per_day: Cap = None
+    """What the role may cost on a wall-clock day, in all jobs together."""
 
 
 class RoleSettings(Strict):
@@ -61,13 +63,21 @@ class RoleSettings(Strict):
     """
 
     model: Models
+    """Models from cheap to dear: the next one goes on where the one before gave up."""
     max_tokens: Annotated[Count, AfterValidator(_in_one_piece)] = 1024
+    """Of an answer, 21333 at most; ask for longer ones in parts."""
     max_turns: Count = 8
+    """Of one question, calls of tools included."""
     budget: RoleBudget = RoleBudget()
+    """What the role may spend."""
     tools: Tools = Tools()
+    """What it may do; what is not here is denied."""
     own_tools: dict[OwnTool, dict[str, Any]] = Field(default_factory=dict)
+    """Tools of the project, as `module:function`, with their limits."""
     secrets: Words = Field(default_factory=list)
+    """Names of variables that its tools may use."""
     allow_mixed: Flag = False
+    """A person's word that it may read what others wrote and have secrets or reach outside."""
 
     def granted(self) -> dict[str, Granted]:
         """The built-in tools of this role, with their limits."""

@@ -23,7 +23,9 @@ class To(Limits):
     """To whom a draft may be addressed; `folder` is where it lies, relative to the project's."""
 
     to: list[Annotated[str, AfterValidator(_recipient)]] = Field(min_length=1)
+    """Addresses that a draft may be for."""
     folder: str = "var/drafts"
+    """Where drafts are put."""
 
     def refuse(self, asked: "Draft") -> None:
         """Deny other recipients."""

@@ -36,7 +36,9 @@ class Below(Limits):
     """A folder, relative to the project's, and the most that is read or written at once."""
 
     root: Annotated[str, AfterValidator(_below)]
+    """A folder of the project; nothing above, hidden or below `var/`."""
     max_bytes: int = Field(default=200_000, ge=1, le=10_000_000)
+    """The most that is read or written at once."""
 
 
 def _not_code(value: str) -> str:

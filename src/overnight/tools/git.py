@@ -27,7 +27,9 @@ class Repository(Limits):
     """A repository's folder, relative to the project's, and the most that is read."""
 
     repo: Folder
+    """The folder of a repository."""
     max_bytes: int = Field(default=200_000, ge=1, le=10_000_000)
+    """The most of a patch that is shown."""
 
 
 class Between(Arguments):

@@ -43,6 +43,7 @@ class InRepo(Limits):
     """The repository that may be touched: `owner/name`, or `owner/*`."""
 
     repo: Annotated[str, AfterValidator(_repository)]
+    """`owner/name`, or `owner/*` for all of an owner."""
 
     def refuse(self, asked: Any) -> None:
         """Deny other repositories."""
@@ -54,6 +55,7 @@ class Labelled(InRepo):
     """The labels that may be set."""
 
     labels: list[str] = Field(min_length=1)
+    """Labels that may be set."""
 
     def refuse(self, asked: "Labels") -> None:
         """Deny other labels."""
@@ -66,7 +68,9 @@ class Branches(InRepo):
     """Pull requests from branches `head` into branches `base`; both may hold `*`."""
 
     base: list[str] = Field(min_length=1)
+    """Branches that may be changed by it; `*` stands for any characters."""
     head: list[str] = Field(min_length=1)
+    """Branches that the changes may be on."""
 
     def refuse(self, asked: "Pull") -> None:
         """Deny other branches."""

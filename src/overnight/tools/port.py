@@ -30,6 +30,7 @@ class Limits(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     max_calls: int = Field(default=20, ge=1, le=1000)
+    """Calls within one question."""
 
     def refuse(self, asked: Any) -> None:
         """Raise Denied for arguments that the role may not use. Called before anything happens."""

@@ -15,6 +15,7 @@ class Planning(Limits):
     """The roles that new tasks may be given to."""
 
     roles: list[str] = Field(min_length=1)
+    """Roles that new tasks may have."""
 
     def refuse(self, asked: "Plan") -> None:
         """Deny other roles."""

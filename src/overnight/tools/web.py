@@ -29,10 +29,15 @@ class Hosts(Limits):
     """Hosts that may be asked, `*.example.org` for all below one; `private` allows those in a network of your own."""
 
     hosts: list[str] = Field(min_length=1)
+    """Names of hosts; `*.example.org` is all below one."""
     private: bool = False
+    """Whether addresses of private networks may be asked."""
     plain_http: bool = False
+    """Whether http is allowed beside https."""
     max_bytes: int = Field(default=500_000, ge=1, le=20_000_000)
+    """The most that is read of a page."""
     seconds: float = Field(default=30, gt=0, le=300)
+    """How long a page may take."""
 
     def refuse(self, asked: "Page") -> None:
         """See `checked`."""

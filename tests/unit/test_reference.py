@@ -1,0 +1,60 @@
+"""The pages of docs/reference say what the code says."""
+
+import re
+import tomllib
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from docs.codes import FOLDERS, ROOT, codes, variables
+from docs.reference import ENVIRONMENT, INNER, PAGES, in_schedule, pages
+from overnight.schedule import json_schema
+
+RENEW = "run `make docs` and commit what it writes"
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in PAGES.iterdir()))
+def test_a_page_is_the_one_that_the_code_writes(name: str) -> None:
+    assert (PAGES / name).read_text(encoding="utf-8") == pages()[name], RENEW
+
+
+def test_every_code_that_the_source_gives_has_a_remedy_and_no_other() -> None:
+    with (ROOT / "docs" / "errors.toml").open("rb") as file:
+        entries = [entry for section in tomllib.load(file).values() for entry in section.items()]
+    assert sorted(code for code, _ in entries) == sorted(codes())
+    assert [code for code, (meaning, remedy) in entries if not meaning or not remedy] == []
+
+
+def test_no_code_in_the_text_of_the_source_is_missed_by_reading_its_syntax() -> None:
+    plain = r'\b(?:error_)?code="([a-z]\w*)"'
+    texts = (path.read_text(encoding="utf-8") for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
+    found = {code for text in texts for code in re.findall(plain, text)}
+    assert len(found) > 60
+    assert found - codes().keys() == set()
+
+
+def test_every_variable_that_is_read_is_explained_and_no_other() -> None:
+    example = set(re.findall(r"(?m)^#?([A-Z_]+)=", (ROOT / ".env.example").read_text(encoding="utf-8")))
+    read = variables().keys() - INNER | in_schedule()
+    assert read == ENVIRONMENT.keys()
+    assert example - read == set(), ".env.example names what nothing reads"
+
+
+def test_no_variable_is_read_by_a_name_that_the_page_cannot_know() -> None:
+    told = r'environ(?:\.get\(|\[)\s*f?"([^"]+)"'
+    texts = (path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.py"))
+    named = {name for text in texts for name in re.findall(told, text)}
+    assert len(named) > 10
+    assert named - ENVIRONMENT.keys() == {"{parts.scheme.upper()}_PROXY", "{parts.scheme}_proxy"}
+
+
+def test_every_key_of_the_schedule_explains_itself() -> None:
+    schema = json_schema()
+    assert silent("the file", schema) == []
+    assert [key for name, part in schema["$defs"].items() for key in silent(name, part)] == []
+
+
+def silent(name: str, part: Mapping[str, Any]) -> list[str]:
+    """The keys of a block without an explanation."""
+    return [f"{name}.{key}" for key, field in part["properties"].items() if not field.get("description")]
