@@ -563,7 +563,7 @@ FIRST, SECOND = '  one: { at: "01:00" }\n', '  two: { at: "02:00" }\n'
 def test_a_changed_schedule_counts_once_nobody_writes_it_any_more(tmp_path: Path) -> None:
     file, clock = tmp_path / "schedule.yaml", ManualClock()
     file.write_text(JOBS + FIRST + SECOND)
-    watch = Watch(file, clock)
+    watch = Watch(file, clock, file.read_text())
     assert (watch.changed(), watch.unsettled) == (None, False)
     file.write_text(JOBS + FIRST)  # half of it: valid, and without the second job
     assert (watch.changed(), watch.unsettled) == (None, True)
@@ -585,7 +585,7 @@ def test_a_broken_schedule_leaves_the_one_before_in_force_until_it_is_mended(
 ) -> None:
     file, clock = tmp_path / "schedule.yaml", ManualClock()
     file.write_text(JOBS + FIRST)
-    watch = Watch(file, clock)
+    watch = Watch(file, clock, JOBS + FIRST)
     if broken is None:
         file.unlink()
     else:
@@ -606,7 +606,7 @@ def test_runs_work_by_the_schedule_that_was_kept_while_the_file_is_broken_or_gon
     file = tmp_path / "schedule.yaml"
     file.write_text(JOBS + FIRST + '      \nchannels: { chat: { webhook: "${CHAT}" } }\n')
     (tmp_path / ".env").write_text("CHAT=http://127.0.0.1/one\n")
-    keep(file)
+    keep(file, load(file).text)
     file.write_text("jobs: [")
     (tmp_path / ".env").write_text("CHAT=http://127.0.0.1/two\n")
     kept = in_force(file)
@@ -616,6 +616,28 @@ def test_runs_work_by_the_schedule_that_was_kept_while_the_file_is_broken_or_gon
     assert in_force(file).config_hash == kept.config_hash
     file.write_text(JOBS + SECOND)
     assert list(in_force(file).jobs) == ["two"], "a valid file is always the one in force"
+
+
+def test_what_is_kept_is_what_was_validated_and_not_what_somebody_has_written_since(place: Place) -> None:
+    place.write('daily: { at: "07:00" }')
+    assert place.dispatcher is not None
+    file = place.dispatcher.work.file
+    file.write_text("jobs: [")
+    keep_copy(place.dispatcher.work)
+    assert list(in_force(file).jobs) == ["daily"]
+
+
+def test_an_edit_between_the_first_reading_and_the_first_look_is_seen(tmp_path: Path) -> None:
+    file, clock = tmp_path / "schedule.yaml", ManualClock()
+    file.write_text(JOBS + FIRST)
+    text = load(file).text
+    file.write_text(JOBS + FIRST + SECOND)
+    watch = Watch(file, clock, text)
+    assert (watch.changed(), watch.unsettled) == (None, True)
+    clock.move(2)
+    schedule = watch.changed()
+    assert schedule is not None
+    assert list(schedule.jobs) == ["one", "two"]
 
 
 def test_without_a_kept_one_a_broken_schedule_is_an_error(tmp_path: Path) -> None:
@@ -720,7 +742,7 @@ class Hanging(Dispatcher):
 
 
 def test_a_copy_of_the_schedule_that_cannot_be_kept_ends_nobody(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(_: Path) -> None:
+    def full(*_: object) -> None:
         asked.append(1)
         raise OSError(errno.ENOSPC, "No space left on device")
 
