@@ -1,7 +1,6 @@
 """`overnight doctor`: this machine and this project, with a remedy on each line that needs one."""
 
 import asyncio
-import shutil
 import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from overnight.whereabouts import Whereabouts
 
 PORT = 8650
-LOW_DISK = 200  # MB
 SKEW = 60.0  # seconds by which the clock may be off: signatures of S3 allow 15 minutes, cron times less
 WEB_TIMEOUT = 5.0  # seconds
 _NO_PROXY = build_opener(ProxyHandler({}))
@@ -109,10 +107,15 @@ def _jobs(cli: Cli) -> str:
 
 
 def _disk(cli: Cli) -> str:
-    free = shutil.disk_usage(cli.root).free // 1024**2
-    if free < LOW_DISK:
-        raise OSError(f"only {free} MB free below {cli.root}: the ledger stops runs when it cannot write")
-    return f"{free} MB free"
+    from overnight.health import Disks, places  # noqa: PLC0415
+    from overnight.ledger import file_of  # noqa: PLC0415
+
+    file = file_of(cli.schedule.ledger, cli.root) if cli.schedule.ledger.startswith("sqlite") else None
+    rooms = asyncio.run(Disks().rooms(places(cli.root, cli.schedule, file)))
+    told = "; ".join(f"{names}: {room}" for names, room in rooms.items())
+    if not all(room.good for room in rooms.values()):
+        raise OSError(f"{told}; runs stop when they cannot write")
+    return told
 
 
 def _mail(cli: Cli) -> str:
