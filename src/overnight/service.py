@@ -115,7 +115,7 @@ def _listen(dispatcher: Dispatcher, code: int, heard: Callable[[], object] = lam
 
     def ask() -> None:
         if dispatcher.draining:
-            dispatcher.kill()
+            dispatcher.processes.kill()
             os._exit(code)
         dispatcher.stop()
         heard()
