@@ -2,7 +2,7 @@
 
 gate       who gets in, and what every answer forbids
 queries    what is asked of the ledger
-figures, concerns, coming, drawing, letters, tail     what the pages show
+figures, concerns, coming, drawing, letters     what the pages show
 pages      templates to answers
 reading, doing     the handlers
 """

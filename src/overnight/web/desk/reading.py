@@ -16,6 +16,7 @@ from overnight.errors import ConfigError
 from overnight.health import Examiner
 from overnight.ledger.runs import find_slot, item_of
 from overnight.ledger.toolcalls import tool_calls_of
+from overnight.logbook import Event, latest
 from overnight.outcome import STATES, RunStatus
 from overnight.ports import REHEARSAL_OUTBOX
 from overnight.runner import REHEARSAL, Workplace
@@ -28,11 +29,10 @@ from overnight.web.desk.figures import DAYS, had, job_rows, numbers, status_of
 from overnight.web.desk.gate import FRAME_HEADERS, Caller
 from overnight.web.desk.letters import LetterShown, kept_at, opened
 from overnight.web.desk.pages import Pages
-from overnight.web.desk.tail import Line, tail
 
 FIRES = 20
 LONGEST_TEXT = 20_000  # characters of an answer, a payload or a result that are shown
-LOG = "var/log/overnight.jsonl"
+LINES = 40  # of the log that are shown
 PARTS = ("html", "text", "headers")
 
 
@@ -234,9 +234,9 @@ class Reading:
         file = kept_at(self.current().root, self._transport(row), row["job"], row["slot"], ref)
         return None if file is None else await asyncio.to_thread(opened, file)
 
-    async def _tail(self, run_id: str) -> list[Line] | None:
+    async def _tail(self, run_id: str) -> list[Event] | None:
         try:
-            return await asyncio.to_thread(tail, self.current().root / LOG, run_id)
+            return await asyncio.to_thread(latest, self.current().root, run_id, LINES)
         except OSError:
             return None
 
