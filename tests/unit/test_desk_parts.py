@@ -39,7 +39,7 @@ def test_a_budget_far_above_the_days_does_not_flatten_them() -> None:
 def test_unknown_values_leave_a_gap_and_runs_stand_on_the_right() -> None:
     assert len(spark([1, 2, None, 3, 4]).lines) == 2
     assert spark([]).dots == spark([None]).dots == []
-    drawn = ticks([("ok", 100, ""), ("failed", 0, "")], 30)
+    drawn = ticks([("ok", 100, "", "r_1"), ("failed", 0, "", "r_2")], 30)
     assert [one.x for one in drawn] == [28 * 8, 29 * 8]
     assert drawn[0].height > drawn[1].height > 0
 
