@@ -326,6 +326,8 @@ class Dispatcher:
 
     def _ended(self, task: asyncio.Task[int]) -> None:
         self.children.pop(task, None)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logs.get().error("a run could not be followed to its end", exc_info=error)
         self.on_end()
 
     async def _child(self, job: str, slot: str, arguments: Sequence[str]) -> int:

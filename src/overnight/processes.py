@@ -31,9 +31,12 @@ class Processes:
         stderr: stdout is for our own answer.
         """
         command = (sys.executable, "-m", "overnight", *arguments)
-        process = await asyncio.create_subprocess_exec(
-            *command, stdin=asyncio.subprocess.DEVNULL, stdout=STDERR, start_new_session=True
-        )
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *command, stdin=asyncio.subprocess.DEVNULL, stdout=STDERR, start_new_session=True
+            )
+        except RuntimeError as error:  # there is no thread left to wait for it in
+            raise OSError(errno.EAGAIN, str(error)) from error
         self.of[process], self.begun[process] = slot, self.clock.monotonic()
         if self.ending:
             process.terminate()

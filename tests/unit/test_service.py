@@ -291,7 +291,7 @@ class Begun:
         return 0
 
 
-def begins(monkeypatch: pytest.MonkeyPatch, error: OSError | None) -> list[tuple[str, ...]]:
+def begins(monkeypatch: pytest.MonkeyPatch, error: Exception | None) -> list[tuple[str, ...]]:
     """Let processes begin, or fail to; returns the commands."""
     commands: list[tuple[str, ...]] = []
 
@@ -305,15 +305,18 @@ def begins(monkeypatch: pytest.MonkeyPatch, error: OSError | None) -> list[tuple
     return commands
 
 
-@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENOMEM, errno.ENOENT], ids=errno.errorcode.get)
+BROKEN = [OSError(number, os.strerror(number)) for number in (errno.EMFILE, errno.ENOMEM, errno.ENOENT)]
+
+
+@pytest.mark.parametrize("error", [*BROKEN, RuntimeError("can't start new thread")], ids=lambda one: str(one.args[-1]))
 async def test_a_run_whose_process_cannot_be_begun_is_told_and_tried_again_but_not_at_once(
-    place: Place, monkeypatch: pytest.MonkeyPatch, number: int
+    place: Place, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     place.write('daily: { at: "07:00" }')
     await place.look(at(0))
     assert place.dispatcher is not None
     dispatcher, place.clock.at = Dispatcher(place.dispatcher.work), at(7)
-    commands = begins(monkeypatch, OSError(number, os.strerror(number)))
+    commands, why = begins(monkeypatch, error), str(error.args[-1])
     await dispatcher.look()
     assert await dispatcher.settle() == [1]
     for _ in range(3):  # as the end of each wakes it
@@ -321,11 +324,9 @@ async def test_a_run_whose_process_cannot_be_begun_is_told_and_tried_again_but_n
         await dispatcher.settle()
     assert len(commands) == 1
     [row] = rows(place.ledger, run)
-    assert (row["status"], row["reason"]) == (
-        "interrupted", f"its process could not be begun: {os.strerror(number)}",
-    )  # fmt: skip
+    assert (row["status"], row["reason"]) == ("interrupted", f"its process could not be begun: {why}")
     [told] = [one for one in rows(place.ledger, alert) if one["rule"] == "unbegun"]
-    assert (told["state"], os.strerror(number) in told["message"]) == ("firing", True)
+    assert (told["state"], why in told["message"]) == ("firing", True)
     assert place.occurrences("daily") == [("2026-11-22", "claimed")]
     for minute in range(1, 6):  # the machine is in trouble for longer than a crash loop would be borne
         place.clock.at = at(7, minute)

@@ -59,6 +59,17 @@ async def test_doctor_asks_serve_where_it_listens(
     assert (ok, message.endswith(f"answers at {url}")) == (True, True)
 
 
+async def test_an_address_of_the_new_kind_is_one_that_can_be_asked(
+    ledger: Ledger, tmp_path: Path, doctor: Doctor
+) -> None:
+    if not socket.has_dualstack_ipv6():
+        pytest.skip("there is no IPv6 here")
+    work = cast("Workplace", _Work(tmp_path, ledger, ledger.clock))
+    async with serving(lambda: work, Heart(), lambda: None, "::1", 0) as url:
+        assert url.startswith("http://[::1]:")
+        assert (await asyncio.to_thread(doctor))[0]
+
+
 async def test_doctor_takes_nobody_else_for_serve(ledger: Ledger, tmp_path: Path, doctor: Doctor) -> None:
     other = tmp_path / "other"
     other.mkdir()
