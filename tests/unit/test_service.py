@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
-from overnight import project
 from overnight.alerts import firing
 from overnight.dispatcher import Dispatcher
 from overnight.errors import ConfigError, Refused
@@ -374,7 +373,6 @@ async def _left_by(place: Place, how: str, *, died: bool = True) -> None:
     """A run of `often` has begun and died, or was interrupted, and its job is then taken out or paused."""
     _with_report(place)
     place.write("often: { every: 6h }", 'daily: { at: "07:00" }')
-    project.attach(place.root)
     await place.look(at(0))
     assert place.dispatcher is not None
     place.dispatcher.busy = True
@@ -498,7 +496,6 @@ async def _owing(place: Place) -> None:
     """A project with one report, and a process that has closed a run and died."""
     _with_report(place)
     place.write('daily: { at: "07:00" }')
-    project.attach(place.root)
     scope = begin(place.ledger, "daily")
     await place.ledger.write(lambda connection: close_run(connection, scope, "ok", None, NIGHT))
 
