@@ -73,7 +73,7 @@ def places(folder: Path, env: Mapping[str, str]) -> dict[str, str]:
     run_id = shown["run"]["id"]
     sent = next(item["key"] for item in shown["items"] if item["state"] == "ok")
     item = f"/runs/{run_id}/item?key={quote(sent, safe='')}"
-    return {"overview": "/", "run": f"/runs/{run_id}", "mail": item, "costs": "/costs"}
+    return {"overview": "/", "job": "/jobs/nightly_agents", "run": f"/runs/{run_id}", "mail": item, "costs": "/costs"}
 
 
 async def shoot(page: Page, path: str, width: int, *, dark: bool) -> bytes:

@@ -43,7 +43,7 @@ def night(connection: Connection, at: datetime, cents: int, code: str) -> None:
 
 def main(folder: Path) -> None:
     ledger = Ledger.open("sqlite:///var/overnight.db", root=folder)
-    last = SystemClock().now() - timedelta(hours=6)
+    last = SystemClock().now() - timedelta(days=1)  # the night of today is run
     for back, cents in enumerate(reversed(NIGHTS)):
         at, code = last - timedelta(days=back), "refusal" if back else "http_404"
         ledger.writing(lambda c, at=at, cents=cents, code=code: night(c, at, cents, code))

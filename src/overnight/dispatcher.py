@@ -5,10 +5,8 @@ A run in its own process cannot stall the others, sees the newest code, and give
 
 import asyncio
 import dataclasses
-import math
 import os
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -16,10 +14,11 @@ from functools import partial
 from sqlalchemy import Connection, RowMapping
 
 from overnight import __version__, logs
+from overnight.abandoned import abandon, orphans, taken_up
 from overnight.alerts import Alarm
 from overnight.budget import reap
 from overnight.errors import Stop
-from overnight.ledger.runs import LEASE, Opening, held_leases, latest_run, paused
+from overnight.ledger.runs import Opening, held_leases, latest_run, paused
 from overnight.liveness import HOST, RENEW_EVERY, ask_to_end, is_dead
 from overnight.occurrences import (
     Claim,
@@ -28,6 +27,7 @@ from overnight.occurrences import (
     Timed,
     claim,
     due,
+    give_back,
     leave,
     left_open,
     let_go,
@@ -43,6 +43,7 @@ from overnight.occurrences import (
     withdraw,
 )
 from overnight.ports import open_dependencies, operator_alerts
+from overnight.processes import Processes, remedy_of
 from overnight.publishing import drain_spool
 from overnight.runner import REHEARSAL, Workplace
 from overnight.schedule import JobSettings
@@ -50,7 +51,7 @@ from overnight.storage import waiting
 from overnight.triggers import Listed
 from overnight.upkeep import Upkeep
 
-STDERR = 2
+FAILED = 1
 REFUSED = 4
 TOLD = (0, 3, REFUSED, 130)  # exit codes of runs that are over, refused, or asked to end
 GIVE_UP = 3  # deaths in a row after which a slot is left alone: a crash loop costs money
@@ -64,17 +65,22 @@ class Dispatcher:
     """Decides and starts; `children` are the runs it has started and not yet seen end.
 
     `codes` are the exit codes of those that have ended since the last round began; `on_end` hears of each end.
+    `unbegun` says when a slot's process could last not be begun.
     """
 
     work: Workplace
     children: dict[asyncio.Task[int], Slot] = field(default_factory=dict)
-    processes: dict[asyncio.subprocess.Process, Slot] = field(default_factory=dict)
-    begun: dict[asyncio.subprocess.Process, float] = field(default_factory=dict)
+    processes: Processes = field(init=False)
+    unbegun: dict[Slot, float] = field(default_factory=dict)
     codes: list[int] = field(default_factory=list)
     looked_at: datetime | None = None
     draining: bool = False
     on_end: Callable[[], None] = lambda: None
     upkeep: Upkeep = field(default_factory=Upkeep)
+
+    def __post_init__(self) -> None:
+        """Nothing runs yet."""
+        self.processes = Processes(self.work.clock)
 
     async def look(self) -> None:
         """One round: what is due, what waits in the queue, what died, what is deferred, what is spooled."""
@@ -102,7 +108,7 @@ class Dispatcher:
             if not over:
                 await self._come_round()
                 self.looked_at = self.work.clock.now()
-                self._end_hung(_run_out(await self.work.ledger.read(held_leases), self.looked_at))
+                self.processes.end_hung(_run_out(await self.work.ledger.read(held_leases), self.looked_at))
         await self.upkeep.tell(self.work)
         await self.upkeep.settle()
         return self.codes
@@ -111,15 +117,7 @@ class Dispatcher:
         """Start nothing more, and ask every running child to finish what is in flight."""
         self.draining = True
         self.upkeep.stop()
-        for process in self.processes:
-            if process.returncode is None:
-                process.terminate()
-
-    def kill(self) -> None:
-        """End every child at once, also one that is too busy to listen: what it has recorded stands."""
-        for process in self.processes:
-            if process.returncode is None:
-                process.kill()
+        self.processes.terminate()
 
     async def _come_round(self) -> None:
         """After a suspended machine, a clock set forward or a locked ledger: let who lives renew its lease first."""
@@ -220,10 +218,11 @@ class Dispatcher:
         """Go on with slots whose run died or was interrupted, and take up deferred items whose time has come."""
         now, own = self.work.clock.now(), set(self.children.values())  # also those that end while we read
         held, stopped, deferred = await self.work.ledger.read(left_open, now)
-        self._end_hung(_run_out(held, now))
+        self.processes.end_hung(_run_out(held, now))
         left = {(row["job"], row["slot"]) for row in held if self._died(row, now)}
         # Also what another scheduler's run is about: ours would be refused at once, and waking us, started again.
-        busy = {*own, *({(row["job"], row["slot"]) for row in held} - left)}
+        busy = {*own, *self._just_failed(), *({(row["job"], row["slot"]) for row in held} - left)}
+        await self._abandon(left - busy, set(stopped) - busy, now)
         left.update(stopped)
         for job, slot in sorted(left - busy):
             if await self._may_sweep(job, slot) and await self._may_go_on(job, slot, now):
@@ -232,17 +231,20 @@ class Dispatcher:
             if await self._may_sweep(job, slot):
                 self.start(job, slot, "--slot", slot, "--sweep", "deferred")
 
-    def _end_hung(self, silent: Mapping[Slot, int]) -> None:
-        """End children whose loop has stood still for the length of a lease: they could not write any more.
+    def _just_failed(self) -> set[Slot]:
+        """Slots whose process could not be begun a moment ago: each end wakes us, and this one would for ever."""
+        now = self.work.clock.monotonic()
+        self.unbegun = {slot: at for slot, at in self.unbegun.items() if now - at < LOOK_EVERY / 2}
+        return set(self.unbegun)
 
-        Until a child has opened its run, the lease of its slot is ours or a dead run's: it has a minute for that.
-        """
-        for process, of in self.processes.items():
-            since = self.work.clock.monotonic() - self.begun.get(process, -math.inf)
-            opened = silent.get(of) == process.pid or since >= LEASE.total_seconds()
-            if of in silent and process.returncode is None and opened:
-                logs.get().error("a run was blocked for over a minute and is ended", job=of[0], slot=of[1])
-                process.kill()
+    async def _abandon(self, died: set[Slot], stopped: set[Slot], now: datetime) -> None:
+        """Close what nobody goes on with, and tell it; what was told enough is over."""
+        told = await self.work.ledger.read(taken_up, now)
+        for of, why in await self.work.ledger.read(orphans, self.work.schedule.jobs, died, stopped):
+            write = partial(abandon, of=of, why=why, now=now, died=partial(self._died, now=now))
+            told += await self.work.ledger.write(write)
+        if told:
+            await self.upkeep.note(self.work, told)
 
     async def _may_sweep(self, job: str, slot: str) -> bool:
         known = job in self.work.schedule.jobs and REHEARSAL not in slot
@@ -324,33 +326,38 @@ class Dispatcher:
 
     def _ended(self, task: asyncio.Task[int]) -> None:
         self.children.pop(task, None)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logs.get().error("a run could not be followed to its end", exc_info=error)
         self.on_end()
 
     async def _child(self, job: str, slot: str, arguments: Sequence[str]) -> int:
-        command = (sys.executable, "-m", "overnight", "--config", str(self.work.file), "run", job, *arguments)
-        # A session of its own: Ctrl-C in the terminal reaches us alone, and we pass it on in order. What the run says
-        # goes to stderr: stdout is for our own answer.
-        process = await asyncio.create_subprocess_exec(
-            *command, stdin=asyncio.subprocess.DEVNULL, stdout=STDERR, start_new_session=True
-        )
-        self.processes[process], self.begun[process] = (job, slot), self.work.clock.monotonic()
-        if self.draining:
-            process.terminate()
+        noted: Callable[[], Awaitable[None]]
         try:
-            code = await process.wait()
-        finally:
-            del self.processes[process], self.begun[process]
+            code = await self.processes.run((job, slot), "--config", str(self.work.file), "run", job, *arguments)
+            noted = partial(self._note_end, job, slot, code)
+        except OSError as error:
+            code, noted = FAILED, partial(self._note_unbegun, job, slot, error)
         self.codes.append(code)
         logs.get().info("run process ended", job=job, slot=slot, exit_code=code)
         try:
-            await self._note_end(job, slot, code)
+            await noted()
         except Stop as error:  # the lease runs out by itself, and a later round finds what is left
             logs.get().error("the end of a run could not be noted", job=job, slot=slot, error=str(error))
         return code
 
+    async def _note_unbegun(self, job: str, slot: str, error: OSError) -> None:
+        """Give the slot back: a later look takes it up again, for as long as it would any that was interrupted."""
+        self.unbegun[job, slot] = self.work.clock.monotonic()
+        why, me, now = f"its process could not be begun: {error.strerror or error}", _me(), self.work.clock.now()
+        logs.get().error("the process of a run could not be begun", job=job, slot=slot, error=str(error))
+        await self.work.ledger.write(lambda connection: give_back(connection, job, slot, me, why, now))
+        await self._alarm(
+            "unbegun", job, f"{job} {slot}: {why}; what is due is tried again each minute: {remedy_of(error)}"
+        )
+
     async def _note_end(self, job: str, slot: str, code: int) -> None:
         if code:  # also one that was asked to end before it had opened its run
-            me, now = (HOST, os.getpid()), self.work.clock.now()
+            me, now = _me(), self.work.clock.now()
             await self.work.ledger.write(lambda connection: let_go(connection, job, slot, me, now))
         if not self.draining and code not in TOLD:
             await self._tell_death(job, slot, code)
@@ -358,12 +365,16 @@ class Dispatcher:
     async def _tell_death(self, job: str, slot: str, code: int) -> None:
         """A run that ended by itself has told what was wrong; nobody else tells of one that could not."""
         row = await self.work.ledger.read(latest_run, job, slot)
-        if row is not None and row["status"] == "running":
+        if row is not None and row["status"] == "running" and await self._may_sweep(job, slot):
             message = (
                 f"the process of {job} {slot} ended with {code} before its run was over; the slot is taken up again "
                 f"within a minute; to see why: overnight run {job} --slot {slot}"
             )
             await self._alarm("died", job, message)
+
+
+def _me() -> tuple[str, int]:
+    return HOST, os.getpid()
 
 
 def _known(

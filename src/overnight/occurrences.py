@@ -12,7 +12,7 @@ from sqlalchemy import Connection, RowMapping, bindparam, func, select, update
 
 from overnight.clock import token
 from overnight.ledger.items import due_slots
-from overnight.ledger.runs import Opening, close_dead, deaths, held_leases, latest_run, lease_of, open_run
+from overnight.ledger.runs import KILLED, Opening, close_dead, deaths, held_leases, latest_run, lease_of, open_run
 from overnight.ledger.statements import insert_new, put
 from overnight.ledger.tables import UNSETTLED, entry, lease, occurrence, run, slot
 from overnight.triggers import Listed, read
@@ -272,13 +272,15 @@ def prospects(connection: Connection, job: str, slot: str) -> tuple[RowMapping |
 
 def let_go(connection: Connection, job: str, slot: str, holder: tuple[str, int], now: datetime) -> None:
     """Release a slot that was given up before its run began; `holder`, host and process, has claimed it."""
-    if not given_up(connection, job, slot):
-        return
-    mine = (lease.c.job == job, lease.c.slot == slot, lease.c.host == holder[0], lease.c.pid == holder[1])
-    held = connection.execute(select(lease.c.run_id).where(*mine)).scalar_one_or_none()
-    connection.execute(update(lease).where(*mine).values(until=None))
-    ended = {"status": "interrupted", "reason": "given up before it began", "ended_at": now}
-    connection.execute(update(run).where(run.c.id == held, run.c.status == "running").values(ended))
+    if given_up(connection, job, slot):
+        give_back(connection, job, slot, holder, "given up before it began", now)
+
+
+def give_back(connection: Connection, job: str, slot: str, holder: tuple[str, int], reason: str, now: datetime) -> None:
+    """Release a slot whose run has not begun; while its occurrence is open, a later look goes on with it."""
+    held = lease_of(connection, job, slot)
+    if held is not None and held["until"] is not None and (held["host"], held["pid"]) == holder:
+        close_dead(connection, held["run_id"], now, reason)
 
 
 def withdraw(connection: Connection, occurrence_id: str, state: Literal["skipped", "missed"], reason: str) -> bool:
@@ -313,17 +315,23 @@ def left_open(connection: Connection, now: datetime) -> tuple[Sequence[RowMappin
 
 
 def leave(
-    connection: Connection, job: str, slot: str, reason: str, now: datetime, died: Callable[[RowMapping], bool]
+    connection: Connection,
+    job: str,
+    slot: str,
+    reason: str,
+    now: datetime,
+    died: Callable[[RowMapping], bool],
+    ended: str = KILLED[1],
 ) -> None:
     """Nobody goes on with the slot: its occurrence is over, or it would hold up what comes after it for ever.
 
-    A run that `died` is closed with it, so that it is reported, and told once.
+    A run that `died` is closed with it, for the reason `ended`, so that it is reported, and told once.
     """
     mine = (occurrence.c.job == job, occurrence.c.slot == slot, occurrence.c.state == "claimed")
     connection.execute(update(occurrence).where(*mine).values(state="ran", reason=reason))
     held = lease_of(connection, job, slot)
     if held is not None and held["until"] is not None and died(held):
-        close_dead(connection, held["run_id"], now)
+        close_dead(connection, held["run_id"], now, ended)
 
 
 def running(

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Select, func, select
 
 from overnight import __version__
 from overnight.alerts.book import OPEN, undelivered
-from overnight.alerts.rules import FORGOTTEN, p95_ms
+from overnight.alerts.rules import FORGOTTEN, last_due, p95_ms
 from overnight.budget import day_counter
 from overnight.ledger.controls import alert, breaker, bucket, budget
 from overnight.ledger.flow import forgotten
@@ -188,12 +188,15 @@ def _of_mails(sums: Sums) -> list["Metric"]:
 
 
 def _of_times(connection: Connection, work: Workplace, now: datetime) -> list["Metric"]:
-    done = select(run.c.job, func.max(run.c.ended_at)).where(run.c.status == "ok", run.c.kind != "dry")
-    ended = connection.execute(done.group_by(run.c.job))
+    good = (run.c.status.in_(("ok", "partial")), run.c.partial.is_(False), run.c.kind != "dry")
+    ended = connection.execute(select(run.c.job, func.max(run.c.ended_at)).where(*good).group_by(run.c.job))
     success: Values = {(job,): at.timestamp() for job, at in ended if at and job in work.schedule.jobs}
     paused = set(connection.execute(select(entry.c.job).where(entry.c.paused_at.is_not(None))).scalars())
     jobs = {name: one for name, one in work.schedule.jobs.items() if one.enabled and name not in paused}
     coming: Values = {(name,): at.timestamp() for name, one in jobs.items() if (at := one.trigger().next(now))}
+    last: Values = {
+        (name,): found[0].timestamp() for name, one in jobs.items() if (found := last_due(connection, one, now))
+    }
     slow: Values = {
         (name,): ms / 1000 for name in work.schedule.jobs if (ms := p95_ms(connection, name, now - WINDOW, 1))
     }
@@ -204,7 +207,8 @@ def _of_times(connection: Connection, work: Workplace, now: datetime) -> list["M
     }
     by_job = ("job",)
     return [
-        _gauge("run_last_success_timestamp_seconds", "When a run has last ended with all items ok", by_job, success),
+        _gauge("run_last_success_timestamp_seconds", "When a run has last ended ok or partial", by_job, success),
+        _gauge("run_last_due_timestamp_seconds", "When the job was due last", by_job, last),
         _gauge("run_next_timestamp_seconds", "When the job is due next", by_job, coming),
         _gauge("run_duration_seconds", "How long the latest finished run took", by_job, took),
         _gauge("task_duration_p95_seconds", "95% of the items of the last day took no longer", by_job, slow),

@@ -44,6 +44,7 @@ async def publish(
     try:
         retired = await ledger.read(retired_days, list(owed))  # they would be made of less than before
         days = [date.fromisoformat(day) for day in owed if day not in retired]
+        project.attach(root)  # a scheduler runs no job that would have done it
         reports, broken = project.load_reports()
         done = await publish_days(reports, days, ledger, schedule.timezone, spool_of(root, schedule, dependencies))
         unmade = {day.isoformat() for day in (days if broken else done.unmade)}

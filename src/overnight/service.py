@@ -53,7 +53,7 @@ async def serve(work: Workplace, host: str, port: int, renew_logs: Callable[[Sch
     require_loopback(host, work.schedule.environ.get("OVERNIGHT_TOKEN", ""))
     wake, signed_up = asyncio.Event(), asyncio.Event()
     dispatcher = Dispatcher(work, on_end=wake.set)  # somebody may have waited for it
-    alarm, watch = AlarmClock(wake.set), Watch(work.file, work.clock)
+    alarm, watch = AlarmClock(wake.set), Watch(work.file, work.clock, work.schedule.text)
     end = _listen(dispatcher, 0, wake.set)
 
     def hung_up() -> None:
@@ -89,7 +89,7 @@ async def serve(work: Workplace, host: str, port: int, renew_logs: Callable[[Sch
 def _keep(work: Workplace) -> None:
     """Keep a copy of schedule.yaml; a full disk, say, is no reason to end."""
     try:
-        keep(work.file)
+        keep(work.file, work.schedule.text)
     except OSError as error:
         logs.get().warning("no copy of schedule.yaml can be kept: runs begun while it is broken fail", error=str(error))
 
@@ -115,7 +115,7 @@ def _listen(dispatcher: Dispatcher, code: int, heard: Callable[[], object] = lam
 
     def ask() -> None:
         if dispatcher.draining:
-            dispatcher.kill()
+            dispatcher.processes.kill()
             os._exit(code)
         dispatcher.stop()
         heard()

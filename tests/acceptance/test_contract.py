@@ -109,8 +109,8 @@ def documented() -> set[int]:
     return {int(code) for code in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)}
 
 
-def test_a_shell_completes_commands_and_options(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_shell_completes_commands_options_and_jobs(
+    site: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def completed(line: str) -> str:
         monkeypatch.setenv("_OVERNIGHT_COMPLETE", "bash_complete")
@@ -123,3 +123,14 @@ def test_a_shell_completes_commands_and_options(
     assert "plain,resume-job" in completed("overnight resu")
     assert "plain,silence" in completed("overnight alerts si")
     assert "plain,--dry-run" in completed("overnight run --dr")
+    monkeypatch.chdir(site)
+    assert completed("overnight run h").split() == ["plain,hello", "plain,hurt"]
+    assert completed("overnight retry int").split() == ["plain,interrupted"]
+    assert completed("overnight runs --job mi").split() == ["plain,mixed"]
+    (site / "schedule.yaml").write_text(SCHEDULE.replace("every: 1d", "evry: 1d"))
+    assert completed("overnight next da").split() == ["plain,daily_email"], "also where the file is wrong"
+    for broken in ("jobs: [", "jobs: 7\n", "[]\n"):
+        (site / "schedule.yaml").write_text(broken)
+        assert completed("overnight run h").split() == []
+    monkeypatch.chdir("/")
+    assert completed(f"overnight --config {site} run h").split() == []

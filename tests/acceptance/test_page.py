@@ -110,7 +110,7 @@ async def test_run_now_watch_it_retry_what_failed_and_see_the_mail(site: Project
 async def fits(page: Page, url: str, more: list[str]) -> None:
     """No page is wider than a phone, and whatever can be used has a name."""
     await page.device(375, dark=True)
-    for path in ("/", "/runs", "/costs", "/schedule", "/alerts", *more):
+    for path in ("/", "/jobs/slow", "/runs", "/costs", "/schedule", "/alerts", *more):
         await page.go(f"{url}{path}")
         assert await page.computed(FITS), path
         assert await page.computed(LABELLED), path

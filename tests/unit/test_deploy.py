@@ -38,6 +38,14 @@ def test_systemd_takes_the_unit(tmp_path: Path) -> None:
     assert [line for line in done.stderr.splitlines() if "overnight.service" in line] == []
 
 
+def test_prometheus_takes_the_rules_and_each_wakes_somebody_for_what_it_says() -> None:
+    if shutil.which("promtool") is None:
+        pytest.skip("promtool (Debian: prometheus) is not installed")
+    for words in (("check", "rules", DEPLOY / "alerts.yml"), ("test", "rules", ROOT / "tests" / "alerts.test.yml")):
+        done = subprocess.run(["promtool", *words], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_the_unit_lets_runs_drain_and_its_commands_are_ours() -> None:
     service = unit()["Service"]
     assert timedelta(seconds=int(service["TimeoutStopSec"])) > DRAIN

@@ -8,7 +8,6 @@ from overnight.web.desk.coming import coming
 from overnight.web.desk.drawing import CHART_HIGH, columns, spark, ticks
 from overnight.web.desk.letters import kept_at, opened
 from overnight.web.desk.pages import money
-from overnight.web.desk.tail import LINES, tail
 
 SCHEDULE = """version: 1
 timezone: Europe/Paris
@@ -40,7 +39,7 @@ def test_a_budget_far_above_the_days_does_not_flatten_them() -> None:
 def test_unknown_values_leave_a_gap_and_runs_stand_on_the_right() -> None:
     assert len(spark([1, 2, None, 3, 4]).lines) == 2
     assert spark([]).dots == spark([None]).dots == []
-    drawn = ticks([("ok", 100, ""), ("failed", 0, "")], 30)
+    drawn = ticks([("ok", 100, "", "r_1"), ("failed", 0, "", "r_2")], 30)
     assert [one.x for one in drawn] == [28 * 8, 29 * 8]
     assert drawn[0].height > drawn[1].height > 0
 
@@ -48,17 +47,6 @@ def test_unknown_values_leave_a_gap_and_runs_stand_on_the_right() -> None:
 def test_money_is_short_but_never_nothing_that_was_something() -> None:
     said = [money(nano) for nano in (None, 0, 1, 3_564_900, 99_999_999, 4_057_500_000, 12_345 * 10**9)]
     assert said == ["n/a", "$0.00", "< $0.0001", "$0.0036", "$0.1000", "$4.06", "$12,345.00"]
-
-
-def test_the_end_of_a_log_is_read_whatever_stands_in_it(tmp_path: Path) -> None:
-    file = tmp_path / "log"
-    junk = b'\xff\xfe r_1\nnull r_1\n[1, "r_1"]\n{"run_id": "r_1"}\n{"timestamp": 7, "level": [], "run_id": "r_1"}\n'
-    line = b'{"timestamp":"2026-11-22T07:00:00Z","level":"info","message":"m","run_id":"r_1","n":{"x":1}}\n'
-    file.write_bytes(line * 2 * LINES + junk)
-    lines = tail(file, "r_1")
-    assert (len(lines), lines[0].more, lines[0].at) == (LINES, 'n={"x": 1}', datetime(2026, 11, 22, 7, tzinfo=UTC))
-    assert lines[-1].at is None
-    assert tail(file, "r_2") == []
 
 
 def test_a_mail_is_looked_for_in_the_outbox_alone_and_broken_ones_are_shown_as_they_are(tmp_path: Path) -> None:

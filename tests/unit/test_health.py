@@ -2,11 +2,14 @@
 
 import asyncio
 import json
+import os
+import re
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, cast
@@ -17,7 +20,7 @@ from sqlalchemy import insert, update
 
 from overnight.alerts import Alarm, note
 from overnight.errors import Refused
-from overnight.health import Examiner, Reach, missing_variables, reach
+from overnight.health import Examiner, Reach, disk, missing_variables, places, reach
 from overnight.health import checks as health_checks
 from overnight.health.report import PATIENCE
 from overnight.ledger import Ledger
@@ -41,6 +44,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
     ledger.close()
 
 
+SHM = Path("/dev/shm")  # noqa: S108  another file system
 SCHEDULE = "version: 1\njobs: { good: { every: 1h } }\n"
 
 
@@ -155,14 +159,69 @@ async def test_a_run_that_has_fallen_silent_is_a_degradation_for_an_hour(ledger:
 async def test_a_disk_that_fills_up_is_a_degradation(
     ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(health_checks, "LOW_DISK", 2**60)
+    monkeypatch.setattr(disk, "LOW", 2**60)
     status, checks = await told(ledger, tmp_path)
     assert (status, checks["disk"]["status"]) == ("degraded", "degraded")
 
 
-async def test_an_error_is_told_by_its_kind_alone(ledger: Ledger, tmp_path: Path) -> None:
-    status, checks = await told(ledger, tmp_path / "not there")
-    assert (status, checks["disk"]["output"]) == ("degraded", "FileNotFoundError")
+def another_file_system(one: Path, other: Path) -> bool:
+    return one.is_dir() and one.stat().st_dev != other.stat().st_dev
+
+
+async def test_the_room_is_told_of_every_place_that_is_written_to_and_of_each_file_system_once(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    text = SCHEDULE + f"reports: {{ to: {SHM}/reports, spool: waits }}\nmail: {{ transport: 'outbox:mail' }}\n"
+    if not another_file_system(SHM, tmp_path):
+        pytest.skip("there is no second file system here")
+    found = (await examiner(ledger, tmp_path, text=text).report()).findings["disk"]
+    assert re.fullmatch(r"var, spool, ledger, outbox: \d+ MB free; reports: \d+ MB free", found.output), found.output
+    room = (os.statvfs(tmp_path), os.statvfs(SHM))
+    assert found.value is not None
+    assert found.value <= 1.1 * min(one.f_bavail * one.f_frsize for one in room)
+
+
+async def test_the_disk_of_a_bucket_a_relay_or_a_server_is_not_ours(tmp_path: Path) -> None:
+    text = SCHEDULE + "reports: { to: s3://bucket/x }\nmail: { transport: smtp://127.0.0.1:1 }\n"
+    assert list(places(tmp_path, loads(text, {}), None)) == ["var", "spool"]
+
+
+async def test_a_folder_that_does_not_answer_holds_up_nothing_and_is_asked_once(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    back, asked, real = threading.Event(), [], os.statvfs
+
+    def hangs(path: Path) -> os.statvfs_result:
+        if path.name == "waits":
+            asked.append(path)
+            back.wait(60)
+        return real(path)
+
+    monkeypatch.setattr(os, "statvfs", hangs)
+    monkeypatch.setattr(disk, "TIMEOUT", 0.2)
+    look = examiner(ledger, tmp_path, text=SCHEDULE + "reports: { spool: waits }\n")
+    for _ in range(3):
+        found = (await look.report()).findings["disk"]
+        assert (found.status, "spool: no answer within 0.2 s" in found.output) == ("degraded", True)
+        assert "var, ledger, outbox, reports: " in found.output
+    assert len(asked) == 1
+    back.set()
+    monkeypatch.setattr(disk, "TIMEOUT", 30)
+    assert (await look.report()).findings["disk"].status == "healthy"
+
+
+async def test_a_folder_that_cannot_be_looked_at_is_a_degradation(ledger: Ledger, tmp_path: Path) -> None:
+    (tmp_path / "var").symlink_to(tmp_path / "var")
+    status, checks = await told(ledger, tmp_path)
+    assert status == "degraded"
+    assert "Too many levels of symbolic links" in checks["disk"]["output"]
+
+
+async def test_a_disk_that_can_take_no_more_files_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    [(names, room)] = (await disk.Disks().rooms({"var": Path("/")})).items()
+    assert (names, room.files) == ("var", os.statvfs("/").f_favail if os.statvfs("/").f_files else None)
+    full = disk.finding({"var": replace(room, files=3)})
+    assert (full.status, full.output.endswith("MB free and only 3 files")) == ("degraded", True)
 
 
 async def test_only_a_ledger_or_scheduler_without_an_answer_is_a_reason_for_a_503(

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from sqlalchemy import update
 
 from overnight.ledger import Ledger
-from overnight.ledger.runs import close_run, paused
+from overnight.ledger.runs import close_run, owed_reports, paused
 from overnight.ledger.tables import entry, lease, occurrence, run
 from overnight.occurrences import (
     MOST,
@@ -317,6 +317,7 @@ def test_who_was_given_up_before_it_began_holds_up_nobody(ledger: Ledger) -> Non
     claiming(ledger, "2026-11-23", "replace")
     assert status_after(2) == "running", "that process does not hold it"
     assert status_after(1) == "interrupted"
+    assert list(ledger.reading(owed_reports)) == ["2026-11-22"]
     assert ledger.reading(running, "greet", NOW) == []
 
 

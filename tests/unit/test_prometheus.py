@@ -20,10 +20,13 @@ from overnight.ledger.journal import Ended, Sent, begin, book
 from overnight.ledger.rollups import SUMS, Move, spent
 from overnight.ledger.runs import close_run
 from overnight.ledger.tables import call, effect, run
+from overnight.occurrences import register
+from overnight.outcome import RunStatus
 from overnight.prometheus import Exposition
 from overnight.runner import Workplace
 from overnight.schedule import loads
 from tests.slots import NOW, ManualClock, open_ledger
+from tests.slots import begin as begin_run
 from tests.unit.test_alert_rules import ran
 from tests.unit.test_health import _Work
 
@@ -80,6 +83,7 @@ def mailed(ledger: Ledger, id_: str, state: str) -> None:
 
 
 def a_night(ledger: Ledger) -> None:
+    ledger.writing(lambda c: register(c, loads(SCHEDULE, {}).listed(), NOW - DAY))
     scope = ran(ledger, ok=3, failed=1, retry=1)
     ledger.writing(lambda connection: connection.execute(update(run).values(attempts=7)))
     ledger.writing(lambda connection: close_run(connection, scope, "ok", None, NOW + timedelta(seconds=90)))
@@ -198,3 +202,39 @@ def test_every_figure_that_the_rules_for_prometheus_and_the_page_name_exists(led
     assert len(asked) >= 8
     assert asked <= there
     assert all(rule["annotations"]["summary"] for rule in rules)
+
+
+def test_every_label_that_a_rule_for_prometheus_names_is_one_of_the_figure_it_asks_for(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    a_night(ledger)
+    labels: dict[str, dict[str, set[str]]] = {}
+    for family in text_string_to_metric_families(exposition(ledger, tmp_path).text().decode()):
+        for sample in family.samples:
+            for name, value in sample.labels.items():
+                labels.setdefault(sample.name, {}).setdefault(name, set()).add(value)
+    rules = YAML(typ="safe").load((DEPLOY / "alerts.yml").read_text(encoding="utf-8"))["groups"][0]["rules"]
+    for rule in rules:
+        of_rule = set()
+        for figure, matchers in re.findall(r"(overnight_\w+)(?:\{([^}]*)\})?", rule["expr"]):
+            of_rule |= labels.get(figure, {}).keys()
+            for name, values in re.findall(r'(\w+)[!=~]+"([^"]*)"', matchers):
+                assert set(values.split("|")) <= labels[figure][name], (rule["alert"], figure, name)
+        by = {name.strip() for names in re.findall(r"(?:by|on) \(([^)]*)\)", rule["expr"]) for name in names.split(",")}
+        told = set(re.findall(r"\$labels\.(\w+)", rule["annotations"]["summary"]))
+        assert (by | told) - {"instance"} <= of_rule, rule["alert"]
+
+
+@pytest.mark.parametrize(("status", "well"), [("ok", True), ("partial", True), ("failed", False), ("stopped", False)])
+def test_a_job_that_was_due_and_never_ended_well_has_a_due_time_and_no_success(
+    ledger: Ledger, tmp_path: Path, status: RunStatus, well: bool
+) -> None:
+    ledger.writing(lambda c: register(c, loads(SCHEDULE, {}).listed(), NOW - DAY))
+    scope, some = ran(ledger, failed=1), "2026-11-21"
+    ledger.writing(lambda c: close_run(c, scope, status, None, NOW))
+    of_some = begin_run(ledger, slot=some, partial=True)
+    ledger.writing(lambda c: close_run(c, of_some, "ok", None, NOW))
+    found = samples(exposition(ledger, tmp_path))
+    assert found["overnight_run_last_due_timestamp_seconds{job=greet}"] == (NOW - timedelta(hours=23)).timestamp()
+    assert ("overnight_run_last_success_timestamp_seconds{job=greet}" in found) is well
+    assert "overnight_run_last_due_timestamp_seconds{job=off}" not in found

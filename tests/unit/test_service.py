@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
-from overnight import project
 from overnight.alerts import firing
 from overnight.dispatcher import Dispatcher
 from overnight.errors import ConfigError, Refused
@@ -282,6 +281,167 @@ async def test_a_run_whose_end_cannot_be_noted_is_over_all_the_same(
     assert await dispatcher.settle() == [2]
 
 
+class Begun:
+    """A process that has ended well."""
+
+    pid, returncode = 1, 0
+
+    async def wait(self) -> int:
+        return 0
+
+
+def begins(monkeypatch: pytest.MonkeyPatch, error: Exception | None) -> list[tuple[str, ...]]:
+    """Let processes begin, or fail to; returns the commands."""
+    commands: list[tuple[str, ...]] = []
+
+    async def process(*command: str, **_settings: Any) -> Begun:
+        commands.append(command)
+        if error is not None:
+            raise error
+        return Begun()
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", process)
+    return commands
+
+
+BROKEN = [OSError(number, os.strerror(number)) for number in (errno.EMFILE, errno.ENOMEM, errno.ENOENT)]
+
+
+@pytest.mark.parametrize("error", [*BROKEN, RuntimeError("can't start new thread")], ids=lambda one: str(one.args[-1]))
+async def test_a_run_whose_process_cannot_be_begun_is_told_and_tried_again_but_not_at_once(
+    place: Place, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    place.write('daily: { at: "07:00" }')
+    await place.look(at(0))
+    assert place.dispatcher is not None
+    dispatcher, place.clock.at = Dispatcher(place.dispatcher.work), at(7)
+    commands, why = begins(monkeypatch, error), str(error.args[-1])
+    await dispatcher.look()
+    assert await dispatcher.settle() == [1]
+    for _ in range(3):  # as the end of each wakes it
+        await dispatcher.look()
+        await dispatcher.settle()
+    assert len(commands) == 1
+    [row] = rows(place.ledger, run)
+    assert (row["status"], row["reason"]) == ("interrupted", f"its process could not be begun: {why}")
+    [told] = [one for one in rows(place.ledger, alert) if one["rule"] == "unbegun"]
+    assert (told["state"], why in told["message"]) == ("firing", True)
+    assert place.occurrences("daily") == [("2026-11-22", "claimed")]
+    for minute in range(1, 6):  # the machine is in trouble for longer than a crash loop would be borne
+        place.clock.at = at(7, minute)
+        await dispatcher.look()
+        await dispatcher.settle()
+    assert len(commands) == 6
+    commands = begins(monkeypatch, None)
+    place.clock.at = at(7, 6)
+    await dispatcher.look()
+    assert await dispatcher.settle() == [0]
+    assert [command[-4:] for command in commands] == [("--slot", "2026-11-22", "--sweep", "rest")]
+
+
+async def test_what_cannot_be_begun_within_max_age_is_given_up_with_an_alert(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.write('daily: { at: "07:00", max_age: 3h }')
+    await place.look(at(0))
+    assert place.dispatcher is not None
+    dispatcher, place.clock.at = Dispatcher(place.dispatcher.work), at(7)
+    monkeypatch.setattr(sys, "executable", "/gone/python")
+    for hour in (7, 9, 11):
+        place.clock.at = at(hour)
+        await dispatcher.look()
+        await dispatcher.settle()
+    assert place.occurrences("daily") == [("2026-11-22", "ran")]
+    assert any("the rest of daily 2026-11-22 is older than max_age" in message for message in place.alerts())
+
+
+async def test_a_run_that_was_asked_for_at_the_page_and_cannot_be_begun_is_over(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.write('daily: { at: "07:00" }')
+    assert place.dispatcher is not None
+    monkeypatch.setattr(sys, "executable", "/gone/python")
+    dispatcher = Dispatcher(place.dispatcher.work)
+    assert await dispatcher.start("daily", "2026-11-22", "--slot", "2026-11-22", "--as", "r_1") == 1
+    assert any("see to /gone/python: install overnight there again" in message for message in place.alerts())
+
+
+TAKEN_OUT, PAUSED = "the job was taken out of schedule.yaml", "the job is paused: holiday"
+
+
+async def _left_by(place: Place, how: str, *, died: bool = True) -> None:
+    """A run of `often` has begun and died, or was interrupted, and its job is then taken out or paused."""
+    _with_report(place)
+    place.write("often: { every: 6h }", 'daily: { at: "07:00" }')
+    await place.look(at(0))
+    assert place.dispatcher is not None
+    place.dispatcher.busy = True
+    assert await place.look(at(6)) == [("often", "2026-11-22T06:00Z")]
+    if how == PAUSED:
+        place.ledger.writing(lambda connection: set_pause(connection, "often", at(6), "holiday", at(6)))
+    else:
+        place.write('daily: { at: "07:00" }')
+    until = NIGHT if died else None
+    place.ledger.writing(lambda connection: connection.execute(lease.update().values(until=until)))
+    if not died:
+        place.ledger.writing(lambda connection: connection.execute(run.update().values(status="interrupted")))
+
+
+@pytest.mark.parametrize("why", [TAKEN_OUT, PAUSED])
+async def test_a_dead_run_of_a_job_that_is_gone_or_paused_is_closed_reported_and_told(place: Place, why: str) -> None:
+    await _left_by(place, why)
+    assert await place.look(at(6, 1)) == []
+    [row] = rows(place.ledger, run, job="often")
+    assert (row["status"], row["reason"]) == ("interrupted", f"its process died, and {why}")
+    [of] = rows(place.ledger, occurrence, job="often")
+    assert (of["state"], of["reason"]) == ("ran", f"nobody goes on with it: {why}")
+    assert place.ledger.reading(held_leases) == []
+    made = place.root / "var/reports/report=slots/date=2026-11-22/slots-2026-11-22.csv"
+    assert "often,2026-11-22T06:00Z" in made.read_text(encoding="utf-8")
+    told = left(place)
+    assert told == [("firing", "often/2026-11-22T06:00Z", 1)]
+    assert any(f"{why}; to go on with it: overnight resume {row['id']}" in message for message in place.alerts())
+    for minute in (2, 3, 4):
+        await place.look(at(6, minute))
+    assert left(place) == told, "once, also when alerts of jobs that are gone end"
+
+
+@pytest.mark.parametrize("ends", ["it is taken up", "a day passes"])
+async def test_the_alert_of_what_was_left_is_over_when_it_is_taken_up_or_after_a_day(place: Place, ends: str) -> None:
+    await _left_by(place, TAKEN_OUT)
+    await place.look(at(6, 1))
+    if ends == "it is taken up":
+        begin(place.ledger, "often", "2026-11-22T06:00Z", host=HOST, pid=os.getpid())
+    await place.look(at(6, 1) + (timedelta(seconds=30) if ends == "it is taken up" else timedelta(days=1)))
+    assert [state for state, _, _ in left(place)] == ["resolved"]
+
+
+async def test_what_was_interrupted_is_left_when_its_job_is_gone_and_waits_for_the_end_of_a_pause(place: Place) -> None:
+    await _left_by(place, PAUSED, died=False)
+    assert await place.look(at(6, 1)) == []
+    assert (place.occurrences("often"), left(place)) == ([("2026-11-22T06:00Z", "claimed")], [])
+    place.write('daily: { at: "07:00" }')
+    assert await place.look(at(6, 2)) == []
+    assert place.occurrences("often") == [("2026-11-22T06:00Z", "ran")]
+    assert left(place) == [("firing", "often/2026-11-22T06:00Z", 1)]
+
+
+async def test_a_rehearsal_that_died_is_closed_without_a_word(place: Place) -> None:
+    place.write("often: { every: 6h }")
+    await place.look(at(0))
+    begin(place.ledger, "often", f"{SLOT}~abc", host=HOST, rehearsal=True)
+    place.ledger.writing(lambda connection: connection.execute(lease.update().values(until=NIGHT)))
+    await place.look(at(1))
+    [row] = rows(place.ledger, run)
+    assert (row["status"], row["reason"]) == ("interrupted", "its process died, and it was a rehearsal")
+    assert place.alerts() == []
+
+
+def left(place: Place) -> list[tuple[str, str, int]]:
+    """State, scope and times of each alert about what nobody goes on with."""
+    return [(row["state"], row["scope"], row["times"]) for row in rows(place.ledger, alert) if row["rule"] == "left"]
+
+
 async def test_a_look_reads_only_what_is_open_however_much_there_is(place: Place) -> None:
     place.write('daily: { at: "07:00" }')
     await place.look(at(0))
@@ -326,13 +486,16 @@ def slots(day):
 """
 
 
-async def _owing(place: Place) -> None:
-    """A project with one report, and a process that has closed a run and died."""
+def _with_report(place: Place) -> None:
     (place.root / "reports").mkdir()
     (place.root / "reports" / "__init__.py").touch()
     (place.root / "reports" / "slots.py").write_text(REPORT, encoding="utf-8")
+
+
+async def _owing(place: Place) -> None:
+    """A project with one report, and a process that has closed a run and died."""
+    _with_report(place)
     place.write('daily: { at: "07:00" }')
-    project.attach(place.root)
     scope = begin(place.ledger, "daily")
     await place.ledger.write(lambda connection: close_run(connection, scope, "ok", None, NIGHT))
 
@@ -484,7 +647,7 @@ async def test_a_child_that_let_its_lease_run_out_is_ended_and_one_that_keeps_it
     place.dispatcher.busy = True
     await place.look(at(1))
     child = await asyncio.create_subprocess_exec("sleep", "60")
-    place.dispatcher.processes[child] = ("often", "2026-11-22T01:00Z")
+    place.dispatcher.processes.of[child] = ("often", "2026-11-22T01:00Z")
 
     async def look_with(until: datetime) -> None:
         values = {"until": until, "pid": child.pid, "host": HOST}
@@ -563,7 +726,7 @@ FIRST, SECOND = '  one: { at: "01:00" }\n', '  two: { at: "02:00" }\n'
 def test_a_changed_schedule_counts_once_nobody_writes_it_any_more(tmp_path: Path) -> None:
     file, clock = tmp_path / "schedule.yaml", ManualClock()
     file.write_text(JOBS + FIRST + SECOND)
-    watch = Watch(file, clock)
+    watch = Watch(file, clock, file.read_text())
     assert (watch.changed(), watch.unsettled) == (None, False)
     file.write_text(JOBS + FIRST)  # half of it: valid, and without the second job
     assert (watch.changed(), watch.unsettled) == (None, True)
@@ -585,7 +748,7 @@ def test_a_broken_schedule_leaves_the_one_before_in_force_until_it_is_mended(
 ) -> None:
     file, clock = tmp_path / "schedule.yaml", ManualClock()
     file.write_text(JOBS + FIRST)
-    watch = Watch(file, clock)
+    watch = Watch(file, clock, JOBS + FIRST)
     if broken is None:
         file.unlink()
     else:
@@ -606,7 +769,7 @@ def test_runs_work_by_the_schedule_that_was_kept_while_the_file_is_broken_or_gon
     file = tmp_path / "schedule.yaml"
     file.write_text(JOBS + FIRST + '      \nchannels: { chat: { webhook: "${CHAT}" } }\n')
     (tmp_path / ".env").write_text("CHAT=http://127.0.0.1/one\n")
-    keep(file)
+    keep(file, load(file).text)
     file.write_text("jobs: [")
     (tmp_path / ".env").write_text("CHAT=http://127.0.0.1/two\n")
     kept = in_force(file)
@@ -616,6 +779,28 @@ def test_runs_work_by_the_schedule_that_was_kept_while_the_file_is_broken_or_gon
     assert in_force(file).config_hash == kept.config_hash
     file.write_text(JOBS + SECOND)
     assert list(in_force(file).jobs) == ["two"], "a valid file is always the one in force"
+
+
+def test_what_is_kept_is_what_was_validated_and_not_what_somebody_has_written_since(place: Place) -> None:
+    place.write('daily: { at: "07:00" }')
+    assert place.dispatcher is not None
+    file = place.dispatcher.work.file
+    file.write_text("jobs: [")
+    keep_copy(place.dispatcher.work)
+    assert list(in_force(file).jobs) == ["daily"]
+
+
+def test_an_edit_between_the_first_reading_and_the_first_look_is_seen(tmp_path: Path) -> None:
+    file, clock = tmp_path / "schedule.yaml", ManualClock()
+    file.write_text(JOBS + FIRST)
+    text = load(file).text
+    file.write_text(JOBS + FIRST + SECOND)
+    watch = Watch(file, clock, text)
+    assert (watch.changed(), watch.unsettled) == (None, True)
+    clock.move(2)
+    schedule = watch.changed()
+    assert schedule is not None
+    assert list(schedule.jobs) == ["one", "two"]
 
 
 def test_without_a_kept_one_a_broken_schedule_is_an_error(tmp_path: Path) -> None:
@@ -714,13 +899,13 @@ class Hanging(Dispatcher):
     async def _child(self, job: str, slot: str, arguments: Sequence[str]) -> None:
         del arguments
         process = await asyncio.create_subprocess_exec("sleep", "60")
-        self.processes[process], self.begun[process] = (job, slot), self.work.clock.monotonic()
+        self.processes.of[process], self.processes.begun[process] = (job, slot), self.work.clock.monotonic()
         self.codes.append(await process.wait())
-        del self.processes[process], self.begun[process]
+        del self.processes.of[process], self.processes.begun[process]
 
 
 def test_a_copy_of_the_schedule_that_cannot_be_kept_ends_nobody(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(_: Path) -> None:
+    def full(*_: object) -> None:
         asked.append(1)
         raise OSError(errno.ENOSPC, "No space left on device")
 

@@ -43,8 +43,13 @@ KEY = f"k/1?{EVIL}"
 SCHEDULE = """version: 1
 mail: { from: "The Site <news@example.org>" }
 jobs:
-  greet: { at: "07:00" }
-  other: { every: 1h }
+  greet:
+    at: "07:00"
+    overlap: queue
+    budget: { per_run: $2 }
+    heartbeat: https://ping.example.org/a-secret-of-its-service
+    params: { text: "<script>alert(1)</script> canary-of-the-desk-0123456789", feeds: [a, b] }
+  other: { every: 1h, timezone: Asia/Tokyo, concurrency: 3 }
 """
 HTML = f'<html><body><h1 style="color:red">Dear {EVIL} {CANARY}</h1><img src="cid:pic"></body></html>'
 MAIL = (
@@ -228,7 +233,8 @@ def every_page(desk: Desk) -> list[str]:
     parts = [f"{items[1]}&part={part}" for part in ("html", "text", "headers", "<b>")]
     more = [f"{of}?items=all", f"{of}?items=trouble&code=http_503", f"{of}?items=all&after=100", "/runs/r_old"]
     lists = ["/runs?job=greet&status=partial", f"/runs?before={desk.scope.run_id}", "/runs?job=none"]
-    return [*PAGES, of, *items, *parts, *more, *lists]
+    jobs = ["/jobs/greet", "/jobs/other", "/jobs/gone", "/jobs/renamed"]
+    return [*PAGES, of, *items, *parts, *more, *lists, *jobs]
 
 
 @pytest.mark.slow
@@ -253,7 +259,7 @@ async def test_the_overview_says_what_needs_somebody_with_the_action_on_each_lin
     assert "131 failed" in html
     assert "0.8" in html, "the share of the items that succeeded"
     assert html.count("<dt>") == 5
-    assert all(f"/runs?job={job}" in html for job in ("gone", "renamed")), "jobs that schedule.yaml has no longer"
+    assert all(f"/jobs/{job}" in html for job in ("gone", "renamed")), "jobs that schedule.yaml has no longer"
 
 
 async def test_numbers_that_cannot_be_had_are_not_available_and_the_page_is_shown(
@@ -270,7 +276,8 @@ async def test_numbers_that_cannot_be_had_are_not_available_and_the_page_is_show
     asked = {"run_of", "progress_of", "days_to", "Troubled", "mail_of"}
     for name in set(names) - asked:
         monkeypatch.setattr(queries, name, broken)
-    for path in (*PAGES, f"/runs/{desk.scope.run_id}", f"/runs/{desk.scope.run_id}/item?key=fine"):
+    of = f"/runs/{desk.scope.run_id}"
+    for path in (*PAGES, of, f"{of}/item?key=fine", "/jobs/greet", "/jobs/gone"):
         code, html = await desk.get(path)
         assert code == 200, (path, html)
         assert path in {"/schedule", "/alerts"} or "n/a" in html, path
@@ -282,6 +289,50 @@ async def test_a_job_that_was_removed_or_renamed_still_shows_its_runs(desk: Desk
     code, html = await desk.get("/runs/r_old")
     assert (code, "renamed" in html, "Retry failed" in html) == (200, True, False)
     assert (await desk.post("/jobs/renamed/run"))[0] == 404
+    code, html = await desk.get("/jobs/renamed")
+    assert (code, "/runs/r_old" in html, "this job no longer" in html, "Run now" in html) == (200, True, True, False)
+    assert (await desk.get("/jobs/never"))[0] == 404
+
+
+async def test_a_run_of_a_job_that_is_gone_needs_attention_and_has_no_button(desk: Desk) -> None:
+    values = {"status": "interrupted", "ended_at": NOW}
+    desk.ledger.writing(lambda c: c.execute(run.update().where(run.c.id == "r_old").values(values)))
+    _, html = await desk.get("/")
+    assert "renamed 2026-11-22 interrupted" in html
+    assert 'action="/runs/r_old/retry"' not in html
+
+
+async def test_each_tick_of_the_overview_leads_to_its_run(desk: Desk) -> None:
+    begin(desk.ledger, run_id="r_second")
+    _, html = await desk.get("/")
+    [drawn] = re.findall(r'<svg class="ticks"[^>]*><title>Last 2 runs.*?</svg>', html, re.DOTALL)
+    assert re.findall(r'<a href="/runs/([^"]+)"', drawn) == [desk.scope.run_id, "r_second"]
+
+
+async def test_the_page_of_a_job_has_its_runs_its_next_times_and_its_settings_as_they_count(desk: Desk) -> None:
+    begin(desk.ledger, run_id="r_second")
+    _, html = await desk.get("/jobs/greet")
+    assert re.findall(r'<th scope="row"><a href="/runs/([^"]+)"', html) == ["r_second", desk.scope.run_id]
+    assert [f"{day} Nov 07:00 UTC" in html for day in ("Mon 23", "Tue 24", "Fri 27", "Sat 28")] == [True] * 3 + [False]
+    told = dict(re.findall(r'<th scope="row">([\w.]+)</th><td data-label="Value" class="long">(.*?)</tr>', html))
+    value, origin = '{}</td><td data-label="From">{}</td>'.format, ("schedule.yaml", "the engine&#39;s")
+    assert told["overlap"] == value("queue", origin[0])
+    assert told["catch_up"] == value("latest", origin[1])
+    assert told["timeout"] == value("1h", f"{origin[1]}, unless @job says another")
+    assert told["budget.per_run"] == value("$2.00", origin[0])
+    assert told["params.feeds"] == value("[&#34;a&#34;, &#34;b&#34;]", origin[0])
+    assert told["heartbeat"] == value("is pinged", origin[0])
+    _, html = await desk.get("/jobs/other")
+    assert "every 1h, in Asia/Tokyo" in html
+
+
+async def test_a_job_is_paused_with_a_reason_and_resumed_at_its_page(desk: Desk) -> None:
+    asked = {"from": "job", "reason": "a holiday"}
+    assert await desk.post("/jobs/greet/pause", asked, at="/jobs/greet") == (303, "/jobs/greet")
+    _, html = await desk.get("/jobs/greet")
+    assert ("Paused: a holiday" in html, "None, as it is paused" in html) == (True, True)
+    assert await desk.post("/jobs/greet/resume", {"from": "job"}, at="/jobs/greet") == (303, "/jobs/greet")
+    assert "Paused" not in (await desk.get("/jobs/greet"))[1]
 
 
 async def test_items_in_trouble_come_first_and_page_by_page(desk: Desk) -> None:
@@ -584,7 +635,7 @@ async def test_no_route_and_no_parameter_is_answered_with_500(desk: Desk, caplog
         f"{path}?{name}={word}" for path, name, word in product(("/runs", of, f"{of}/item", f"{of}/mail"), names, words)
     ]
     gets += [f"{path}?x={word}" for path, word in product(PAGES, words)]
-    gets += [f"/static/{word}" for word in words]
+    gets += [f"{path}/{word}" for path, word in product(("/static", "/jobs"), words)]
     for path in gets:
         code, _ = await desk.get(path, allow_redirects=False)
         assert code in (200, 303, 400, 404), (path, code)

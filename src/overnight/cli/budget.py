@@ -7,7 +7,7 @@ import click
 from sqlalchemy import Connection, RowMapping, select
 
 from overnight.budget import day_counter, dollars, job_counter, raise_cap, role_counter, run_counter
-from overnight.cli.context import Cli, pass_cli
+from overnight.cli.context import Cli, job_names, pass_cli
 from overnight.errors import ConfigError
 from overnight.ledger.controls import budget as counters
 from overnight.ledger.tables import run
@@ -27,7 +27,11 @@ def budget(ctx: click.Context) -> None:
 
 @budget.command("raise")
 @click.argument("amount", metavar="AMOUNT")
-@click.option("--job", help="Raise what this job may cost today and in its slots of today, not the whole day's budget.")
+@click.option(
+    "--job",
+    shell_complete=job_names,
+    help="Raise what this job may cost today and in its slots of today, not the whole day's budget.",
+)
 @click.option("--role", help="Raise what this role may cost today, not the whole day's budget.")
 @pass_cli
 def raise_(cli: Cli, amount: str, job: str | None, role: str | None) -> None:

@@ -1,16 +1,16 @@
 """`overnight doctor`: this machine and this project, with a remedy on each line that needs one."""
 
 import asyncio
-import shutil
 import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.error import HTTPError, URLError
-from urllib.request import Request, urlopen
+from urllib.request import ProxyHandler, Request, build_opener, urlopen
 
 import click
 
@@ -19,11 +19,12 @@ from overnight.errors import ConfigError, OvernightError
 
 if TYPE_CHECKING:
     from overnight.storage import Store
+    from overnight.whereabouts import Whereabouts
 
 PORT = 8650
-LOW_DISK = 200  # MB
 SKEW = 60.0  # seconds by which the clock may be off: signatures of S3 allow 15 minutes, cron times less
 WEB_TIMEOUT = 5.0  # seconds
+_NO_PROXY = build_opener(ProxyHandler({}))
 
 
 class Note(Exception):
@@ -106,10 +107,15 @@ def _jobs(cli: Cli) -> str:
 
 
 def _disk(cli: Cli) -> str:
-    free = shutil.disk_usage(cli.root).free // 1024**2
-    if free < LOW_DISK:
-        raise OSError(f"only {free} MB free below {cli.root}: the ledger stops runs when it cannot write")
-    return f"{free} MB free"
+    from overnight.health import Disks, places  # noqa: PLC0415
+    from overnight.ledger import file_of  # noqa: PLC0415
+
+    file = file_of(cli.schedule.ledger, cli.root) if cli.schedule.ledger.startswith("sqlite") else None
+    rooms = asyncio.run(Disks().rooms(places(cli.root, cli.schedule, file)))
+    told = "; ".join(f"{names}: {room}" for names, room in rooms.items())
+    if not all(room.good for room in rooms.values()):
+        raise OSError(f"{told}; runs stop when they cannot write")
+    return told
 
 
 def _mail(cli: Cli) -> str:
@@ -233,24 +239,46 @@ def _has_address(cli: Cli, name: str) -> bool:
     return bool(channel.email or channel.webhook)
 
 
-def _port(_cli: Cli) -> str:
+def _serve(cli: Cli) -> str:
+    """Ask the schedulers of this project where they listen, or see whether one could listen where it does unasked."""
+    from overnight.whereabouts import schedulers  # noqa: PLC0415
+
+    found = schedulers(cli.root)
+    if not found and not _is_free(PORT):
+        raise Note(f"none runs here, and another program has port {PORT}: serve would have no page")
+    return "; ".join(map(_answer_of, found)) or f"none runs here; port {PORT} is free for it"
+
+
+def _is_free(port: int) -> bool:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", PORT))
-        except OSError as error:
-            if _is_ours():
-                return f"serve answers on {PORT}"
-            raise OSError(f"port {PORT} is taken by another program ({error.strerror})") from error
-    return f"{PORT} is free for serve"
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
-def _is_ours() -> bool:
+def _answer_of(one: "Whereabouts") -> str:
+    """Whether it answers itself, and looks for due jobs. Raises OSError."""
+    from overnight.whereabouts import MARK  # noqa: PLC0415
+
+    who = f"process {one.pid}"
+    if not one.url:
+        raise OSError(f"{who} runs the jobs without a page: its port was taken when it began")
     try:
-        with urlopen(f"http://127.0.0.1:{PORT}/livez", timeout=WEB_TIMEOUT) as answer:
-            return bool(answer.status == 200)
-    except (OSError, ValueError):
-        return False
+        with _NO_PROXY.open(f"{one.url}/livez", timeout=WEB_TIMEOUT) as answer:
+            code, headers = answer.status, answer.headers
+    except HTTPError as error:
+        with error:
+            code, headers = error.code, error.headers
+    except (OSError, ValueError) as error:
+        raise OSError(f"{who} does not answer at {one.url}: {error}") from error
+    if headers.get(MARK) != one.mark:
+        raise OSError(f"at {one.url}, where {who} should listen, another program answers")
+    if code != HTTPStatus.OK:
+        raise OSError(f"{who} at {one.url} has not looked for due jobs within three minutes")
+    return f"{who} answers at {one.url}"
 
 
 CHECKS = (
@@ -267,5 +295,5 @@ CHECKS = (
     Check("clock", _clock, "switch time synchronisation on: timedatectl set-ntp true"),
     Check("breakers", _breakers, "nothing, if the other side is well again: runs ask by themselves then"),
     Check("channels", _channels, "correct the channel in schedule.yaml; messages are tried again for a day"),
-    Check("port", _port, "end that program, or begin with: overnight serve --port N"),
+    Check("serve", _serve, "its log says why; end what should not be there, restart it, or: overnight serve --port N"),
 )

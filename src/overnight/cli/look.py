@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 import click
 
 from overnight.budget import dollars
-from overnight.cli.context import Cli, pass_cli
+from overnight.cli.context import Cli, job_names, pass_cli
 from overnight.cli.found import found_run, has_died
 from overnight.cli.progress import told
 from overnight.clock import iso
@@ -22,7 +22,7 @@ MOST = 50  # finished items listed without --all; troubled ones are always liste
 
 
 @click.command()
-@click.option("--job", help="Only this job's.")
+@click.option("--job", shell_complete=job_names, help="Only this job's.")
 @click.option("--status", type=click.Choice(get_args(RunStatus)), help="Only with this status.")
 @click.option("-n", "limit", default=20, show_default=True, type=click.IntRange(1))
 @pass_cli
@@ -39,7 +39,7 @@ def runs(cli: Cli, job: str | None, status: str | None, limit: int) -> None:
 
 
 @click.command()
-@click.argument("run_id", metavar="RUN|JOB")
+@click.argument("run_id", metavar="RUN|JOB", shell_complete=job_names)
 @click.argument("key", required=False)
 @click.option("--all", "all_", is_flag=True, help="Also list every finished item.")
 @pass_cli

@@ -3,7 +3,7 @@
 import click
 
 from overnight.batch import Picked
-from overnight.cli.context import Cli, pass_cli
+from overnight.cli.context import Cli, job_names, pass_cli
 from overnight.cli.run import EXIT, ran
 from overnight.errors import ConfigError
 from overnight.ledger.items import items_of
@@ -15,7 +15,7 @@ FIRST = 2  # recipients, when none is named
 
 
 @click.command()
-@click.argument("job")
+@click.argument("job", shell_complete=job_names)
 @click.option("--for", "for_", metavar="KEY", help="Only the mail of this item; of a subscriber, the address will do.")
 @click.option("--slot", "--date", "slot", metavar="SLOT", help="Which edition: 2026-11-22, or an instant.")
 @click.option("--open", "open_", is_flag=True, help="Open it in a browser.")

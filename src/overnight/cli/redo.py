@@ -5,7 +5,7 @@ import sys
 import click
 
 from overnight import project
-from overnight.cli.context import Cli, pass_cli
+from overnight.cli.context import Cli, job_names, pass_cli
 from overnight.cli.run import run_and_tell
 from overnight.editions import Edition, next_edition, supersede
 from overnight.errors import Refused
@@ -13,7 +13,7 @@ from overnight.runner import Request, settings_of
 
 
 @click.command()
-@click.argument("job")
+@click.argument("job", shell_complete=job_names)
 @click.option(
     "--slot", "--date", "slot", metavar="SLOT", required=True, help="Which edition: 2026-11-22, or an instant."
 )

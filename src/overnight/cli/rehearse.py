@@ -3,7 +3,7 @@
 import click
 
 from overnight.batch import Picked
-from overnight.cli.context import Cli, pass_cli
+from overnight.cli.context import Cli, job_names, pass_cli
 from overnight.cli.run import refuse_slip, run_and_tell
 from overnight.errors import ConfigError
 from overnight.runner import Request
@@ -11,7 +11,7 @@ from overnight.subscribers import forms
 
 
 @click.command()
-@click.argument("job")
+@click.argument("job", shell_complete=job_names)
 @click.option("--to", "to", multiple=True, required=True, metavar="ADDRESS", help="Who gets it; may be given again.")
 @click.option("--slot", "--date", "slot", metavar="SLOT", help="Which edition: 2026-11-22, or an instant.")
 @click.option("--yes", is_flag=True, help="Send through a relay without asking.")

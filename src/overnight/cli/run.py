@@ -11,7 +11,7 @@ from overnight.backup import RESTORED
 from overnight.batch import Picked
 from overnight.budget import dollars
 from overnight.cli.consent import ask_for_test, ask_once
-from overnight.cli.context import Cli, echo, pass_cli
+from overnight.cli.context import Cli, echo, job_names, pass_cli
 from overnight.cli.found import found_run
 from overnight.cli.progress import Progress, told
 from overnight.clock import iso
@@ -29,7 +29,7 @@ TROUBLE = ("failed", "retry", "unknown")
 
 
 @click.command()
-@click.argument("job")
+@click.argument("job", shell_complete=job_names)
 @click.option("--slot", "--date", "slot", metavar="SLOT", help="Which edition: 2026-11-22, or an instant.")
 @click.option("--limit", type=click.IntRange(1), help="At most so many items; the rest stays pending.")
 @click.option("--only", multiple=True, metavar="KEY", help="Only this item; may be given several times.")
@@ -77,7 +77,7 @@ def run(
 
 
 @click.command()
-@click.argument("run_id", metavar="RUN|JOB")
+@click.argument("run_id", metavar="RUN|JOB", shell_complete=job_names)
 @click.option("--only", multiple=True, metavar="KEY", help="Only this item; may be given several times.")
 @click.option("--yes", is_flag=True, help="Mail real people without asking.")
 @pass_cli
@@ -87,7 +87,7 @@ def retry(cli: Cli, run_id: str, only: tuple[str, ...], *, yes: bool) -> int:
 
 
 @click.command()
-@click.argument("run_id", metavar="RUN|JOB")
+@click.argument("run_id", metavar="RUN|JOB", shell_complete=job_names)
 @click.option("--yes", is_flag=True, help="Mail real people without asking.")
 @pass_cli
 def resume(cli: Cli, run_id: str, *, yes: bool) -> int:

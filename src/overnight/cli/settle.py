@@ -3,12 +3,12 @@
 import click
 
 from overnight import closing
-from overnight.cli.context import Cli, pass_cli
+from overnight.cli.context import Cli, job_names, pass_cli
 from overnight.cli.found import found_run
 
 
 @click.command()
-@click.argument("run_id", metavar="RUN|JOB")
+@click.argument("run_id", metavar="RUN|JOB", shell_complete=job_names)
 @click.argument("key")
 @click.argument("answer", type=click.Choice(["sent", "unsent"]))
 @pass_cli
@@ -27,7 +27,7 @@ def settle(cli: Cli, run_id: str, key: str, answer: closing.Answer) -> None:
 
 
 @click.command()
-@click.argument("run_id", metavar="RUN|JOB")
+@click.argument("run_id", metavar="RUN|JOB", shell_complete=job_names)
 @pass_cli
 def cancel(cli: Cli, run_id: str) -> None:
     """Ask RUN to end: what is in flight finishes within `drain`, the rest stays pending, and no scheduler goes on."""

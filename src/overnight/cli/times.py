@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from overnight.cli.context import Cli, pass_cli
+from overnight.cli.context import Cli, job_names, pass_cli
 from overnight.clock import iso
 from overnight.errors import ConfigError
 from overnight.outcome import STATES
@@ -68,7 +68,7 @@ def schema(cli: Cli) -> None:  # noqa: ARG001  as every command
 
 
 @click.command("next")
-@click.argument("job", required=False)
+@click.argument("job", required=False, shell_complete=job_names)
 @click.option("-n", "--count", default=1, show_default=True, type=click.IntRange(1, 5000), help="Times of each job.")
 @click.option("--from", "start", type=click.DateTime(["%Y-%m-%d", "%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"]), help="UTC.")
 @pass_cli
@@ -154,7 +154,7 @@ def _last_runs(cli: Cli) -> dict[str, tuple[Any, str, Any]]:
 
 
 @click.command()
-@click.argument("job")
+@click.argument("job", shell_complete=job_names)
 @click.option("--reason", default="", help="Why; it is shown wherever the job is missed.")
 @pass_cli
 def pause(cli: Cli, job: str, reason: str) -> None:
@@ -164,7 +164,7 @@ def pause(cli: Cli, job: str, reason: str) -> None:
 
 
 @click.command("resume-job")
-@click.argument("job")
+@click.argument("job", shell_complete=job_names)
 @pass_cli
 def resume_job(cli: Cli, job: str) -> None:
     """End JOB's pause. What it missed meanwhile is not made up for."""

@@ -4,9 +4,8 @@ What waits or heals by itself (a spent budget, an open breaker, a relay that is 
 what is unhealthy would restart us for ever.
 """
 
-import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Protocol
@@ -18,6 +17,7 @@ from overnight.alerts.book import firing, undelivered
 from overnight.alerts.rules import compact_of, late, p95_ms, succeeded
 from overnight.budget import day_counter, dollars
 from overnight.clock import iso
+from overnight.health.disk import Disks, finding, places
 from overnight.health.reach import Reach, mail_of, model_of, store_of
 from overnight.health.report import VITAL, Check, Finding, Report, examined
 from overnight.ledger import Ledger
@@ -31,7 +31,6 @@ from overnight.schedule import Schedule
 HEARTBEAT = timedelta(minutes=3)  # three rounds of the dispatcher
 RECENT = timedelta(hours=1)  # a run that fell silent earlier has an alert of its own by now
 NO_KEY = "ANTHROPIC_API_KEY is not set: questions to a model go to their fallback, or fail"
-LOW_DISK = 200 * 1024 * 1024  # bytes
 
 
 class Heart(Protocol):
@@ -51,6 +50,7 @@ class Examiner:
     heart: Heart
     problem: Callable[[], str | None]
     reach: Reach
+    disks: Disks = field(default_factory=Disks)
 
     async def report(self) -> Report:
         """All checks. Takes two seconds at most."""
@@ -75,7 +75,7 @@ class Examiner:
             "scheduler": self._heartbeat,
             "schedule": self._schedule,
             "ledger": self._writable,
-            "disk": partial(_disk, work),
+            "disk": partial(_disk, work, self.disks),
             "alerts": partial(_alerts, ledger),
             "channels": partial(_channels, ledger),
             "dependencies": partial(_others, ledger, now, left_alone),
@@ -115,9 +115,9 @@ class Examiner:
         return Finding("healthy", "can be written")
 
 
-async def _disk(work: Workplace) -> Finding:
-    free = shutil.disk_usage(work.root).free
-    return Finding("healthy" if free > LOW_DISK else "degraded", f"{free // 1024**2} MB free", free, "bytes")
+async def _disk(work: Workplace, disks: Disks) -> Finding:
+    file = work.ledger.faults.file if work.ledger.engine.dialect.name == "sqlite" else None
+    return finding(await disks.rooms(places(work.root, work.schedule, file)))
 
 
 async def _alerts(ledger: Ledger) -> Finding:

@@ -163,8 +163,8 @@ def close_run(connection: Connection, scope: Scope, status: RunStatus, reason: s
         connection.execute(_RAN, {"b_job": scope.job, "b_slot": scope.slot, "b_id": scope.run_id})
 
 
-def close_dead(connection: Connection, run_id: str, now: datetime) -> None:
-    """Close a run whose process is gone, and with which nobody goes on: its slot is free, and its reports are owed.
+def close_dead(connection: Connection, run_id: str, now: datetime, reason: str = KILLED[1]) -> None:
+    """Close a run whose process is gone, or never was: its slot is free, and its reports are owed.
 
     Should the process only have been frozen, the fence refuses what it writes.
     """
@@ -175,7 +175,7 @@ def close_dead(connection: Connection, run_id: str, now: datetime) -> None:
         let_go = update(lease).where(lease.c.job == row["job"], lease.c.slot == row["slot"])
         connection.execute(let_go.values(until=None, fence=lease.c.fence + 1))
     if row["status"] == "running":
-        died = {"status": KILLED[0], "reason": KILLED[1], "ended_at": _last_sign(own, now), "noted_at": now}
+        died = {"status": KILLED[0], "reason": reason, "ended_at": _last_sign(own, now), "noted_at": now}
         _end(connection, row["job"], row["slot"], run_id, died)
 
 

@@ -41,7 +41,7 @@ def loads(text: str, environ: Mapping[str, str], name: str = "schedule.yaml") ->
     else:
         check_roles(source, schedule.roles)
     source.stop_if_wrong()
-    return schedule.completed(environ, secrets)
+    return schedule.completed(environ, secrets, text)
 
 
 def refuse(path: Path, findings: Iterable[Finding], secrets: Collection[str]) -> None:

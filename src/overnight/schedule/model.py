@@ -212,12 +212,14 @@ class Schedule(Strict):
 
     _environ: Mapping[str, str] = PrivateAttr(default_factory=lambda: MappingProxyType({}))
     _secrets: frozenset[str] = PrivateAttr(default=frozenset())
+    _text: str = PrivateAttr(default="")
 
-    def completed(self, environ: Mapping[str, str], secrets: frozenset[str]) -> "Schedule":
-        """Return the schedule with defaults merged into the jobs and the variables attached."""
+    def completed(self, environ: Mapping[str, str], secrets: frozenset[str], text: str) -> "Schedule":
+        """Return the schedule with defaults merged into the jobs, the variables and its text attached."""
         jobs = {name: job.merged(name, self.defaults, self.timezone) for name, job in self.jobs.items()}
         complete = self.model_copy(update={"jobs": jobs})
         complete._environ, complete._secrets = MappingProxyType(dict(environ)), secrets  # noqa: SLF001  the copy is ours
+        complete._text = text  # noqa: SLF001
         return complete
 
     @property
@@ -229,6 +231,11 @@ class Schedule(Strict):
     def secrets(self) -> frozenset[str]:
         """Values the redactor replaces."""
         return self._secrets
+
+    @property
+    def text(self) -> str:
+        """What was validated: the file may say something else by now."""
+        return self._text
 
     @property
     def warnings(self) -> tuple[str, ...]:

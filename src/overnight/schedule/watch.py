@@ -1,7 +1,7 @@
 """schedule.yaml as a running process follows it: a valid change is taken, a broken file leaves the old one in force."""
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from pathlib import Path
 
 from overnight.clock import Clock
@@ -9,6 +9,7 @@ from overnight.errors import ConfigError
 from overnight.schedule.environment import environment
 from overnight.schedule.loading import load, loads
 from overnight.schedule.model import Schedule
+from overnight.schedule.source import read
 
 SETTLE = 1.0  # seconds that a change has to stay as it is: half a file can be valid, and lack jobs
 
@@ -19,20 +20,22 @@ Stamp = tuple[int, int, int]
 class Watch:
     """Looks at the file by time, size and inode: this works on network folders and with editors that replace it.
 
-    `problem` is what is wrong with the file as it is now, None when it is the one in force. `path` is read once
-    it has not been written to for a second; until then it is `unsettled`.
+    `text` is the one in force, `problem` what is wrong with the file as it is now. `path` is read once it has not been
+    written to for a second; until then it is `unsettled`.
     """
 
     path: Path
     clock: Clock
+    text: InitVar[str]
     problem: str | None = None
     _seen: Stamp | None = field(default=None)
     _last: Stamp | None = field(default=None)
     _since: float = 0.0
 
-    def __post_init__(self) -> None:
-        """The file as it is now is the one in force."""
-        self._seen = self._last = self._stamp()
+    def __post_init__(self, text: str) -> None:
+        """The file may have been edited since the one in force was read from it."""
+        self._last, self._since = self._stamp(), self.clock.monotonic()
+        self._seen = self._last if self._says() == text else None
 
     @property
     def unsettled(self) -> bool:
@@ -64,6 +67,12 @@ class Watch:
         self.problem = None
         return schedule
 
+    def _says(self) -> str | None:
+        try:
+            return read(self.path, self.path.name)
+        except ConfigError:
+            return None
+
     def _stamp(self) -> Stamp | None:
         try:
             status = self.path.stat()
@@ -72,12 +81,12 @@ class Watch:
         return status.st_mtime_ns, status.st_size, status.st_ino
 
 
-def keep(path: Path) -> None:
-    """Keep a copy of the file, which is valid: runs that start while somebody breaks it work by this one."""
+def keep(path: Path, text: str) -> None:
+    """Keep beside the file what of it is in force: runs that start while somebody breaks it work by this copy."""
     copy = _copy(path)
     copy.parent.mkdir(parents=True, exist_ok=True)
     new = copy.with_suffix(f".{os.getpid()}")
-    new.write_bytes(path.read_bytes())
+    new.write_bytes(text.encode())
     new.rename(copy)
 
 
@@ -92,7 +101,7 @@ def in_force(path: Path) -> Schedule:
         copy = _copy(path)
         if not copy.exists():
             raise
-        return loads(copy.read_text(encoding="utf-8-sig"), environment(path.parent, None), copy.name)
+        return loads(read(copy, copy.name), environment(path.parent, None), copy.name)
 
 
 def _copy(path: Path) -> Path:

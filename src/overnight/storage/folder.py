@@ -1,9 +1,10 @@
 """A folder on this machine."""
 
+import fcntl
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,8 @@ from pathlib import Path
 from overnight.errors import Permanent, Transient
 from overnight.storage.store import checked
 from overnight.threads import in_own_thread
+
+NEW = ".new-"  # before the name of a file that is not whole yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,18 +64,38 @@ def _told(path: Path) -> Iterator[None]:
 def write_durably(path: Path, content: bytes) -> None:
     """Write a file that is whole and on disk when this returns; makes the folders above it. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
+    with _tidied(path.parent):
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=NEW)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fchmod(file.fileno(), 0o644)  # mkstemp makes it private; reports are for the reviewers
+                os.fsync(file.fileno())
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+
+
+@contextmanager
+def _tidied(folder: Path) -> Iterator[None]:
+    """Share the folder's lock with whoever else writes there; who is alone first removes what killed writers have left.
+
+    Nobody waits for the lock: who has it may be stopped. Where there are no locks nothing is removed.
+    """
+    handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fchmod(file.fileno(), 0o644)  # mkstemp makes it private; reports are for the reviewers
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for left in folder.glob(f"{NEW}*"):
+                left.unlink(missing_ok=True)
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(handle)
 
 
 def sync_folder(path: Path) -> None:

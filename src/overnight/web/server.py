@@ -9,11 +9,13 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from overnight import logs
+from overnight.clock import token
 from overnight.health import Examiner, Heart, Reach
 from overnight.runner import Workplace
 from overnight.web.desk import Nobody, Starter, desk_routes
 from overnight.web.private import private_routes
 from overnight.web.public import public_routes
+from overnight.whereabouts import announced
 
 BODY_MAX = 4096  # bytes; a form of ours has one address in it
 HEAD_MAX = 4096  # bytes of a line or a header
@@ -36,23 +38,24 @@ async def serving(
     `current` is the workplace in force, `signed_up` hears of new sign-ups, `starter` starts runs.
     A port that is taken is a warning: jobs matter more than the page.
     """
-    application = web.Application(client_max_size=BODY_MAX)
+    application, mark = web.Application(client_max_size=BODY_MAX), token(8)
     application.router.add_routes(public_routes(current, signed_up, PATIENCE))
     examiner = Examiner(current, heart, problem, Reach(current().clock))
-    application.router.add_routes(private_routes(current, examiner, problem))
+    application.router.add_routes(private_routes(current, examiner, problem, mark))
     application.router.add_routes(desk_routes(current, examiner, problem, starter, PATIENCE))
     runner = web.AppRunner(application, **_LIMITS)
     await runner.setup()
     try:
         site = web.TCPSite(runner, host, port)
         await site.start()
-        address = runner.addresses[0]
-        url = f"http://{address[0]}:{address[1]}"
+        name, number = runner.addresses[0][:2]
+        url = f"http://[{name}]:{number}" if ":" in name else f"http://{name}:{number}"
     except OSError as error:
         logs.get().warning("the page is not served", url=f"http://{host}:{port}", error=str(error.strerror))
         url = ""
     try:
-        yield url
+        with announced(current().root, url, mark):
+            yield url
     finally:
         await runner.cleanup()
 

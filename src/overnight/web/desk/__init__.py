@@ -2,7 +2,7 @@
 
 gate       who gets in, and what every answer forbids
 queries    what is asked of the ledger
-figures, concerns, coming, drawing, letters, tail     what the pages show
+figures, concerns, coming, drawing, letters, settings     what the pages show
 pages      templates to answers
 reading, doing     the handlers
 """
@@ -38,6 +38,7 @@ def desk_routes(
     reading = Reading(current, examiner, problem, pages, doing)
     looked_at = {
         "/": reading.overview,
+        "/jobs/{job}": reading.job,
         "/runs": reading.runs,
         "/runs/{run}": reading.run,
         "/runs/{run}/item": reading.item,

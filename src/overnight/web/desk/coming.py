@@ -20,9 +20,11 @@ class Fire:
     note: str
 
 
-def coming(schedule: Schedule, paused: Mapping[str, str], after: datetime, count: int) -> list[Fire]:
-    """The next times of all jobs together that are enabled and not paused."""
-    jobs = [job for name, job in schedule.jobs.items() if job.enabled and name not in paused]
+def coming(
+    schedule: Schedule, paused: Mapping[str, str], after: datetime, count: int, only: str | None = None
+) -> list[Fire]:
+    """The next times of all jobs together, or of one, that are enabled and not paused."""
+    jobs = [job for name, job in schedule.jobs.items() if only in (None, name) and job.enabled and name not in paused]
     return list(islice(heapq.merge(*(_times(job, after) for job in jobs)), count))
 
 

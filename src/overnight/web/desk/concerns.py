@@ -36,7 +36,9 @@ async def concerns(work: Workplace, problem: str | None) -> list[Concern] | None
     """All of them; None when the ledger says nothing."""
     now = work.clock.now()
     parts = [
-        None if (rows := await had(work, queries.troubled, now - RECENT)) is None else list(map(_run, rows)),
+        None
+        if (rows := await had(work, queries.troubled, now - RECENT)) is None
+        else [_run(work, row) for row in rows],
         None if (found := await had(work, queries.unknown_effects)) is None else [_unknown(row) for row in found],
         None if (alerts := await had(work, firing)) is None else [_alert(row) for row in alerts],
         None if (down := await had(work, held, now)) is None else [_breaker(one) for one in down if one.down],
@@ -58,13 +60,15 @@ def _file(problem: str | None) -> list[Concern]:
     return [Concern("schedule", text, problem, link="/schedule", link_text="The schedule")]
 
 
-def _run(one: queries.Troubled) -> Concern:
+def _run(work: Workplace, one: queries.Troubled) -> Concern:
     counts = {"failed": one.failed, "to be tried again": one.retry, "unknown": one.unknown}
     told = ", ".join(f"{n:,} {word}" for word, n in counts.items() if n) or one.reason or "no reason given"
     text = f"{one.job} {one.slot} {one.status}: {told}"
     link = f"/runs/{one.run_id}"
     if one.status == "running":
         return Concern("run", text, link=link, link_text="Watch it")
+    if one.job not in work.schedule.jobs:  # nobody can go on with it here
+        return Concern("run", text, link=link, link_text="What failed")
     verb = "Retry failed" if one.failed or one.retry else "Go on"
     return Concern("run", text, verb=verb, action=f"{link}/retry", link=link, link_text="What failed")
 

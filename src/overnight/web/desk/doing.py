@@ -123,7 +123,7 @@ class Doing:
         now, listed = work.clock.now(), work.schedule.listed()
         at = None if reason is None else now
         await work.ledger.write(lambda connection: pause_listed(connection, listed, job, at, reason, now))
-        return _see("/")
+        return _see(f"/jobs/{job}" if _text(caller, "from") == "job" else "/")
 
     async def _started(self, job: str, slot: str, *more: str) -> web.StreamResponse:
         work, now = self.current(), self.current().clock.now()

@@ -43,16 +43,17 @@ class Tick:
     height: float
     kind: str
     title: str
+    run: str
 
 
-def ticks(runs: Sequence[tuple[str, float, str]], places: int) -> list[Tick]:
-    """Runs `(status, seconds, title)`, the newest on the right; heights by the root, so that short ones are seen."""
-    most = max((seconds for _, seconds, _ in runs), default=0) or 1
+def ticks(runs: Sequence[tuple[str, float, str, str]], places: int) -> list[Tick]:
+    """Runs `(status, seconds, title, id)`, the newest on the right; heights by the root: short ones are seen."""
+    most = max((seconds for _, seconds, _, _ in runs), default=0) or 1
     first = places - len(runs)
     drawn = []
-    for at, (status, seconds, title) in enumerate(runs):
+    for at, (status, seconds, title, run) in enumerate(runs):
         height = round(5 + (TICKS_HIGH - 9) * math.sqrt(max(0.0, seconds) / most), 1)
-        drawn.append(Tick((first + at) * TICK, TICKS_HIGH - height, height, status, title))
+        drawn.append(Tick((first + at) * TICK, TICKS_HIGH - height, height, status, title, run))
     return drawn
 
 

@@ -4,8 +4,8 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from datetime import datetime, timedelta, tzinfo
+from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import Connection, RowMapping
 
@@ -136,33 +136,46 @@ async def job_rows(work: Workplace) -> list[JobRow]:
 async def _job(work: Workplace, name: str, paused: str | None) -> JobRow:
     settings, now = work.schedule.jobs[name], work.clock.now()
     trigger = settings.trigger()
-    runs = await had(work, _runs, work, name, now)
-    ok, of = _share(runs[-1][2]) if runs else (None, None)
-    kinds = Counter(status for _, status, _ in runs or [])
-    told = ", ".join(f"{n} {status}" for status, n in kinds.most_common())
+    runs = await had(work, runs_of, work, name, now)
+    ok, of = _share(runs[-1].slot) if runs else (None, None)
+    drawn, told = drawing_of(runs, now, settings.zone)
     coming = trigger.next(now) if settings.enabled and paused is None else None
     return JobRow(
         name=name,
         when=trigger.describe(),
         paused=paused,
         enabled=settings.enabled,
-        ticks=[] if runs is None else ticks([_tick(row, status, now, trigger.local) for row, status, _ in runs], TICKS),
-        told="n/a" if runs is None else f"Last {len(runs)} runs: {told}" if runs else "No runs yet",
-        last=runs[-1][0] if runs else None,
-        status=runs[-1][1] if runs else "",
+        ticks=drawn,
+        told=told,
+        last=runs[-1].row if runs else None,
+        status=runs[-1].status if runs else "",
         ok=ok,
         of=of,
         next_at=coming,
     )
 
 
-def _runs(
-    connection: Connection, work: Workplace, name: str, now: datetime
-) -> list[tuple[RowMapping, str, RowMapping | None]]:
-    """The newest runs with their status, and of the last one the slot."""
+class RunOf(NamedTuple):
+    """A run, its status as people should see it, and of the newest one the slot."""
+
+    row: RowMapping
+    status: str
+    slot: RowMapping | None
+
+
+def runs_of(connection: Connection, work: Workplace, name: str, now: datetime) -> list[RunOf]:
+    """The last thirty runs of a job, the oldest of them first."""
     rows = queries.latest_runs(connection, name, TICKS)
     slots = [None] * (len(rows) - 1) + [find_slot(connection, name, row["slot"]) for row in rows[-1:]]
-    return [(row, status_of(connection, work, row, now), of) for row, of in zip(rows, slots, strict=True)]
+    return [RunOf(row, status_of(connection, work, row, now), of) for row, of in zip(rows, slots, strict=True)]
+
+
+def drawing_of(runs: Sequence[RunOf] | None, now: datetime, zone: tzinfo) -> tuple[list[Tick], str]:
+    """The runs as a picture, and what it says."""
+    if not runs:
+        return [], "n/a" if runs is None else "No runs yet"
+    told = ", ".join(f"{n} {status}" for status, n in Counter(one.status for one in runs).most_common())
+    return ticks([_tick(one, now, zone) for one in runs], TICKS), f"Last {len(runs)} runs: {told}"
 
 
 def status_of(connection: Connection, work: Workplace, row: RowMapping, now: datetime) -> str:
@@ -174,7 +187,9 @@ def _share(of: RowMapping | None) -> tuple[int | None, int | None]:
     return (None, None) if of is None else (of["ok"], sum(of[state] for state in STATES))
 
 
-def _tick(row: RowMapping, status: str, now: datetime, local: Callable[[datetime], datetime]) -> tuple[str, float, str]:
+def _tick(of: RunOf, now: datetime, zone: tzinfo) -> tuple[str, float, str, str]:
+    row = of.row
     seconds = ((row["ended_at"] or now) - row["started_at"]).total_seconds()
-    title = f"{local(row['started_at']):%a %d %b %H:%M}: {status}, {row['ok']} ok, {took(seconds * 1000)}"
-    return status, seconds, title
+    started = row["started_at"].astimezone(zone)
+    title = f"{started:%a %d %b %H:%M}: {of.status}, {row['ok']} ok, {took(seconds * 1000)}"
+    return of.status, seconds, title, row["id"]

@@ -16,23 +16,24 @@ from overnight.errors import ConfigError
 from overnight.health import Examiner
 from overnight.ledger.runs import find_slot, item_of
 from overnight.ledger.toolcalls import tool_calls_of
+from overnight.logbook import Event, latest
 from overnight.outcome import STATES, RunStatus
 from overnight.ports import REHEARSAL_OUTBOX
-from overnight.runner import REHEARSAL, Workplace
+from overnight.runner import REHEARSAL, Workplace, settings_of
 from overnight.web.desk import queries
 from overnight.web.desk.coming import coming
 from overnight.web.desk.concerns import concerns
 from overnight.web.desk.doing import Doing
 from overnight.web.desk.drawing import columns, series
-from overnight.web.desk.figures import DAYS, had, job_rows, numbers, status_of
+from overnight.web.desk.figures import DAYS, drawing_of, had, job_rows, numbers, runs_of, status_of
 from overnight.web.desk.gate import FRAME_HEADERS, Caller
 from overnight.web.desk.letters import LetterShown, kept_at, opened
 from overnight.web.desk.pages import Pages
-from overnight.web.desk.tail import Line, tail
+from overnight.web.desk.settings import counting
 
-FIRES = 20
+FIRES, NEXT = 20, 5  # of all jobs, of one
 LONGEST_TEXT = 20_000  # characters of an answer, a payload or a result that are shown
-LOG = "var/log/overnight.jsonl"
+LINES = 40  # of the log that are shown
 PARTS = ("html", "text", "headers")
 
 
@@ -86,6 +87,27 @@ class Reading:
             "begins": not before,
         }
         return self.pages.response("runs", caller, values, active="/runs")
+
+    async def job(self, caller: Caller) -> web.StreamResponse:
+        """One job: its last runs, when it runs next, and its settings; also of one that schedule.yaml has no longer."""
+        work, name = self.current(), caller.request.match_info["job"]
+        now, settings = work.clock.now(), work.schedule.jobs.get(name)
+        runs = await had(work, runs_of, work, name, now)
+        if settings is None and name not in (await had(work, queries.jobs_known) or [name]):
+            settings_of(work.schedule, name)  # says which jobs there are
+        paused = await had(work, queries.pauses) or {}
+        drawn, told = drawing_of(runs, now, settings.zone if settings else work.schedule.timezone)
+        values = {
+            "name": name,
+            "job": settings,
+            "runs": None if runs is None else runs[::-1],
+            "ticks": drawn,
+            "told": told,
+            "paused": paused.get(name),
+            "fires": coming(work.schedule, paused, now, NEXT, only=name),
+            "settings": counting(settings) if settings else [],
+        }
+        return self.pages.response("job", caller, values)
 
     async def run(self, caller: Caller) -> web.StreamResponse:
         """One run: how far it is, what failed, what it cost."""
@@ -234,9 +256,9 @@ class Reading:
         file = kept_at(self.current().root, self._transport(row), row["job"], row["slot"], ref)
         return None if file is None else await asyncio.to_thread(opened, file)
 
-    async def _tail(self, run_id: str) -> list[Line] | None:
+    async def _tail(self, run_id: str) -> list[Event] | None:
         try:
-            return await asyncio.to_thread(tail, self.current().root / LOG, run_id)
+            return await asyncio.to_thread(latest, self.current().root, run_id, LINES)
         except OSError:
             return None
 

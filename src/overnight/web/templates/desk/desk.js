@@ -5,7 +5,7 @@
   const again = async () => {
     const old = find(document);
     if (!old) return;
-    const held = old.querySelector(":focus, details[open], select:focus");
+    const held = old.querySelector(":focus, details[open], input[type=text]:not(:placeholder-shown)");
     if (!document.hidden && !held) {
       try {
         const answer = await fetch(location.href, { credentials: "same-origin" });
