@@ -139,7 +139,6 @@ def _tell_third_act(work: Workplace, say: Say) -> None:
         facts += [f"its text ordered {' and '.join(denied)}: denied, the task went on"] if denied else []
         facts += [f"no {row['error']}: it stays in the queue"] if row["error"] else []
         say(f"  {title:<32}{'; '.join(facts)}")
-    say(f"  overnight --config {work.root} roles    says who may do what\n")
 
 
 async def _run(work: Workplace, job: str, say: Say) -> Result:

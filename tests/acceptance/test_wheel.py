@@ -65,7 +65,7 @@ def test_a_new_project_has_the_files_of_the_repository(init: tuple[Path, str]) -
     written = {path.relative_to(project).as_posix(): path.read_bytes() for path in project.rglob("*") if path.is_file()}
     tests = {f"tests/{name}": text for name, text in files(ROOT / "tests" / "project", ".").items()}
     assert {name: text for name, text in written.items() if name not in OF_A_PROJECT} == files(ROOT, *SHARED) | tests
-    assert OF_A_PROJECT < set(written)
+    assert set(written) > OF_A_PROJECT
     ignored = written[".gitignore"].decode().split()
     assert set(ignored) <= set((ROOT / ".gitignore").read_text(encoding="utf-8").split())
     assert {"/var/", ".env"} <= set(ignored)

@@ -1,4 +1,4 @@
-"""What README promises is proved by tests that exist."""
+"""What README promises is proved by tests that exist, and what it shows is there."""
 
 import ast
 import re
@@ -21,3 +21,12 @@ def test_each_line_of_the_table_names_its_test() -> None:
 def test_a_promise_has_its_test(file: str, name: str) -> None:
     tree = ast.parse((TESTS / file).read_text(encoding="utf-8"))
     assert name in {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "bench/README.md"])
+def test_every_link_and_picture_leads_to_a_file(page: str) -> None:
+    file = TESTS.parent / page
+    text = file.read_text(encoding="utf-8")
+    targets = re.findall(r"\]\(([^)#]+)\)", text) + re.findall(r'\bsrc="([^"]+)"', text)
+    missing = [each for each in targets if "://" not in each and not (file.parent / each).exists()]
+    assert missing == []

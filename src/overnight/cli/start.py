@@ -52,6 +52,7 @@ no more mail, one task was refused by the model; everything else went on, and bo
   {command} --config {folder} show {runs["daily_email"]}
   {command} --config {folder} subscribers list --status suppressed
   {command} --config {folder} show {runs["nightly_agents"]}
+  {command} --config {folder} roles                      who may do what
 
 Look at:
   {folder}/var/outbox/index.html                 the mails
