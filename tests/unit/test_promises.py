@@ -30,3 +30,12 @@ def test_every_link_and_picture_leads_to_a_file(page: str) -> None:
     targets = re.findall(r"\]\(([^)#]+)\)", text) + re.findall(r'\bsrc="([^"]+)"', text)
     missing = [each for each in targets if "://" not in each and not (file.parent / each).exists()]
     assert missing == []
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+def test_every_file_that_is_named_is_there(page: str) -> None:
+    text = (TESTS.parent / page).read_text(encoding="utf-8")
+    named = set(re.findall(r"`([a-z_./]+/[a-z_]+\.(?:py|toml|yaml|sql))\b", text))
+    places = (TESTS.parent, TESTS.parent / "src" / "overnight", TESTS)
+    assert named
+    assert {name for name in named if not any((place / name).is_file() for place in places)} == set()
