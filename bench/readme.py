@@ -114,9 +114,9 @@ def commands(checkout: Path) -> list[str]:
 
 
 def own_feeds(checkout: Path) -> str:
-    """What they say to write into schedule.yaml, with an address that answers here."""
-    [block] = re.findall(r"^```yaml\n(.*?)^```", chapters(checkout), flags=re.MULTILINE | re.DOTALL)
-    return str(block).replace("https://example.org/feed.xml", "http://127.0.0.1:8080/feed.xml")
+    """The `params` that they say to write into schedule.yaml, with an address that answers here."""
+    [params] = re.findall(r"^```yaml\n.*?params:\n(.*?)^```", chapters(checkout), flags=re.MULTILINE | re.DOTALL)
+    return str(params).replace("https://example.org/feed.xml", "http://127.0.0.1:8080/feed.xml")
 
 
 def mails(home: Path) -> list[str]:

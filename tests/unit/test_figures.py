@@ -11,7 +11,7 @@ TABLE = (BENCH / "run.py").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COSTS = README.partition("## What it costs")[2].partition("\n## ")[0]
 BOUNDS = re.findall(r"^\| .* \| ([≥≤] [\d.]+[^|]*?) \| `(.*?)` \|$", COSTS, flags=re.MULTILINE)
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", BENCH / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", BENCH / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 # What is measured, not set: small times, memory, rates, and words of speed.
 MEASURED = re.compile(
     r"\d\s?(ms|us|µs|MiB|GiB)\b|\d (an?|per) second|\d ?% at\b|\d times (as|more|less)\b|\bunder a (second|minute)\b"
