@@ -4,8 +4,6 @@ import asyncio
 import json
 import signal
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +15,8 @@ from anthropic import AsyncAnthropic, DefaultAioHttpClient
 from pydantic import BaseModel, Field
 
 from overnight.errors import ConfigError
-from overnight.fake_model import FakeModel, Limits, read_bill, serve
+from overnight.fake_model import Limits, read_bill, serve
+from tests.faking import fake_and_client
 
 PRICES = {"claude-haiku-5-5": (100, 500), "claude-sonnet-5-5": (2_000, 10_000), "claude-opus-5-5": (4_000, 20_000)}
 STORIES = [
@@ -44,15 +43,6 @@ class Edition(BaseModel):
 
     subject: str = Field(max_length=60)
     stories: list[Line]
-
-
-@asynccontextmanager
-async def fake_and_client(**options: Any) -> AsyncIterator[tuple[FakeModel, AsyncAnthropic]]:
-    async with (
-        serve(**options) as fake,
-        AsyncAnthropic(base_url=fake.url, api_key="sham", max_retries=0, http_client=DefaultAioHttpClient()) as client,
-    ):
-        yield fake, client
 
 
 def fenced(data: Any) -> str:
