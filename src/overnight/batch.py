@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -99,7 +100,7 @@ class Batch:
                 named = [each for each in map(self._row, chunk) if not wanted.only or each[0] in wanted.only]
                 left = None if wanted.limit is None else wanted.limit - total
                 rows = [(first + total + n, *each) for n, each in enumerate(named[:left])]
-                new += await self.run.ledger.write(lambda connection, rows=rows: plan(connection, self.run.scope, rows))  # type: ignore[misc]
+                new += await self.run.ledger.write(partial(plan, scope=self.run.scope, rows=rows))
                 total += len(rows)
                 if total == wanted.limit:
                     break

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 SPARKS = "▁▂▃▄▅▆▇█"
 COLOURS = ("#2f5bd0", "#e08a1e", "#2a9d76", "#a259c4", "#7d8796")  # the last one is for all that are left
 CAP_COLOUR = "#c0392b"
+WIDTH, HEIGHT = 1120, 420  # pixels of a picture: twice as large as it is shown
 
 
 def sparkline(values: Sequence[float | None]) -> str:
@@ -56,8 +57,8 @@ class Picture:
     cap_label: str
 
 
-def png(picture: Picture, *, width: int = 1120, height: int = 420) -> bytes:
-    """Draw it, twice as large as it is shown; the same bytes for the same picture. Needs Pillow.
+def png(picture: Picture) -> bytes:
+    """Draw it; the same bytes for the same picture. Needs Pillow.
 
     Raises ImportError with the way to get it.
     """
@@ -65,11 +66,11 @@ def png(picture: Picture, *, width: int = 1120, height: int = 420) -> bytes:
         from PIL import Image, ImageDraw, ImageFont  # noqa: PLC0415  an extra; 0.1 s and 21 MB for who asks for it
     except ImportError as error:
         raise ImportError("`charts: png` needs Pillow: pip install overnight[charts]") from error
-    image = Image.new("RGB", (width, height), "white")
+    image = Image.new("RGB", (WIDTH, HEIGHT), "white")
     draw, font = ImageDraw.Draw(image), ImageFont.load_default(24)
-    left, bottom, above = 24, height - 44, 56
+    left, bottom, above = 24, HEIGHT - 44, 56
     most = max([sum(row.values()) for row in picture.rows] + [picture.cap or 0, 1])
-    step = (width - 2 * left) / max(1, len(picture.rows))
+    step = (WIDTH - 2 * left) / max(1, len(picture.rows))
     for at, (label, row) in enumerate(zip(picture.labels, picture.rows, strict=True)):
         x, y = left + at * step, float(bottom)
         for name, colour in picture.colours.items():
@@ -78,12 +79,12 @@ def png(picture: Picture, *, width: int = 1120, height: int = 420) -> bytes:
                 draw.rectangle((x + 6, y - tall, x + step - 6, y), fill=colour)
                 y -= tall
         draw.text((x + step / 2, bottom + 8), label, fill="#5d6674", font=font, anchor="ma")
-    draw.line((left, bottom, width - left, bottom), fill="#c9ced6", width=2)
+    draw.line((left, bottom, WIDTH - left, bottom), fill="#c9ced6", width=2)
     draw.text((left, 12), picture.top, fill="#16181d", font=font)
     if picture.cap:
         y = bottom - (bottom - above) * picture.cap / most
-        draw.line((left, y, width - left, y), fill=CAP_COLOUR, width=3)
-        draw.text((width - left, y - 32), picture.cap_label, fill=CAP_COLOUR, font=font, anchor="ra")
+        draw.line((left, y, WIDTH - left, y), fill=CAP_COLOUR, width=3)
+        draw.text((WIDTH - left, y - 32), picture.cap_label, fill=CAP_COLOUR, font=font, anchor="ra")
     file = io.BytesIO()
     image.quantize(32).save(file, "PNG", optimize=True)
     return file.getvalue()

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
-from sqlalchemy import Connection, update
+from sqlalchemy import Connection, RowMapping, update
 
 from overnight.errors import ConfigError, Refused
 from overnight.ledger import Ledger
@@ -22,7 +22,7 @@ STUCK = ("undoing", "stuck")  # and of one that was to be undone, and may still 
 TERM = timedelta(days=1)  # how long a mail that was not sent is tried again
 
 
-def has_died(connection: Connection, root: Path, of: Any, now: datetime) -> bool:
+def has_died(connection: Connection, root: Path, of: RowMapping, now: datetime) -> bool:
     """Whether the ledger says `running` of a process that is gone."""
     if of["status"] != "running":
         return False
@@ -33,18 +33,18 @@ def has_died(connection: Connection, root: Path, of: Any, now: datetime) -> bool
     return is_dead(root, now=now, **{name: held[name] for name in names})
 
 
-def settle(ledger: Ledger, root: Path, of: Any, key: str, answer: Answer, now: datetime) -> list[str]:
+def settle(ledger: Ledger, root: Path, of: RowMapping, key: str, answer: Answer, now: datetime) -> list[str]:
     """Say whether the effects of unknown fate of one item of a run's slot have happened; returns their references.
 
     Raises Refused while a run may yet learn it, ConfigError for an item that is not there or has nothing open.
     """
-    last: Any = ledger.reading(latest_run, of["job"], of["slot"])
+    last = ledger.reading(latest_run, of["job"], of["slot"]) or of
     if last["status"] == "running" and not ledger.reading(has_died, root, last, now):
         raise Refused(f"{last['id']} is running and may yet learn it; wait for it, or `overnight cancel {last['id']}`")
     return ledger.writing(lambda connection: settle_item(connection, of, key, answer, now))
 
 
-def settle_item(connection: Connection, of: Any, key: str, answer: Answer, now: datetime) -> list[str]:
+def settle_item(connection: Connection, of: RowMapping, key: str, answer: Answer, now: datetime) -> list[str]:
     """Close the open effects of one item and move the item with its slot's counts; returns the effects' references.
 
     Both in this one transaction. Raises ConfigError for an item that is not there or has nothing open.
@@ -67,7 +67,7 @@ def settle_item(connection: Connection, of: Any, key: str, answer: Answer, now: 
     return [one["ref"] or one["name"] for one in unsettled]
 
 
-def _move(connection: Connection, found: Any, answer: Answer, now: datetime) -> None:
+def _move(connection: Connection, found: RowMapping, answer: Answer, now: datetime) -> None:
     becomes = "ok" if answer == "sent" else "retry"
     later = {"next_at": now, "expires_at": now + TERM} if answer == "unsent" else {"next_at": None, "expires_at": None}
     cleared = {"reason": f"settled by hand: {answer}", "error_class": None, "error_code": None, "error": None}
@@ -81,7 +81,7 @@ def _move(connection: Connection, found: Any, answer: Answer, now: datetime) -> 
         connection.execute(update(slot).where(*of_slot).values(**moved))
 
 
-def cancel(ledger: Ledger, root: Path, of: Any, now: datetime) -> str:
+def cancel(ledger: Ledger, root: Path, of: RowMapping, now: datetime) -> str:
     """Ask a run to end, or close one whose process is gone; says which. No scheduler goes on with its slot.
 
     Raises Refused for one that is over, or is run by another machine.
@@ -91,7 +91,8 @@ def cancel(ledger: Ledger, root: Path, of: Any, now: datetime) -> str:
     if ledger.reading(has_died, root, of, now):
         ledger.writing(lambda connection: _close_dead(connection, of, now))
         return f"the process of {of['id']} was gone; the run is now marked interrupted"
-    held: Any = ledger.reading(lease_of, of["job"], of["slot"])
+    held = ledger.reading(lease_of, of["job"], of["slot"])
+    assert held is not None, "what runs and is alive has a lease"  # noqa: S101
     if held["host"] != HOST:
         raise Refused(f"{of['id']} runs on {held['host']}: give the command there")
     ledger.writing(lambda connection: _give_up(connection, of))
@@ -99,12 +100,12 @@ def cancel(ledger: Ledger, root: Path, of: Any, now: datetime) -> str:
     return f"asked process {pid} to end; to go on later" if pid else "it had not begun and will not; to run it later"
 
 
-def _give_up(connection: Connection, of: Any) -> None:
+def _give_up(connection: Connection, of: RowMapping) -> None:
     """Close the slot's occurrence, or a scheduler would take the run up again within a minute."""
     claimed = (occurrence.c.job == of["job"], occurrence.c.slot == of["slot"], occurrence.c.state == "claimed")
     connection.execute(update(occurrence).where(*claimed).values(state="ran", reason="cancelled by hand"))
 
 
-def _close_dead(connection: Connection, of: Any, now: datetime) -> None:
+def _close_dead(connection: Connection, of: RowMapping, now: datetime) -> None:
     _give_up(connection, of)
     close_dead(connection, of["id"], now)

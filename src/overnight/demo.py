@@ -17,6 +17,7 @@ from overnight.fake_model import serve
 from overnight.ledger import Ledger
 from overnight.ledger.calls import calls_of
 from overnight.ledger.toolcalls import tool_calls_of
+from overnight.outcome import Outcome
 from overnight.redact import Redactor
 from overnight.runner import Request, Result, Workplace, run_slot
 from overnight.schedule import Schedule, load
@@ -139,15 +140,14 @@ def _tell_third_act(work: Workplace, say: Say) -> None:
         facts += [f"its text ordered {' and '.join(denied)}: denied, the task went on"] if denied else []
         facts += [f"no {row['error']}: it stays in the queue"] if row["error"] else []
         say(f"  {title:<32}{'; '.join(facts)}")
-    say(f"  overnight --config {work.root} roles    says who may do what\n")
 
 
 async def _run(work: Workplace, job: str, say: Say) -> Result:
     troubles: list[str] = []
 
-    def listen(outcome: object) -> None:
-        if getattr(outcome, "state", "") not in ("ok", "skipped"):
-            troubles.append(f"                  {outcome.key}  {outcome.state}: {outcome.error}")  # type: ignore[attr-defined]
+    def listen(outcome: Outcome) -> None:
+        if outcome.state not in ("ok", "skipped"):
+            troubles.append(f"                  {outcome.key}  {outcome.state}: {outcome.error}")
 
     result = await run_slot(work, Request(job, SLOT, on_outcome=listen))
     counts = ", ".join(f"{n} {state}" for state, n in result.items.items() if n and state != "total")

@@ -166,8 +166,8 @@ def begun_at(connection: Connection, scope: Scope) -> datetime | None:
     return found
 
 
-def _effect(row: Row[Any], *, fresh: bool = False) -> Effect:
-    return Effect(row.id, row.kind, row.name, row.target, row.ref, row.state, row.detail, fresh, row.run_id)
+def _effect(row: Row[Any]) -> Effect:
+    return Effect(row.id, row.kind, row.name, row.target, row.ref, row.state, row.detail, run_id=row.run_id)
 
 
 def _mark(connection: Connection, scope: Scope, effect: Effect, state: EffectState) -> None:

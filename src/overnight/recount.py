@@ -8,6 +8,7 @@ least what is left. Attempts are known for the only run of a slot. Retired slots
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, Table, delete, func, insert, select, update
@@ -38,7 +39,7 @@ def rebuild(ledger: Ledger) -> list[Difference]:
     """Recompute everything, a slot a transaction; returns what differed."""
     found: list[Difference] = []
     for job, name in ledger.reading(_slots):
-        found += ledger.writing(lambda connection, job=job, name=name: _slot(connection, job, name))  # type: ignore[misc]
+        found += ledger.writing(partial(_slot, job=job, name=name))
     return found + ledger.writing(_budgets)
 
 

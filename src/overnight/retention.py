@@ -12,6 +12,7 @@ Done a few rows a transaction: nobody else waits for longer than that.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, or_, select, update
@@ -98,7 +99,7 @@ async def retire(ledger: Ledger, terms: Mapping[str, timedelta]) -> Deleted:
     now = ledger.clock.now()
     total = Deleted()
     for one in await ledger.read(due, terms, now):
-        total += await _repeated(ledger, lambda connection, one=one: _retire_some(connection, one, terms, now))  # type: ignore[misc]
+        total += await _repeated(ledger, partial(_retire_some, one=one, terms=terms, now=now))
     longest = now - max([REMOVED, *terms.values()])
     total += await _repeated(ledger, lambda connection: _drop_counters(connection, longest))
     total += await _repeated(ledger, lambda connection: _drop_incoming(connection, now))

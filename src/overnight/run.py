@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from traceback import extract_tb
-from typing import Any, Literal, Protocol, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, get_type_hints
 from zoneinfo import ZoneInfo
 
 from pydantic import TypeAdapter
@@ -23,6 +23,9 @@ from overnight.ledger import Ledger
 from overnight.ledger.runs import keep_once, once_value, seen_by_others
 from overnight.outcome import Scope, Spent
 
+if TYPE_CHECKING:  # not every job mails
+    from overnight.mail import Recipient
+
 T = TypeVar("T")
 
 ONCE = 900.0  # seconds of work for a `once` value: three model requests at their deadline
@@ -32,7 +35,7 @@ class Post(Protocol):
     """Who sends mail for an item."""
 
     async def send(
-        self, scope: Scope, to: Any, template: str, context: Mapping[str, Any], *, archive: bool = False
+        self, scope: Scope, to: "Recipient | str", template: str, context: Mapping[str, Any], *, archive: bool = False
     ) -> str:
         """Send one mail; returns its Message-ID."""
         ...
@@ -69,7 +72,7 @@ class Mail:
     post: Post
     scope: Scope
 
-    async def send(self, to: Any, template: str, *, archive: bool = False, **context: Any) -> str:
+    async def send(self, to: "Recipient | str", template: str, *, archive: bool = False, **context: Any) -> str:
         """Send the mail `templates/<template>.*` to a subscriber or an address; returns its Message-ID.
 
         Readers with the same context share one rendering. `archive=True` also keeps a page of it beside the reports,

@@ -33,8 +33,8 @@ NOW = datetime(2026, 11, 22, 7, 0, tzinfo=UTC)
 class BenchClock:
     """A clock that stands still until somebody sleeps: then it jumps."""
 
-    def __init__(self, now: datetime = NOW) -> None:
-        self._now, self._elapsed = now, 0.0
+    def __init__(self) -> None:
+        self._now, self._elapsed = NOW, 0.0
         self.slept: list[float] = []
 
     def now(self) -> datetime:

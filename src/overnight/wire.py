@@ -120,6 +120,7 @@ def _storable(escape: re.Match[str]) -> str:
 
 
 def garbled(what: str) -> Lost:
+    """The error for a 200 that is no message."""
     return Lost(f"the model's API answered 200, but not with a message: {what}", code="garbled")
 
 

@@ -269,6 +269,16 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home / "site"
 
 
+@pytest.fixture(scope="session")
+def package_index(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Skips where pip, as this machine has set it up, can get no package."""
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "--retries", "1"]
+    download = ["download", "--no-deps", "--dest", str(tmp_path_factory.mktemp("downloaded")), "cronsim"]
+    done = subprocess.run([*pip, *download], capture_output=True, text=True, timeout=PATIENCE, check=False)
+    if done.returncode:
+        pytest.skip(f"no package index can be reached: {done.stderr.strip()[-200:]}")
+
+
 @pytest.fixture
 def project(fresh: Path, warm: Warm, tmp_path: Path) -> Iterator[Project]:
     """A fresh project."""

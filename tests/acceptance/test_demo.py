@@ -1,10 +1,12 @@
 """The demo: a night in a minute, and what becomes of a task that is injected, one without money, one that escalates."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from tests.acceptance.conftest import Project, environment
+from tests.acceptance.serving import ROOT
 from tests.warm import Warm
 
 
@@ -23,8 +25,8 @@ def test_the_demo_shows_an_injected_task_one_without_budget_and_one_that_escalat
     assert "done, claude-haiku-5-5 then claude-sonnet-5-5" in escalated
     shown = Project(tmp_path / "shown", home.env, warm)
     commands = [line.split(" --config shown ")[1].split() for line in lines if " --config shown " in line]
-    assert [words[0] for words in commands] == ["show", "subscribers", "show"]
-    bounced, suppressed, refused = (shown.run(*words).text for words in commands)
+    assert [words[0] for words in commands] == ["show", "subscribers", "show", "roles"]
+    bounced, suppressed, refused = (shown.run(*words).text for words in commands[:3])
     assert "5.1.1" in bounced
     assert "bounce@example.net" in suppressed
     assert "refus" in refused
@@ -43,3 +45,18 @@ def test_the_demo_shows_an_injected_task_one_without_budget_and_one_that_escalat
     assert matrix["reviewer"]["tools"]["files.read"]["limits"]["root"] == "content/"
     assert not any(cell["allowed"] for cell in matrix["analyst"]["tools"].values())
     assert "did you mean 'reviewer'" in shown.run("roles", "reviever").err
+
+
+@pytest.mark.slow
+def test_the_demo_prints_what_readme_shows(tmp_path: Path, warm: Warm) -> None:
+    said = Project(tmp_path, environment(tmp_path), warm).run("demo", "overnight-demo")
+    [shown] = re.findall(
+        r"^```text\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL
+    )
+    printed = {shape(line) for line in said.text.splitlines()}
+    assert [line for line in shown.splitlines() if line != "…" and shape(line) not in printed] == []
+
+
+def shape(line: str) -> str:
+    """A line without what is different each time: seconds, the names of runs, tasks and subscribers."""
+    return re.sub(r"\d+\.\d s|\b[rts]_[0-9a-z]+", "…", line.replace(".venv/bin/overnight", "overnight")).strip()

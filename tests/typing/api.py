@@ -81,6 +81,8 @@ async def close_the_books(slot: str, run: Run) -> None:
 @job(items=active_subscribers, key=lambda subscriber: subscriber.id)
 async def notify(subscriber: Subscriber, run: Run) -> str:
     """A job of subscribers."""
+    await run.mail.send("ops@example.org", "notice", title="Rain")
+    await run.mail.send(Person("Ann"), "notice", title="Rain")  # type: ignore[arg-type]
     return assert_type(await run.mail.send(subscriber, "notice", title="Rain"), str)
 
 

@@ -20,7 +20,7 @@ from overnight.model import ModelReply, ModelRequest
 from overnight.pricing import NANO, OwnPrice, Prices, Rates, Usage
 from overnight.prompts import unfence
 from overnight.redact import Redactor
-from tests.unit.test_agent import PLAIN, Bench, opened
+from tests.agents import PLAIN, Bench, opened
 
 GOOD = json.dumps({"subject": "Rain", "intro": "It rained."})
 SENT = re.compile(r"<untrusted-([0-9a-f]{32}) ")

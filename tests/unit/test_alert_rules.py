@@ -20,17 +20,10 @@ from overnight.occurrences import register, set_pause
 from overnight.outcome import Outcome, Scope, State
 from overnight.schedule import Schedule, loads
 from overnight.triggers import Listed
-from tests.slots import NOW, ManualClock, begin, open_ledger
+from tests.slots import NOW, ManualClock, begin
 
 DAY = timedelta(days=1)
 JOBS = 'version: 1\njobs: { greet: { at: "06:00" }, other: { at: "05:00" } }\n'
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    ledger = open_ledger(tmp_path, ManualClock())
-    yield ledger
-    ledger.close()
 
 
 def found(ledger: Ledger, rule: Rule, alerts: str = "{}") -> dict[str, bool]:

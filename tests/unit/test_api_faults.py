@@ -23,7 +23,7 @@ from cryptography.x509.oid import NameOID
 from overnight.dependency import Dependencies
 from overnight.errors import Deferred, Invalid, OvernightError, Permanent, Stop, TooLong, Transient
 from overnight.model import SMALLEST_WINDOW, Model, ModelRequest
-from tests.unit.test_agent import HAIKU, PLAIN, opened, status
+from tests.agents import HAIKU, PLAIN, opened, status
 from tests.unit.test_model import MESSAGE, REQUEST, Answering, failing, replying, served
 
 SOME_KEY = "sham-key"

@@ -9,6 +9,8 @@ import tomllib
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
+from overnight.ledger.tables import metadata
+
 ROOT = Path(__file__).parents[2]
 BROUGHT = {"botocore", "markupsafe", "pydantic_core", "pytest"}  # by boto3, Jinja2, pydantic; pytest brings us
 HEAVY = ("anthropic", "boto3", "pandas", "sqlalchemy", "apscheduler", "jwt")
@@ -36,6 +38,16 @@ def test_every_module_of_the_engine_has_a_place() -> None:
     placed = {name for layer in enforced_layers() for name in layer.split(" | ")}
     modules = (path.stem for path in (ROOT / "src" / "overnight").iterdir() if path.is_dir() or path.suffix == ".py")
     assert {module for module in modules if not module.startswith("_")} <= placed
+
+
+def test_the_picture_of_an_items_life_names_modules_and_tables_that_exist() -> None:
+    picture = (ROOT / "docs" / "images" / "life-of-an-item.svg").read_text(encoding="utf-8")
+    modules = re.findall(r'class="code"[^>]*>([^<]*)<', picture)
+    tables = re.findall(r'class="rows"[^>]*>([^<]*)<', picture)
+    placed = {name for layer in enforced_layers() for name in layer.split(" | ")}
+    assert {name for line in modules for name in line.split(" · ")} <= placed
+    assert {part.partition(":")[0] for line in tables for part in line.split(" · ")} <= set(metadata.tables)
+    assert (len(modules), len(tables)) == (11, 9)
 
 
 def test_help_imports_no_heavy_library() -> None:

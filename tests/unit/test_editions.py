@@ -1,8 +1,6 @@
 """A corrected edition has a slot of its own; the one before is over."""
 
-from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
@@ -14,16 +12,9 @@ from overnight.ledger.runs import close_run, keep_once, once_value, seen_by_othe
 from overnight.ledger.tables import item
 from overnight.mail.message import message_id
 from overnight.outcome import Outcome, original
-from tests.slots import NOW, SLOT, ManualClock, begin, open_ledger, rows
+from tests.slots import NOW, SLOT, begin, rows
 
 SECOND, THIRD = f"{SLOT}.2", f"{SLOT}.3"
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    opened = open_ledger(tmp_path, ManualClock())
-    yield opened
-    opened.close()
 
 
 def edition(ledger: Ledger, name: str) -> None:

@@ -4,8 +4,6 @@ import asyncio
 import json
 import signal
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -16,8 +14,8 @@ from aiohttp import ClientSession
 from anthropic import AsyncAnthropic, DefaultAioHttpClient
 from pydantic import BaseModel, Field
 
-from overnight.errors import ConfigError
-from overnight.fake_model import FakeModel, Limits, read_bill, serve
+from overnight.fake_model import Limits, read_bill, serve
+from tests.faking import fake_and_client
 
 PRICES = {"claude-haiku-5-5": (100, 500), "claude-sonnet-5-5": (2_000, 10_000), "claude-opus-5-5": (4_000, 20_000)}
 STORIES = [
@@ -44,15 +42,6 @@ class Edition(BaseModel):
 
     subject: str = Field(max_length=60)
     stories: list[Line]
-
-
-@asynccontextmanager
-async def fake_and_client(**options: Any) -> AsyncIterator[tuple[FakeModel, AsyncAnthropic]]:
-    async with (
-        serve(**options) as fake,
-        AsyncAnthropic(base_url=fake.url, api_key="sham", max_retries=0, http_client=DefaultAioHttpClient()) as client,
-    ):
-        yield fake, client
 
 
 def fenced(data: Any) -> str:
@@ -268,13 +257,6 @@ async def test_the_bill_file_goes_on_after_a_restart(tmp_path: Path) -> None:
             assert len(fake.bill()) == round_number
     assert read_bill(path) == fake.bill()
     assert read_bill(tmp_path / "nothing") == []
-
-
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])  # noqa: S104  refused is the point
-async def test_an_address_others_could_reach_is_refused(host: str) -> None:
-    with pytest.raises(ConfigError, match="loopback only"):
-        async with serve(host):
-            pass
 
 
 async def test_errors_report_the_buckets_as_well() -> None:

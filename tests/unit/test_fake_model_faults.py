@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
@@ -14,8 +12,9 @@ from aiohttp import ClientPayloadError, ClientSession
 from anthropic import AsyncAnthropic, DefaultAioHttpClient
 
 from overnight.errors import ConfigError
-from overnight.fake_model import FakeModel, serve
+from overnight.fake_model import serve
 from overnight.fake_model.script import Match
+from tests.faking import faulty
 
 SCHEMA = {"type": "object", "properties": {"id": {"type": "string"}}, "required": ["id"], "additionalProperties": False}
 KEY = {"x-api-key": "sham"}
@@ -24,15 +23,6 @@ QUESTION: dict[str, Any] = {
     "max_tokens": 300,
     "messages": [{"role": "user", "content": "Hello there, model."}],
 }
-
-
-@asynccontextmanager
-async def faulty(*rules: dict[str, Any]) -> AsyncIterator[tuple[FakeModel, AsyncAnthropic]]:
-    async with (
-        serve(faults=rules) as fake,
-        AsyncAnthropic(base_url=fake.url, api_key="sham", max_retries=0, http_client=DefaultAioHttpClient()) as client,
-    ):
-        yield fake, client
 
 
 async def ask(client: AsyncAnthropic, key: str = "t-1", **options: Any) -> anthropic.types.Message:

@@ -5,9 +5,8 @@ from typing import Any
 
 import anthropic
 import pytest
-from anthropic import AsyncAnthropic, DefaultAioHttpClient
 
-from overnight.fake_model import serve
+from tests.faking import faulty
 
 LINK = "https://evil.example/claim?x=1"
 LINE = {
@@ -37,10 +36,7 @@ async def asked(body: str, **options: Any) -> anthropic.types.Message:
     content = f'Summarise.\n<untrusted-1 source="data">\n{json.dumps(json.dumps([story]))}\n</untrusted-1>\nBe short.'
     request: dict[str, Any] = {"model": "claude-haiku-5-5", "max_tokens": 2000}
     request["messages"] = [{"role": "user", "content": content}]
-    async with (
-        serve(faults=[{"fault": {"kind": "obey_injection"}}]) as fake,
-        AsyncAnthropic(base_url=fake.url, api_key="sham", max_retries=0, http_client=DefaultAioHttpClient()) as client,
-    ):
+    async with faulty({"fault": {"kind": "obey_injection"}}) as (fake, client):
         answer: anthropic.types.Message = await client.messages.create(**request | options)
         assert len(fake.bill()) == 1
         return answer

@@ -1,17 +1,15 @@
 """Streamed answers of the fake model, read by the real SDK."""
 
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import anthropic
 import httpx2
 import pytest
-from anthropic import AsyncAnthropic, DefaultAioHttpClient
+from anthropic import AsyncAnthropic
 from anthropic.types import RawMessageStreamEvent
 
-from overnight.fake_model import FakeModel, serve
+from tests.faking import faulty
 
 TEXT = "The bridge over the river was closed on Monday. Nobody was told about it beforehand, and many came late."
 QUESTION: dict[str, Any] = {
@@ -20,15 +18,6 @@ QUESTION: dict[str, Any] = {
     "messages": [{"role": "user", "content": json.dumps({"id": "t-1", "body": TEXT})}],
 }
 TOOLS: Any = [{"name": "look", "input_schema": {"type": "object", "properties": {"id": {"type": "string"}}}}]
-
-
-@asynccontextmanager
-async def streaming(*rules: dict[str, Any]) -> AsyncIterator[tuple[FakeModel, AsyncAnthropic]]:
-    async with (
-        serve(faults=rules) as fake,
-        AsyncAnthropic(base_url=fake.url, api_key="sham", max_retries=0, http_client=DefaultAioHttpClient()) as client,
-    ):
-        yield fake, client
 
 
 async def events(client: AsyncAnthropic, **options: Any) -> list[RawMessageStreamEvent]:
@@ -46,7 +35,7 @@ async def final(client: AsyncAnthropic, **options: Any) -> anthropic.types.Messa
 
 
 async def test_a_streamed_answer_comes_in_the_events_of_the_api() -> None:
-    async with streaming() as (fake, client):
+    async with faulty() as (fake, client):
         kinds = [event.type for event in await events(client)]
         assert [entry["delivered"] for entry in fake.bill()] == [True]
     deltas = kinds.count("content_block_delta")
@@ -56,7 +45,7 @@ async def test_a_streamed_answer_comes_in_the_events_of_the_api() -> None:
 
 
 async def test_a_streamed_answer_adds_up_to_the_one_in_one_piece() -> None:
-    async with streaming() as (fake, client):
+    async with faulty() as (fake, client):
         streamed, whole = await final(client), await client.messages.create(**QUESTION)
         for part in ("content", "model", "role", "stop_reason", "usage"):
             assert streamed.to_dict()[part] == whole.to_dict()[part]
@@ -66,7 +55,7 @@ async def test_a_streamed_answer_adds_up_to_the_one_in_one_piece() -> None:
 
 
 async def test_a_tool_call_is_streamed_with_its_arguments() -> None:
-    async with streaming({"fault": {"kind": "tool_loop"}}) as (_, client):
+    async with faulty({"fault": {"kind": "tool_loop"}}) as (_, client):
         answer = await final(client, tools=TOOLS)
     (call,) = answer.content
     assert call.type == "tool_use"
@@ -74,7 +63,7 @@ async def test_a_tool_call_is_streamed_with_its_arguments() -> None:
 
 
 async def test_an_overload_within_a_stream_is_an_error_after_status_200_and_is_billed() -> None:
-    async with streaming({"fault": {"kind": "sse_overload"}, "times": 1}) as (fake, client):
+    async with faulty({"fault": {"kind": "sse_overload"}, "times": 1}) as (fake, client):
         seen: list[str] = []
         with pytest.raises(anthropic.APIStatusError) as caught:
             await note(seen, client)
@@ -87,24 +76,24 @@ async def test_an_overload_within_a_stream_is_an_error_after_status_200_and_is_b
 
 
 async def test_an_overload_in_one_piece_is_an_error_envelope_with_status_200() -> None:
-    async with streaming({"fault": {"kind": "sse_overload"}}) as (fake, client):
+    async with faulty({"fault": {"kind": "sse_overload"}}) as (fake, client):
         answer: Any = await client.messages.create(**QUESTION)
         assert len(fake.bill()) == 1
     assert (answer.type, answer.error["type"], answer.content) == ("error", "overloaded_error", None)
 
 
 async def test_a_stream_that_is_cut_is_billed_and_not_complete() -> None:
-    async with streaming({"fault": {"kind": "drop_body"}}) as (fake, client):
+    async with faulty({"fault": {"kind": "drop_body"}}) as (fake, client):
         with pytest.raises(httpx2.ReadError):  # the SDK lets it through as it is
             await final(client)
         assert [entry["delivered"] for entry in fake.bill()] == [False]
 
 
 async def test_a_trickled_stream_is_read_byte_by_byte() -> None:
-    async with streaming({"fault": {"kind": "trickle", "seconds": 0.01}}) as (_, client):
+    async with faulty({"fault": {"kind": "trickle", "seconds": 0.01}}) as (_, client):
         assert (await final(client)).stop_reason == "end_turn"
 
 
 async def test_a_refusal_is_streamed_without_a_block() -> None:
-    async with streaming({"fault": {"kind": "refusal"}}) as (_, client):
+    async with faulty({"fault": {"kind": "refusal"}}) as (_, client):
         assert [event.type for event in await events(client)] == ["message_start", "message_delta", "message_stop"]

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).parents[1]
-SERVICE, BATCH, TRIGGERS = "unit/test_service.py", "unit/test_batch.py", "unit/test_triggers.py"
+SERVICE, TRIGGERS = "unit/test_service.py", "unit/test_triggers.py"
+DEFERRAL, OUTCOMES, PLANNING = (f"unit/batch/test_{word}.py" for word in ("deferral", "outcomes", "planning"))
 TALK, PACE, SMTP = "unit/test_mail_conversation.py", "unit/test_mail_pace.py", "acceptance/test_smtp.py"
 ENDS, SERVE, HUNG = "acceptance/test_ends.py", "acceptance/test_serve.py", "acceptance/test_hung.py"
 
@@ -53,7 +54,7 @@ ROWS: dict[str, list[tuple[str, str]]] = {
     "26 a relay that takes its time": [
         (TALK, "test_a_relay_that_takes_its_time_is_waited_for"),
         (TALK, "test_a_message_given_up_in_the_middle_takes_its_connection_with_it"),
-        (BATCH, "test_an_item_that_works_too_long_is_deferred_and_waiting_its_turn_is_not_work"),
+        (DEFERRAL, "test_an_item_that_works_too_long_is_deferred_and_waiting_its_turn_is_not_work"),
     ],
     "39 the clock is set during a run": [
         (SERVICE, "test_a_clock_that_is_set_during_a_run_changes_no_duration_and_no_slot"),
@@ -93,7 +94,7 @@ ROWS: dict[str, list[tuple[str, str]]] = {
         (SERVE, "test_after_kill_9_of_serve_its_run_goes_on_and_a_new_serve_lets_it"),
     ],
     "47, 50 MemoryError, CancelledError or any BaseException in one item": [
-        (BATCH, "test_what_an_item_raises_decides_what_becomes_of_it_and_of_it_alone"),
+        (OUTCOMES, "test_what_an_item_raises_decides_what_becomes_of_it_and_of_it_alone"),
     ],
     "48 a run blocks its event loop": [
         (ENDS, "test_a_run_that_blocks_its_loop_is_ended_by_serve_and_taken_up_again"),
@@ -102,7 +103,7 @@ ROWS: dict[str, list[tuple[str, str]]] = {
         ("unit/test_health.py", "test_a_scheduler_that_does_not_look_is_unhealthy"),
     ],
     "49 an item never ends": [
-        (BATCH, "test_an_item_that_works_too_long_is_deferred_and_waiting_its_turn_is_not_work"),
+        (DEFERRAL, "test_an_item_that_works_too_long_is_deferred_and_waiting_its_turn_is_not_work"),
     ],
     "51 schedule.yaml is saved broken": [
         (ENDS, "test_a_schedule_that_is_broken_while_serve_goes_on_is_told_and_the_one_before_stays"),
@@ -141,11 +142,11 @@ ROWS: dict[str, list[tuple[str, str]]] = {
         ("acceptance/test_bad_input.py", "test_nobody_to_mail_is_no_error"),
     ],
     "61 a very large audience (a million: bench/run.py)": [
-        (BATCH, "test_workers_begin_before_the_plan_is_complete_and_memory_does_not_hold_it"),
+        (PLANNING, "test_workers_begin_before_the_plan_is_complete_and_memory_does_not_hold_it"),
     ],
     "62 duplicates": [
         ("unit/test_subscribers.py", "test_duplicates_in_a_file_are_merged_and_their_topics_united"),
-        (BATCH, "test_two_items_with_one_key_are_one_item"),
+        (PLANNING, "test_two_items_with_one_key_are_one_item"),
     ],
     "63 addresses that are none": [
         ("unit/test_subscribers.py", "test_good_rows_are_imported_and_each_bad_one_is_named"),

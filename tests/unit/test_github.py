@@ -17,9 +17,10 @@ from overnight.ledger import Ledger
 from overnight.ledger.tables import effect, task
 from overnight.outcome import Scope
 from overnight.schedule import Rate
-from overnight.tools import BUILT_IN, Granted, Tool, boxed
+from overnight.tools import BUILT_IN, Tool
 from overnight.tools.issues import Source, import_issues
-from overnight.tools.toolkit import Box, Toolkit
+from overnight.tools.toolkit import Toolkit
+from tests.calling import CALL, called
 from tests.hub import TOKEN, Hub, hub
 from tests.slots import ManualClock, begin, open_ledger, rows
 
@@ -52,17 +53,15 @@ class Desk:
     def steps(self) -> Steps:
         return Steps(Effects(self.ledger, self.clock), self.scope)
 
-    async def use(self, name: str, steps: Steps | None = None, call: str = "1" * 32, **changed: Any) -> Any:
+    async def use(self, name: str, steps: Steps | None = None, call: str = CALL, **changed: Any) -> Any:
         made: Tool = BUILT_IN[name]
         sides = Dependencies({"github": {"requests": Rate(5000, 3600)}}, self.clock)
         kit = Toolkit(
             self.root, self.ledger, self.clock, sides, secrets={"r": {"GITHUB_TOKEN": self.token}},
             settings={"GITHUB_API_URL": self.there.url},
         )  # fmt: skip
-        own = steps or self.steps()
-        box = Box(kit, "r", self.scope, boxed({name: Granted(made, made.limits.model_validate(LIMITS[name]))}), own)
-        grant, asked = box.tools.allowed(made.wire_name, {**ASKED.get(name, IN), **changed}, 0)
-        return await box.use(grant, asked, call)
+        limits, asked = made.limits.model_validate(LIMITS[name]), {**ASKED.get(name, IN), **changed}
+        return await called(kit, made, limits, asked, of=steps or self.steps(), call=call)
 
     def books(self) -> tuple[int, list[str], int]:
         """Comments, labels of the issue, open pull requests, on the other side."""

@@ -19,10 +19,10 @@ from overnight.outcome import Scope
 from overnight.ports import toolkit_of
 from overnight.redact import Redactor
 from overnight.schedule import loads
-from overnight.tools import BUILT_IN, Granted
+from overnight.tools import BUILT_IN
 from overnight.tools.github_api import TOKEN
-from overnight.tools.toolbox import boxed
-from overnight.tools.toolkit import Box, Toolkit
+from overnight.tools.toolkit import Toolkit
+from tests.calling import CALL, called
 from tests.hub import APP, OTHER, REPO, Hub, hub
 from tests.slots import ManualClock, begin, open_ledger
 
@@ -51,13 +51,12 @@ class Desk:
     redactor: Redactor
     kit: Toolkit
 
-    async def use(self, name: str, repo: str = REPO, call: str = "1" * 32, **asked: Any) -> Any:
+    async def use(self, name: str, repo: str = REPO, call: str = CALL, **asked: Any) -> Any:
         made = BUILT_IN[name]
         limits = {"repo": "acme/*"} | ({"base": ["main"], "head": ["*"]} if name == "github.pull" else {})
         steps = Steps(Effects(self.ledger, self.clock), self.scope)
-        tools = boxed({name: Granted(made, made.limits.model_validate(limits))})
-        grant, checked = tools.allowed(made.wire_name, {"repo": repo, **asked}, 0)
-        return await Box(self.kit, "r", self.scope, tools, steps).use(grant, checked, call)
+        within = made.limits.model_validate(limits)
+        return await called(self.kit, made, within, {"repo": repo, **asked}, of=steps, call=call)
 
     def bought(self) -> list[tuple[list[str], dict[str, str]]]:
         return [(each["repositories"], each["permissions"]) for each in self.there.tokens.values()]

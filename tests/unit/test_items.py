@@ -2,7 +2,6 @@
 
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -21,13 +20,6 @@ from overnight.outcome import STATES, Outcome, Scope, State
 from tests.slots import NOW, SLOT, ManualClock, begin, open_ledger, rows
 
 KEYS = ["ann", "bob", "cem", "dov"]
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    ledger = open_ledger(tmp_path, ManualClock())
-    yield ledger
-    ledger.close()
 
 
 def planning(ledger: Ledger, scope: Scope, *keys: str) -> int:

@@ -3,7 +3,7 @@
 import asyncio
 import ipaddress
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -24,8 +24,6 @@ from overnight.mail.relay import Relay
 from overnight.mail.replies import Bounced, Throttled, classify, enhanced
 from overnight.mail.smtp import PER_CONNECTION, Smtp
 from overnight.mail.transport import Letter
-
-Connect = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 @dataclass

@@ -1,17 +1,9 @@
-"""Reports: exact money, safe text, the same bytes each time, nothing lost."""
+"""Reports: exact money, safe text, and what each of them counts."""
 
-import asyncio
-import csv
-import io
-import json
 import math
-import threading
-from datetime import UTC, date, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
-from hashlib import sha256
-from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -20,79 +12,22 @@ from pandas import DataFrame
 from sqlalchemy import delete, func, insert, select, update
 
 from overnight.cells import guard, table, unguard
-from overnight.clock import SystemClock
-from overnight.dependency import Dependencies
-from overnight.errors import Transient
 from overnight.histogram import bucket_of
 from overnight.ledger import Ledger
 from overnight.ledger.controls import budget
-from overnight.ledger.rollups import fill, spend, trouble
-from overnight.ledger.runs import days_of
-from overnight.ledger.tables import call, histogram, item, run, slot
-from overnight.report import Day, Report, newest_day, publish, report
-from overnight.storage import Folder, Spool
-from overnight.storage.s3 import S3
+from overnight.ledger.tables import call, histogram, item, slot
+from overnight.report import Day, Report, report
 from reports.cost import cost
 from reports.errors import errors
-from reports.items import items
 from reports.runs import runs
 from reports.success_rate import success_rate
-from tests.bucket import counting_bucket
+from tests.days import ALL, AT, DAY, add_calls, add_item, add_run, add_slot, count, read
 from tests.slots import ManualClock
-
-DAY = date(2026, 11, 22)
-AT = datetime(2026, 11, 22, 6, 0, tzinfo=UTC)
-PARIS = ZoneInfo("Europe/Paris")
-ALL = (cost, errors, items, runs, success_rate)
-
-
-def read(content: bytes) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(content.decode(), newline="")))
-
-
-def count(ledger: Ledger) -> None:
-    """Make the sums of what was put into the ledger by hand."""
-    ledger.writing(lambda connection: [connection.execute(delete(each)) for each in (spend, trouble)])
-    ledger.writing(fill)
-
-
-def add_slot(ledger: Ledger, name: str = "2026-11-22", *, job: str = "daily_email", **values: Any) -> None:
-    row = {"job": job, "slot": name, "day": "2026-11-22", "scheduled_for": AT, "created_at": AT} | values
-    ledger.writing(lambda connection: connection.execute(insert(slot).values(row)))
-
-
-def add_run(ledger: Ledger, run_id: str = "r_1", **values: Any) -> None:
-    row = {
-        "id": run_id, "job": "daily_email", "slot": "2026-11-22", "kind": "scheduled", "status": "partial",
-        "scheduled_for": AT, "started_at": AT, "ended_at": AT + timedelta(seconds=90), "day": "2026-11-22",
-        "worker_id": "host:1", "code_version": "1", "config_hash": "c",
-    } | values  # fmt: skip
-    ledger.writing(lambda connection: connection.execute(insert(run).values(row)))
-
-
-def add_item(ledger: Ledger, key: str, state: str, **values: Any) -> None:
-    row = {
-        "job": "daily_email", "slot": "2026-11-22", "key": key, "seq": 1, "state": state, "payload": "{}",
-    } | values  # fmt: skip
-    ledger.writing(lambda connection: connection.execute(insert(item).values(row)))
-    count(ledger)
-
-
-def add_calls(ledger: Ledger, rows: list[dict[str, Any]]) -> None:
-    common = {
-        "job": "daily_email", "slot": "2026-11-22", "key": "a", "hash": "h", "nth": 0, "run_id": "r_1",
-        "role": "editor", "model": "m", "status": "ok", "budget_day": "2026-11-22", "started_at": AT,
-    }  # fmt: skip
-    full = [common | {"id": f"c{n}", "run_id": f"r_{row.get('job', 1)}"} | row for n, row in enumerate(rows)]
-    ledger.writing(lambda connection: connection.execute(insert(call), full))
-    count(ledger)
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Any:
-    opened = Ledger.open(f"sqlite:///{tmp_path}/ledger.db", clock=ManualClock(AT))
-    yield opened
-    opened.close()
+def clock() -> ManualClock:
+    return ManualClock(AT)
 
 
 @pytest.fixture
@@ -295,145 +230,3 @@ def test_declaring_a_report_leaves_its_function_callable(day: Day) -> None:
     assert isinstance(small, Report)
     assert small.name == "small"
     assert list(small(day)["n"]) == [3]
-
-
-def tree(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-async def test_publishing_again_changes_no_byte(ledger: Ledger, tmp_path: Path) -> None:
-    add_slot(ledger, ok=1)
-    add_run(ledger, ok=1, items=1)
-    add_calls(ledger, [{"cost_nano": 5}, {"cost_nano": 6}])
-    spool = Spool(tmp_path / "spool", Folder(tmp_path / "out"))
-    done = await publish(ALL, [DAY], ledger, PARIS, spool)
-    assert (done.errors, done.drained.left) == ({}, 0)
-    assert done.keys[0] == "report=cost/date=2026-11-22/cost-2026-11-22.csv"
-    before = tree(tmp_path / "out")
-    await publish(ALL, [DAY], ledger, PARIS, spool)
-    assert tree(tmp_path / "out") == before
-    assert before["latest/cost.csv"] == before[done.keys[0]]
-
-
-async def test_ten_times_the_same_day_is_sent_once(ledger: Ledger, tmp_path: Path) -> None:
-    add_slot(ledger, ok=1)
-    add_run(ledger, ok=1, items=1)
-    add_calls(ledger, [{"cost_nano": 5}])
-    with counting_bucket() as bucket:
-        seen = []
-        for _ in range(10):  # a process each time: nothing is remembered but in the bucket
-            store = S3("s3://reports/p", bucket.environ, Dependencies({}, SystemClock()))
-            done = await publish(ALL, [DAY], ledger, PARIS, Spool(tmp_path / "spool", store))
-            assert (done.errors, done.drained.left) == ({}, 0)
-            seen.append(dict(bucket.objects))
-    assert len(bucket.written) == len(set(bucket.written)) == 3 * len(ALL)
-    assert seen == [seen[0]] * 10
-
-
-async def test_the_manifest_says_what_the_file_must_be(ledger: Ledger, tmp_path: Path) -> None:
-    add_slot(ledger)
-    add_run(ledger)
-    add_calls(ledger, [{"cost_nano": 5}, {"cost_nano": 6, "role": "analyst"}])
-    await publish([cost], [DAY], ledger, PARIS, Spool(tmp_path / "spool", Folder(tmp_path / "out")))
-    folder = tmp_path / "out/report=cost/date=2026-11-22"
-    content = (folder / "cost-2026-11-22.csv").read_bytes()
-    told = json.loads((folder / "manifest.json").read_text())
-    assert (told["sha256"], told["bytes"]) == (sha256(content).hexdigest(), len(content))
-    assert (told["rows"], told["sums_nano_usd"]["cost_usd"]) == (2, 11)
-
-
-async def test_a_report_that_raises_is_an_error_of_that_report_only(ledger: Ledger, tmp_path: Path) -> None:
-    def broken(day: Day) -> DataFrame:
-        raise ZeroDivisionError("a bug")
-
-    add_slot(ledger)
-    add_run(ledger)
-    spool = Spool(tmp_path / "spool", Folder(tmp_path / "out"))
-    done = await publish([Report("broken", broken, {}), runs], [DAY], ledger, PARIS, spool)
-    assert done.errors == {"broken 2026-11-22": "ZeroDivisionError: a bug"}
-    assert done.unmade == {DAY}
-    assert (tmp_path / "out/latest/runs.csv").exists()
-
-
-class Down:
-    """A store that is down."""
-
-    async def put(self, key: str, content: bytes) -> None:  # noqa: ARG002
-        raise Transient("no route to the bucket")
-
-    async def get(self, key: str) -> bytes | None:  # noqa: ARG002
-        return None
-
-    def describe(self) -> str:
-        return "a bucket that is down"
-
-
-async def test_reports_made_while_the_store_is_down_arrive_unchanged_later(ledger: Ledger, tmp_path: Path) -> None:
-    add_slot(ledger)
-    add_run(ledger)
-    done = await publish(ALL, [DAY], ledger, PARIS, Spool(tmp_path / "spool", Down()))
-    assert (done.drained.left, done.drained.error) == (5, "no route to the bucket")
-    assert (await Spool(tmp_path / "spool", Folder(tmp_path / "out")).drain()).left == 0
-    assert (tmp_path / "out/latest/runs.csv").read_bytes() == runs.csv(Day(DAY, ledger))
-
-
-async def test_an_old_day_made_again_is_not_the_latest(ledger: Ledger, tmp_path: Path) -> None:
-    add_slot(ledger)
-    add_slot(ledger, "2026-11-21", day="2026-11-21")
-    add_slot(ledger, "2027-01-01", day="2027-01-01")
-    add_run(ledger)
-    assert ledger.reading(newest_day, DAY) == DAY
-    spool = Spool(tmp_path / "spool", Folder(tmp_path / "out"))
-    await publish([runs], [date(2026, 11, 21)], ledger, PARIS, spool)
-    assert (tmp_path / "out/report=runs/date=2026-11-21/runs-2026-11-21.csv").exists()
-    assert not (tmp_path / "out/latest").exists()
-
-
-async def test_a_run_whose_clock_was_years_ahead_does_not_stop_latest(ledger: Ledger, tmp_path: Path) -> None:
-    add_slot(ledger)
-    add_slot(ledger, "2030-01-01", day="2030-01-01")
-    add_run(ledger)
-    add_run(ledger, "r_2", slot="2030-01-01", day="2030-01-01")
-    await publish([runs], [DAY, date(2030, 1, 1)], ledger, PARIS, Spool(tmp_path / "spool", Folder(tmp_path / "out")))
-    assert (tmp_path / "out/latest/runs.csv").read_bytes() == runs.csv(Day(DAY, ledger))
-
-
-async def test_of_two_processes_that_publish_at_once_the_one_that_read_later_is_sent_later(
-    ledger: Ledger, tmp_path: Path
-) -> None:
-    add_slot(ledger)
-    add_run(ledger)
-    asked, go_on = threading.Event(), threading.Event()
-    numbers = iter([1, 2])
-
-    def counted(day: Day) -> DataFrame:
-        number = next(numbers)
-        asked.set()
-        go_on.wait(0.2 if number == 1 else 0)  # the first one is slow: without a lock the second overtakes it here
-        return day.query("SELECT :number AS n", number=number)
-
-    one = Report("counted", counted, {"n": "count"})
-    spool = Spool(tmp_path / "spool", Folder(tmp_path / "out"))
-    first = asyncio.create_task(publish([one], [DAY], ledger, PARIS, spool))
-    await asyncio.to_thread(asked.wait)
-    await publish([one], [DAY], ledger, PARIS, Spool(tmp_path / "spool", Folder(tmp_path / "out")))
-    await first
-    await spool.drain()
-    assert (tmp_path / "out/latest/counted.csv").read_text() == "n\n2\n"
-
-
-def test_what_a_killed_process_has_left_in_the_spool_is_cleared_away(tmp_path: Path) -> None:
-    spool = Spool(tmp_path / "spool", Folder(tmp_path / "out"))
-    for name in (".new-00000007", ".done-00000003"):
-        (tmp_path / "spool" / name).mkdir(parents=True)
-    spool.add([("a.csv", b"1")])
-    assert asyncio.run(spool.drain()).left == 0
-    assert {path.name for path in (tmp_path / "spool").iterdir()} <= {".adding", ".draining"}
-
-
-def test_a_slot_affects_its_day_and_those_of_its_runs_and_calls(ledger: Ledger) -> None:
-    add_slot(ledger)
-    add_run(ledger, day="2026-11-23")
-    add_calls(ledger, [{"budget_day": "2026-11-24"}])
-    found = ledger.reading(days_of, "daily_email", "2026-11-22")
-    assert found == {"2026-11-22", "2026-11-23", "2026-11-24"}

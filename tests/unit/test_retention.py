@@ -1,8 +1,6 @@
 """What is old goes a little at a time; what is unfinished, or keeps a thing from being done twice, stays."""
 
-from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 from sqlalchemy import insert, update
@@ -18,23 +16,11 @@ from overnight.ledger.tables import call, effect, histogram, incoming, item, onc
 from overnight.outcome import Outcome, RunStatus, Scope, State
 from overnight.recount import rebuild
 from overnight.retention import _retire_some, claim, due, preview, retire, retired_days
-from tests.slots import NOW, SLOT, ManualClock, begin, open_ledger, rows
+from tests.slots import NOW, SLOT, ManualClock, begin, rows
 
 TERMS = {"greet": timedelta(days=30)}
 LATER = timedelta(days=31)
 MANY = 1100
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture
-def ledger(tmp_path: Path, clock: ManualClock) -> Iterator[Ledger]:
-    opened = open_ledger(tmp_path, clock)
-    yield opened
-    opened.close()
 
 
 def night(

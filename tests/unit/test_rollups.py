@@ -1,12 +1,8 @@
 """What reports need is added up with each call and each outcome, and taken back when these change."""
 
 import dataclasses
-from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
-
-import pytest
 
 from overnight.ledger import Ledger
 from overnight.ledger.items import Recorded, plan, record
@@ -15,17 +11,10 @@ from overnight.ledger.rollups import SUMS, spend, trouble
 from overnight.outcome import Outcome, Scope, State
 from overnight.pricing import Usage
 from overnight.recount import rebuild
-from tests.slots import NOW, SLOT, ManualClock, open_ledger, rows
+from tests.slots import NOW, SLOT, rows
 from tests.slots import begin as begin_run
 
 USED = Usage(100, 10, 900, 50, cache_write_1h_tokens=20)
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    opened = open_ledger(tmp_path, ManualClock())
-    yield opened
-    opened.close()
 
 
 def started(ledger: Ledger) -> Scope:

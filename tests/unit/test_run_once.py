@@ -2,7 +2,6 @@
 
 import asyncio
 import dataclasses
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from overnight.errors import Permanent, Stop, Transient
 from overnight.jobs import Options
 from overnight.ledger import Ledger
 from overnight.ledger.tables import item, once, seen
-from tests.slots import NOW, ManualClock, begin, open_ledger, rows, run_in
+from tests.slots import NOW, begin, rows, run_in
 
 HERE = Path(__file__).resolve()
 
@@ -27,13 +26,6 @@ class Edition:
 
     title: str
     pages: list[int]
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    ledger = open_ledger(tmp_path, ManualClock())
-    yield ledger
-    ledger.close()
 
 
 def fresh(ledger: Ledger, tmp_path: Path, *, rehearsal: bool = False, slot: str = "2026-11-22") -> Run:

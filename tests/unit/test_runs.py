@@ -1,8 +1,6 @@
 """Runs in the ledger: who holds a slot, what a crash leaves behind, and what closing settles."""
 
-from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 
@@ -29,19 +27,7 @@ from overnight.ledger.runs import (
 )
 from overnight.ledger.tables import lease, occurrence, run
 from overnight.occurrences import Claim, Decision, claim, unfinished_on
-from tests.slots import NOW, SLOT, ManualClock, begin, open_ledger, opening, rows
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture
-def ledger(tmp_path: Path, clock: ManualClock) -> Iterator[Ledger]:
-    ledger = open_ledger(tmp_path, clock)
-    yield ledger
-    ledger.close()
+from tests.slots import NOW, SLOT, ManualClock, begin, opening, rows
 
 
 def statuses(ledger: Ledger) -> list[str]:

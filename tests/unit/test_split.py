@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from overnight.agent import Answer
 from overnight.errors import Invalid, Permanent, Stop, TooLong
 from overnight.split import SHORTEST, Split, in_parts, split_of
-from tests.unit.test_agent import HAIKU, SONNET, Bench, Edition, opened
+from tests.agents import HAIKU, SONNET, Bench, Edition, opened
 
 STORIES = {"day": "Sunday", "stories": [f"s{number}" for number in range(8)]}
 TEXTS = st.text(

@@ -21,6 +21,7 @@ from overnight.outcome import Scope
 from overnight.schedule import loads
 from overnight.tools import BUILT_IN, Arguments, Denied, Granted, Hands, Limits, Tool, boxed, files, tool
 from overnight.tools.toolkit import Box, Toolkit
+from tests.calling import CALL, called
 from tests.slots import ManualClock, begin, open_ledger, rows
 
 ROLES = """
@@ -149,15 +150,10 @@ class Place:
     def steps(self) -> Steps:
         return Steps(Effects(self.ledger, self.clock), self.scope)
 
-    async def use(
-        self, made: Tool, limits: Limits, steps: Steps | None = None, call: str = "1" * 32, **asked: Any
-    ) -> Any:
+    async def use(self, made: Tool, limits: Limits, steps: Steps | None = None, call: str = CALL, **asked: Any) -> Any:
         """Call a tool as the loop does, once it is allowed."""
         kit = Toolkit(self.root, self.ledger, self.clock, Dependencies({}, self.clock))
-        own = steps or self.steps()
-        box = Box(kit, "r", own.scope, boxed({made.name: Granted(made, limits)}), own)
-        grant, arguments = box.tools.allowed(made.wire_name, asked, 0)
-        return await box.use(grant, arguments, call)
+        return await called(kit, made, limits, asked, of=steps or self.steps(), call=call)
 
 
 @pytest.fixture

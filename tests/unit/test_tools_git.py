@@ -16,6 +16,7 @@ from overnight.ledger.tables import effect
 from overnight.tools import BUILT_IN, Granted, boxed
 from overnight.tools.git import Repository
 from overnight.tools.toolkit import Box, Toolkit
+from tests.calling import CALL, called
 from tests.slots import ManualClock, begin, open_ledger, rows
 
 LIMITS = Repository(repo="repo")
@@ -52,12 +53,10 @@ def steps(ledger: Ledger) -> Steps:
     return Steps(Effects(ledger, ManualClock()), begin(ledger))
 
 
-async def use(here: Path, ledger: Ledger, name: str, own: Steps, call: str = "1" * 32, **asked: Any) -> Any:
+async def use(here: Path, ledger: Ledger, name: str, own: Steps, call: str = CALL, **asked: Any) -> Any:
     clock, made = ManualClock(), BUILT_IN[name]
     kit = Toolkit(here, ledger, clock, Dependencies({}, clock))
-    box = Box(kit, "r", own.scope, boxed({name: Granted(made, LIMITS)}), own)
-    grant, arguments = box.tools.allowed(made.wire_name, asked, 0)
-    return await box.use(grant, arguments, call)
+    return await called(kit, made, LIMITS, asked, of=own, call=call)
 
 
 async def test_a_change_is_committed_once_shown_and_reverted(here: Path, ledger: Ledger) -> None:

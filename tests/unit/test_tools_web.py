@@ -16,9 +16,10 @@ from aiohttp.test_utils import TestServer
 from overnight.dependency import Dependencies
 from overnight.errors import OvernightError, Permanent, Transient
 from overnight.outcome import Scope
-from overnight.tools import BUILT_IN, Denied, Granted, boxed
-from overnight.tools.toolkit import Box, Toolkit
+from overnight.tools import BUILT_IN, Denied
+from overnight.tools.toolkit import Toolkit
 from overnight.tools.web import Hosts, _open_to
+from tests.calling import called
 from tests.slots import ManualClock
 
 TOOL = BUILT_IN["http.get"]
@@ -29,9 +30,7 @@ async def get(url: str, **limits: Any) -> Any:
     given = Hosts.model_validate({"hosts": ["127.0.0.1"], "plain_http": True, **limits})
     clock = ManualClock()
     kit = Toolkit(Path(), None, clock, Dependencies({}, clock))
-    box = Box(kit, "r", Scope("j", "s", "k", "r"), boxed({TOOL.name: Granted(TOOL, given)}), None)
-    grant, asked = box.tools.allowed(TOOL.wire_name, {"url": url}, 0)
-    return await box.use(grant, asked, "1" * 32)
+    return await called(kit, TOOL, given, {"url": url}, of=Scope("j", "s", "k", "r"))
 
 
 async def endless(request: web.Request) -> web.StreamResponse:

@@ -43,13 +43,6 @@ asyncio.run(main())
 """
 
 
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    ledger = open_ledger(tmp_path, ManualClock())
-    yield ledger
-    ledger.close()
-
-
 def adding(name: str, value: str = "") -> Any:
     return lambda connection: connection.execute(insert(meta).values(name=name, value=value)).rowcount
 

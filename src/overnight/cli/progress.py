@@ -10,6 +10,7 @@ from overnight.outcome import Outcome
 
 MARKS = {"ok": "ok", "failed": "FAILED", "retry": "RETRY", "skipped": "skipped", "unknown": "UNKNOWN"}
 MOST_LINES = 20  # troubles told one by one; a thousand lines of the same failure help nobody
+MOST_REASONS = 5  # different ones, of what was skipped
 
 
 class Progress:
@@ -17,6 +18,7 @@ class Progress:
 
     def __init__(self, *, quiet: bool) -> None:
         self.counts: Counter[str] = Counter()
+        self.reasons: Counter[str] = Counter()
         self._total: int | None = None
         self._tenth = 0
         self._told = 0
@@ -46,6 +48,8 @@ class Progress:
     def outcome(self, outcome: Outcome) -> None:
         """Count one."""
         self.counts[outcome.state] += 1
+        if outcome.state == "skipped":
+            self._skipped(outcome.reason or "no reason given")
         if self._quiet:
             return
         if outcome.state not in ("ok", "skipped"):
@@ -65,6 +69,10 @@ class Progress:
         if done * 10 // total > self._tenth:
             self._tenth = done * 10 // total
             echo(f"  {done}/{total}  {told(self.counts)}", err=True)
+
+    def _skipped(self, reason: str) -> None:
+        if reason in self.reasons or len(self.reasons) < MOST_REASONS:
+            self.reasons[reason] += 1
 
     def _trouble(self, outcome: Outcome) -> None:
         self._told += 1

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -157,10 +158,10 @@ def ran(cli: Cli, request: Request, *, yes: bool, old: str = "") -> Result:
     missing = [key for key in request.picked.only if cli.ledger.reading(item_of, result.job, result.slot, key) is None]
     if missing and result.status in ("ok", "partial", "failed"):  # else the plan may not be complete
         if result.items["total"]:
-            echo(_summary(result), err=True)
+            echo(_summary(result, progress.reasons), err=True)
         keys = ", ".join(sorted(missing))
         raise ConfigError(f"{result.job} {result.slot} has no item {keys}: overnight show {result.run_id} --all")
-    cli.emit(_document(cli, result), _summary(result))
+    cli.emit(_document(cli, result), _summary(result, progress.reasons))
     return result
 
 
@@ -190,12 +191,13 @@ def _document(cli: Cli, result: Result) -> dict[str, Any]:
     }
 
 
-def _summary(result: Result) -> str:
+def _summary(result: Result, reasons: Mapping[str, int]) -> str:
     took = f"in {result.duration_s:.1f} s, {dollars(result.cost_nano)}"
     done = told(result.items, "nothing to do" if result.status == "ok" else "nothing was done")
     lines = [f"{result.job} {result.slot}  {result.status}: {done}  {took}   ({result.run_id})"]
     if result.reason:
         lines.append(f"  stopped because {result.reason}")
+    lines.extend(f"  skipped: {reason} ({n})" for reason, n in reasons.items())
     left = {state: n for state, n in result.slot_items.items() if n and state in ("pending", *TROUBLE)}
     if left:
         words = ", ".join(f"{n} {state}" for state, n in left.items())

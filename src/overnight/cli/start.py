@@ -25,9 +25,10 @@ def init(cli: Cli, folder: Path) -> None:
     steps = f"""{folder}: {len(written)} files. Next:
   cd {folder}
   overnight run hello                                       the smallest job
-  overnight subscribers import content/subscribers.csv      who gets the mail (this is a sample)
+  overnight subscribers import content/subscribers.csv      who gets the mail (a sample, with one bad line)
   overnight run daily_email --date 2026-11-22               the sample's digest, into var/outbox
-  overnight next                                            what runs when; edit schedule.yaml"""
+  overnight next                                            what runs when; edit schedule.yaml
+  pytest                                                    the tests of its jobs, after `pip install pytest`"""
     cli.emit({"folder": str(folder), "files": [str(path.relative_to(folder)) for path in written]}, steps)
 
 
@@ -51,6 +52,7 @@ no more mail, one task was refused by the model; everything else went on, and bo
   {command} --config {folder} show {runs["daily_email"]}
   {command} --config {folder} subscribers list --status suppressed
   {command} --config {folder} show {runs["nightly_agents"]}
+  {command} --config {folder} roles                      who may do what
 
 Look at:
   {folder}/var/outbox/index.html                 the mails

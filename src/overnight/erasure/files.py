@@ -55,6 +55,7 @@ def files_of(root: Path, ledger: Path, *, outbox: str, reports: str, spool: str)
 
 
 def erase_files(files: Iterable[Path], person: Person, done: Erased) -> None:
+    """Take the person out of each file, and note in `done` what was changed and what could not be."""
     pattern = re.compile(pattern_of(person).encode(), re.IGNORECASE)
     indexes: set[Path] = set()
     for path in files:

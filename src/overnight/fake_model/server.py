@@ -1,7 +1,6 @@
 """The HTTP side of the fake model: the endpoints of the Messages API on the loopback interface."""
 
 import asyncio
-import ipaddress
 import json
 import signal
 from collections import Counter
@@ -23,6 +22,7 @@ from overnight.fake_model.rates import Limits, Rates
 from overnight.fake_model.script import Script, load, parse
 from overnight.fake_model.stream import in_one_piece, streamed
 
+HOST = "127.0.0.1"  # nobody else is to reach it
 _LARGEST_BODY = 32 * 1024**2  # bytes, as in the real API
 _KEY_HEADERS = ("authorization", "x-api-key")  # the SDK sends a bearer token since 2.x, curl users the other
 _CONTEXT = 1_000_000  # tokens
@@ -154,7 +154,6 @@ class FakeModel:
 
 @asynccontextmanager
 async def serve(
-    host: str = "127.0.0.1",
     port: int = 0,
     *,
     faults: Path | Sequence[Mapping[str, Any]] = (),
@@ -165,18 +164,16 @@ async def serve(
     """Run the fake model on a loopback address; port 0 takes a free one.
 
     `faults` is a script or the file of one, `bill_file` keeps the bill as JSON lines beyond this process. Raises
-    `ConfigError` for an address others could reach and for a script that is not valid.
+    `ConfigError` for a script that is not valid.
     """
-    _refuse_public(host)
     script = load(faults) if isinstance(faults, Path) else parse(list(faults), "faults")
     with closing(Bill(bill_file)) as bill:
         fake = FakeModel(script, limits, bill, clock or SystemClock())
         runner = web.AppRunner(fake.application(), access_log=None, shutdown_timeout=0.1)
         await runner.setup()
         try:
-            await web.TCPSite(runner, host, port).start()
-            bound_host, bound_port = runner.addresses[0][:2]
-            fake.url = f"http://{f'[{bound_host}]' if ':' in bound_host else bound_host}:{bound_port}"
+            await web.TCPSite(runner, HOST, port).start()
+            fake.url = f"http://{HOST}:{runner.addresses[0][1]}"
             yield fake
         finally:
             await runner.cleanup()
@@ -187,23 +184,22 @@ def run_forever(
     faults_file: Path | None,
     ready: Callable[[str], object],
     *,
-    limits: Limits = Limits(),  # noqa: B008  frozen
     bill_file: Path | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT; `ready` is called with the URL once requests are answered.
 
     Raises `ConfigError` for a script that is not valid, `OSError` for a port in use.
     """
-    asyncio.run(_until_signal(port, faults_file, ready, limits, bill_file))
+    asyncio.run(_until_signal(port, faults_file, ready, bill_file))
 
 
 async def _until_signal(
-    port: int, faults_file: Path | None, ready: Callable[[str], object], limits: Limits, bill_file: Path | None
+    port: int, faults_file: Path | None, ready: Callable[[str], object], bill_file: Path | None
 ) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with serve(port=port, faults=faults_file or (), limits=limits, bill_file=bill_file) as fake:
+    async with serve(port=port, faults=faults_file or (), bill_file=bill_file) as fake:
         ready(fake.url)
         await stop.wait()
 
@@ -216,15 +212,6 @@ def _authenticated(handler: Handler) -> Handler:
         return response
 
     return checked
-
-
-def _refuse_public(host: str) -> None:
-    try:
-        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        loopback = False
-    if not loopback:
-        raise ConfigError(f"the fake model listens on loopback only, not on {host!r}: use 127.0.0.1", code="host")
 
 
 async def _json(request: web.Request, kind: type = dict) -> Any:

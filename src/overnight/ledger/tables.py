@@ -53,6 +53,7 @@ metadata = MetaData()
 
 
 def count(name: str) -> Column[int]:
+    """A counter; of money in nano-USD, which 32 bits would not hold."""
     return Column(name, BigInteger, nullable=False, server_default="0")
 
 

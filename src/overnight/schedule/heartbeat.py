@@ -24,14 +24,14 @@ def addresses(template: str) -> Addresses:
     """
     if not template:
         return Addresses("", "", "")
-    plain, choices = _CHOICE.subn("", template)
-    if not _is_web(plain) or choices > 1 or "{" in plain or "}" in plain:
+    plain = _CHOICE.sub("", template, count=1)
+    if not _is_web(plain) or "{" in plain or "}" in plain:
         raise ValueError(f"is no address to ping; {_FORMS}")
-    if not choices:
+    choice = _CHOICE.search(template)
+    if choice is None:
         return Addresses(_below(template, "/start"), template, _below(template, "/fail"))
-    match = _CHOICE.search(template)
-    words = match.groups() if match is not None else ()
-    return Addresses(*(_CHOICE.sub(lambda _, word=word: word, template) if word else "" for word in words))  # type: ignore[misc]
+    before, after = template[: choice.start()], template[choice.end() :]
+    return Addresses(*(f"{before}{word}{after}" if word else "" for word in choice.groups()))
 
 
 def checked(template: str) -> str:

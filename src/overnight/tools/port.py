@@ -8,14 +8,19 @@ import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, Protocol, TypeGuard, TypeVar, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from overnight.clock import Clock
 from overnight.outcome import Scope
 
+if TYPE_CHECKING:  # their libraries take half a second, which reading schedule.yaml does not need
+    from overnight.dependency import Dependency
+    from overnight.ledger import Ledger
+
 T = TypeVar("T")
+M = TypeVar("M", bound=BaseModel)
 
 
 class Arguments(BaseModel):
@@ -51,7 +56,7 @@ def _shown(value: Any) -> str:
 class Sides(Protocol):
     """The other sides, with their limits and breakers."""
 
-    def of(self, name: str) -> Any:
+    def of(self, name: str) -> "Dependency":
         """The dependency of this name."""
         ...
 
@@ -90,7 +95,7 @@ class Hands:
     call_id: str
     root: Path
     clock: Clock
-    ledger: Any
+    ledger: "Ledger"
     sides: Sides
     writes: Writes
     secrets: Mapping[str, str]
@@ -168,10 +173,10 @@ def tool(
         arguments, limits, *_ = [*(hints.get(each) for each in inspect.signature(work).parameters), None, None]
         if not _is(arguments, Arguments) or not _is(limits, Limits):
             raise TypeError(f"the tool {name!r} is to be annotated: (asked: Arguments, limits: Limits, hands: Hands)")
-        return Tool(name, work, arguments, limits, outward, publishes, writes, secrets)  # type: ignore[arg-type]
+        return Tool(name, work, arguments, limits, outward, publishes, writes, secrets)
 
     return made
 
 
-def _is(hint: Any, base: type) -> bool:
+def _is(hint: Any, base: type[M]) -> TypeGuard[type[M]]:
     return isinstance(hint, type) and issubclass(hint, base)

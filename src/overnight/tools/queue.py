@@ -47,7 +47,8 @@ async def create(asked: Plan, _limits: Planning, hands: Hands) -> dict[str, str]
 
     async def do() -> dict[str, str]:
         added = await hands.ledger.write(lambda connection: add(connection, [new], f"tool:{hands.call_id}", now))
-        return {"task": await hands.ledger.read(id_of, new), "added": "yes" if added else "there already"}
+        known = await hands.ledger.read(id_of, new)
+        return {"task": known or "", "added": "yes" if added else "there already"}
 
     async def find() -> dict[str, str] | None:
         return None  # the same task once more is the same task

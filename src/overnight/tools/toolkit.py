@@ -6,7 +6,7 @@ What a tool leaves behind is a step of the item: its intent is committed before,
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from overnight.clock import Clock, SystemClock
 from overnight.compensation import Step, Steps
@@ -15,6 +15,9 @@ from overnight.outcome import Scope
 from overnight.tools.github_api import TOKEN
 from overnight.tools.port import Arguments, Hands, Passes, Sides
 from overnight.tools.toolbox import Granted, Toolbox, boxed
+
+if TYPE_CHECKING:
+    from overnight.ledger import Ledger
 
 T = TypeVar("T")
 
@@ -28,7 +31,7 @@ class Toolkit:
     """Who may use what. `secrets` are values by role and name, `settings` plain variables, `redact` cleans results."""
 
     root: Path
-    ledger: Any
+    ledger: "Ledger"
     clock: Clock
     sides: Sides | None
     granted: Mapping[str, Mapping[str, Granted]] = field(default_factory=dict)
@@ -94,4 +97,4 @@ class _Written:
         raise Deferred(f"{last}; it is looked up again later", code=last.code, after=LATER) from last
 
 
-NO_TOOLS = Toolkit(Path(), None, SystemClock(), None)
+NO_TOOLS = Toolkit(Path(), None, SystemClock(), None)  # type: ignore[arg-type]  # no tools, no ledger

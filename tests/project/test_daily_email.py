@@ -1,17 +1,11 @@
-"""The jobs of this project, tested with the bench: real batch, retry and ledger; no mail, no model, no waiting."""
+"""The mailing, tested with the bench: the real batch, retry and ledger; nothing is mailed, no model is asked."""
 
 from jobs.daily_email import Draft, Line, daily_email
-from jobs.hello import Person, hello
 from overnight import Subscriber
 from overnight.testing import Bench
 
 ANN = Subscriber("s_ann", "ann@example.org", "Ann")
 BOB = Subscriber("s_bob", "bob@example.org", "Bob")
-
-
-def test_everybody_is_greeted(bench: Bench) -> None:
-    """Each item has its outcome."""
-    assert bench.batch(hello, Person("Ada")).results == {"Ada": f"Good morning Ada, today is {bench.slot}."}
 
 
 def test_one_bounce_does_not_cancel_the_mailing(bench: Bench) -> None:

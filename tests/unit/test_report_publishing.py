@@ -1,0 +1,177 @@
+"""Reports on their way out: the same bytes each time, sent once, nothing lost while the store is down."""
+
+import asyncio
+import json
+import threading
+from datetime import date
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+from pandas import DataFrame
+
+from overnight.clock import SystemClock
+from overnight.dependency import Dependencies
+from overnight.errors import Transient
+from overnight.ledger import Ledger
+from overnight.ledger.runs import days_of
+from overnight.report import Day, Report, newest_day, publish
+from overnight.storage import Folder, Spool
+from overnight.storage.s3 import S3
+from reports.cost import cost
+from reports.runs import runs
+from tests.bucket import counting_bucket
+from tests.days import ALL, AT, DAY, PARIS, add_calls, add_run, add_slot
+from tests.slots import ManualClock
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock(AT)
+
+
+@pytest.fixture
+def day(ledger: Ledger) -> Day:
+    return Day(DAY, ledger)
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+async def test_publishing_again_changes_no_byte(ledger: Ledger, tmp_path: Path) -> None:
+    add_slot(ledger, ok=1)
+    add_run(ledger, ok=1, items=1)
+    add_calls(ledger, [{"cost_nano": 5}, {"cost_nano": 6}])
+    spool = Spool(tmp_path / "spool", Folder(tmp_path / "out"))
+    done = await publish(ALL, [DAY], ledger, PARIS, spool)
+    assert (done.errors, done.drained.left) == ({}, 0)
+    assert done.keys[0] == "report=cost/date=2026-11-22/cost-2026-11-22.csv"
+    before = tree(tmp_path / "out")
+    await publish(ALL, [DAY], ledger, PARIS, spool)
+    assert tree(tmp_path / "out") == before
+    assert before["latest/cost.csv"] == before[done.keys[0]]
+
+
+async def test_ten_times_the_same_day_is_sent_once(ledger: Ledger, tmp_path: Path) -> None:
+    add_slot(ledger, ok=1)
+    add_run(ledger, ok=1, items=1)
+    add_calls(ledger, [{"cost_nano": 5}])
+    with counting_bucket() as bucket:
+        seen = []
+        for _ in range(10):  # a process each time: nothing is remembered but in the bucket
+            store = S3("s3://reports/p", bucket.environ, Dependencies({}, SystemClock()))
+            done = await publish(ALL, [DAY], ledger, PARIS, Spool(tmp_path / "spool", store))
+            assert (done.errors, done.drained.left) == ({}, 0)
+            seen.append(dict(bucket.objects))
+    assert len(bucket.written) == len(set(bucket.written)) == 3 * len(ALL)
+    assert seen == [seen[0]] * 10
+
+
+async def test_the_manifest_says_what_the_file_must_be(ledger: Ledger, tmp_path: Path) -> None:
+    add_slot(ledger)
+    add_run(ledger)
+    add_calls(ledger, [{"cost_nano": 5}, {"cost_nano": 6, "role": "analyst"}])
+    await publish([cost], [DAY], ledger, PARIS, Spool(tmp_path / "spool", Folder(tmp_path / "out")))
+    folder = tmp_path / "out/report=cost/date=2026-11-22"
+    content = (folder / "cost-2026-11-22.csv").read_bytes()
+    told = json.loads((folder / "manifest.json").read_text())
+    assert (told["sha256"], told["bytes"]) == (sha256(content).hexdigest(), len(content))
+    assert (told["rows"], told["sums_nano_usd"]["cost_usd"]) == (2, 11)
+
+
+async def test_a_report_that_raises_is_an_error_of_that_report_only(ledger: Ledger, tmp_path: Path) -> None:
+    def broken(day: Day) -> DataFrame:
+        raise ZeroDivisionError("a bug")
+
+    add_slot(ledger)
+    add_run(ledger)
+    spool = Spool(tmp_path / "spool", Folder(tmp_path / "out"))
+    done = await publish([Report("broken", broken, {}), runs], [DAY], ledger, PARIS, spool)
+    assert done.errors == {"broken 2026-11-22": "ZeroDivisionError: a bug"}
+    assert done.unmade == {DAY}
+    assert (tmp_path / "out/latest/runs.csv").exists()
+
+
+class Down:
+    """A store that is down."""
+
+    async def put(self, key: str, content: bytes) -> None:  # noqa: ARG002
+        raise Transient("no route to the bucket")
+
+    async def get(self, key: str) -> bytes | None:  # noqa: ARG002
+        return None
+
+    def describe(self) -> str:
+        return "a bucket that is down"
+
+
+async def test_reports_made_while_the_store_is_down_arrive_unchanged_later(ledger: Ledger, tmp_path: Path) -> None:
+    add_slot(ledger)
+    add_run(ledger)
+    done = await publish(ALL, [DAY], ledger, PARIS, Spool(tmp_path / "spool", Down()))
+    assert (done.drained.left, done.drained.error) == (5, "no route to the bucket")
+    assert (await Spool(tmp_path / "spool", Folder(tmp_path / "out")).drain()).left == 0
+    assert (tmp_path / "out/latest/runs.csv").read_bytes() == runs.csv(Day(DAY, ledger))
+
+
+async def test_an_old_day_made_again_is_not_the_latest(ledger: Ledger, tmp_path: Path) -> None:
+    add_slot(ledger)
+    add_slot(ledger, "2026-11-21", day="2026-11-21")
+    add_slot(ledger, "2027-01-01", day="2027-01-01")
+    add_run(ledger)
+    assert ledger.reading(newest_day, DAY) == DAY
+    spool = Spool(tmp_path / "spool", Folder(tmp_path / "out"))
+    await publish([runs], [date(2026, 11, 21)], ledger, PARIS, spool)
+    assert (tmp_path / "out/report=runs/date=2026-11-21/runs-2026-11-21.csv").exists()
+    assert not (tmp_path / "out/latest").exists()
+
+
+async def test_a_run_whose_clock_was_years_ahead_does_not_stop_latest(ledger: Ledger, tmp_path: Path) -> None:
+    add_slot(ledger)
+    add_slot(ledger, "2030-01-01", day="2030-01-01")
+    add_run(ledger)
+    add_run(ledger, "r_2", slot="2030-01-01", day="2030-01-01")
+    await publish([runs], [DAY, date(2030, 1, 1)], ledger, PARIS, Spool(tmp_path / "spool", Folder(tmp_path / "out")))
+    assert (tmp_path / "out/latest/runs.csv").read_bytes() == runs.csv(Day(DAY, ledger))
+
+
+async def test_of_two_processes_that_publish_at_once_the_one_that_read_later_is_sent_later(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    add_slot(ledger)
+    add_run(ledger)
+    asked, go_on = threading.Event(), threading.Event()
+    numbers = iter([1, 2])
+
+    def counted(day: Day) -> DataFrame:
+        number = next(numbers)
+        asked.set()
+        go_on.wait(0.2 if number == 1 else 0)  # the first one is slow: without a lock the second overtakes it here
+        return day.query("SELECT :number AS n", number=number)
+
+    one = Report("counted", counted, {"n": "count"})
+    spool = Spool(tmp_path / "spool", Folder(tmp_path / "out"))
+    first = asyncio.create_task(publish([one], [DAY], ledger, PARIS, spool))
+    await asyncio.to_thread(asked.wait)
+    await publish([one], [DAY], ledger, PARIS, Spool(tmp_path / "spool", Folder(tmp_path / "out")))
+    await first
+    await spool.drain()
+    assert (tmp_path / "out/latest/counted.csv").read_text() == "n\n2\n"
+
+
+def test_what_a_killed_process_has_left_in_the_spool_is_cleared_away(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool", Folder(tmp_path / "out"))
+    for name in (".new-00000007", ".done-00000003"):
+        (tmp_path / "spool" / name).mkdir(parents=True)
+    spool.add([("a.csv", b"1")])
+    assert asyncio.run(spool.drain()).left == 0
+    assert {path.name for path in (tmp_path / "spool").iterdir()} <= {".adding", ".draining"}
+
+
+def test_a_slot_affects_its_day_and_those_of_its_runs_and_calls(ledger: Ledger) -> None:
+    add_slot(ledger)
+    add_run(ledger, day="2026-11-23")
+    add_calls(ledger, [{"budget_day": "2026-11-24"}])
+    found = ledger.reading(days_of, "daily_email", "2026-11-22")
+    assert found == {"2026-11-22", "2026-11-23", "2026-11-24"}
