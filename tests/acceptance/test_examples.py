@@ -45,6 +45,7 @@ NOT_RUN = {  # what a machine of tests has not; a new reason is written here on 
     "needs a container engine": 1,
     "needs another machine": 1,
     "needs nginx": 1,
+    "needs Prometheus": 1,
     "takes a minute; tests/acceptance/test_demo.py runs it": 1,
 }
 READ_ONLY = ("text",)
@@ -232,8 +233,9 @@ def reader(tmp_path: Path, warm: Warm, fresh: Path, smtp: RelayBooks) -> Iterato
     home.mkdir()
     (shims / "overnight").write_text(SHIM, encoding="utf-8")
     (shims / "overnight").chmod(0o755)
-    (tmp_path / ".venv").mkdir()
-    (tmp_path / ".venv" / "bin").symlink_to(shims)
+    (shims / "activate").touch()
+    (tmp_path / "checkout" / ".venv").mkdir(parents=True)
+    (tmp_path / "checkout" / ".venv" / "bin").symlink_to(shims)
     shutil.copytree(fresh, tmp_path / "site")
     for folder in ("new", "cur", "tmp"):
         (tmp_path / "bounces" / folder).mkdir(parents=True)
@@ -283,7 +285,7 @@ def _over(pid: int) -> bool:
 def test_the_examples_of_a_page_run(page: Path, reader: Reader) -> None:
     run = [block for block in blocks(page) if not block.why and block.kind not in READ_ONLY]
     if any("overnight init" in block.text for block in run if block.kind in ("sh", "console")):
-        (reader.home / "here").write_text(str(reader.home.parent), encoding="utf-8")
+        (reader.home / "here").write_text(str(reader.home.parent / "checkout"), encoding="utf-8")
     for block in run:
         getattr(reader, block.kind)(block)
     used = "\n".join(block.text for block in run if block.kind != "python")

@@ -84,7 +84,7 @@ def test_the_links_of_a_page_lead_to_files_and_headings_that_are_there(page: Pat
     for lead in ("".join(groups) for groups in leads):
         parts = urlsplit(lead)
         target = (page.parent / unquote(parts.path)).resolve() if parts.path else page
-        if not parts.scheme and not (target.is_file() and (not parts.fragment or parts.fragment in headings(target))):
+        if not parts.scheme and not (target.exists() and (not parts.fragment or parts.fragment in headings(target))):
             wrong.append(lead)
     assert wrong == []
 
