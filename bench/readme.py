@@ -1,7 +1,8 @@
 """A newcomer's first hour: README's commands, word for word, typed by a user who has Python, make and an empty home.
 
 Needs root, who makes that user and takes it away again. Only `make demo` has a network; all that follows has a loopback
-of its own, with the newcomer's feed on it. Prints how long each command took; fails when one does, or without a mail.
+of its own, where the machine allows that, with the newcomer's feed on it. Prints how long each command took; fails when
+one does, or without a mail.
 """
 
 import os
@@ -33,6 +34,7 @@ text, places = re.subn(r"^      window: .*?\\n(?=\\n)", {fragment!r}, file.read_
 assert places == 1, f"the feeds are in {{file}} {{places}} times"
 file.write_text(text)
 """
+ALONE = ("unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh")
 # Whoever serves looks at the page and goes home.
 SERVE = """overnight serve & serve=$!
 for _ in $(seq 100); do
@@ -57,7 +59,7 @@ class Newcomer:
     home: Path
 
     def types(self, commands: list[str], *, alone: bool) -> None:
-        """Type these in one shell, `alone` without a network. Raises CalledProcessError at the first failure."""
+        """Type these in one shell; `alone`: without a network, if that can be had. Raises CalledProcessError."""
         script = self.home / "session.sh"
         typed = [f"typed {quote(each)} {quote(SERVE if each == 'overnight serve' else each)}" for each in commands]
         server = ["python3 -m http.server --bind 127.0.0.1 --directory ~/site 8080 >/dev/null 2>&1 &"] * alone
@@ -70,8 +72,8 @@ class Newcomer:
             "LC_ALL=C.UTF-8",
         ]
         shell += ["bash", str(script)]
-        if alone:
-            shell = ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh", *shell]
+        if alone and subprocess.run([*ALONE, "true"], check=False, stderr=subprocess.DEVNULL).returncode == 0:
+            shell = [*ALONE, *shell]
         subprocess.run(shell, check=True, stdin=subprocess.DEVNULL)
 
     def took(self) -> Iterator[tuple[str, float]]:
