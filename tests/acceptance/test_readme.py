@@ -19,7 +19,7 @@ READY = os.getuid() == 0 and all(map(shutil.which, NEEDED))
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="what a newcomer would clone is known to git only")
 @pytest.mark.skipif(not READY, reason=f"a throw-away user needs root, and {', '.join(NEEDED)}")
 def test_its_commands_bring_a_newcomer_to_a_mail_in_the_outbox(package_index: None) -> None:
-    command = [sys.executable, str(ROOT / "bench" / "readme.py")]
+    command = [sys.executable, str(ROOT / "bench" / "readme.py"), "--once"]
     done = subprocess.run(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=900
     )

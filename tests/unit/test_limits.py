@@ -112,14 +112,14 @@ def test_no_window_lets_more_through_than_burst_and_rate(events: list[Event], co
 
 
 @pytest.mark.slow
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=1000, deadline=None)
 @given(events, st.integers(60, 600))
 def test_no_window_of_thousands_does(events: list[Event], count: int) -> None:
     windows(events, count)
 
 
 @pytest.mark.slow
-@settings(max_examples=2000, deadline=None)
+@settings(max_examples=1000, deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 20), st.integers(1, 60), st.just(0)), min_size=1, max_size=25),
     st.integers(60, 600),
