@@ -338,7 +338,6 @@ class Dispatcher:
         except OSError as error:
             code, noted = FAILED, partial(self._note_unbegun, job, slot, error)
         self.codes.append(code)
-        logs.get().info("run process ended", job=job, slot=slot, exit_code=code)
         try:
             await noted()
         except Stop as error:  # the lease runs out by itself, and a later round finds what is left
@@ -356,6 +355,7 @@ class Dispatcher:
         )
 
     async def _note_end(self, job: str, slot: str, code: int) -> None:
+        logs.get().info("run process ended", job=job, slot=slot, exit_code=code)
         if code:  # also one that was asked to end before it had opened its run
             me, now = _me(), self.work.clock.now()
             await self.work.ledger.write(lambda connection: let_go(connection, job, slot, me, now))

@@ -83,7 +83,10 @@ def load_tool(target: str) -> Any:
 
 
 def load_reports() -> tuple[list[Any], dict[str, ConfigError]]:
-    """All reports of the project's `reports` package, and why which file cannot be loaded. Raises ConfigError."""
+    """All reports of the project's `reports` package, and why which file cannot be loaded. Raises ConfigError.
+
+    As they are now: a scheduler lives for weeks, and whoever has mended a report does not think of restarting it.
+    """
     try:
         importlib.util.find_spec("reports")
     except ModuleNotFoundError:
@@ -95,7 +98,9 @@ def load_reports() -> tuple[list[Any], dict[str, ConfigError]]:
     names = sorted(f.stem for folder in folders for f in folder.glob("*.py") if f.stem != "__init__")
     found: list[Any] = []
     broken: dict[str, ConfigError] = {}
+    importlib.invalidate_caches()
     for name in names:
+        sys.modules.pop(f"reports.{name}", None)
         try:
             module = _import(f"reports.{name}", f"report {name}")
         except ConfigError as error:

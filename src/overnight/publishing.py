@@ -1,5 +1,6 @@
 """When reports are made and sent: after each run, and whenever a day is owed or something waits in the spool."""
 
+import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -45,7 +46,7 @@ async def publish(
         retired = await ledger.read(retired_days, list(owed))  # they would be made of less than before
         days = [date.fromisoformat(day) for day in owed if day not in retired]
         project.attach(root)  # a scheduler runs no job that would have done it
-        reports, broken = project.load_reports()
+        reports, broken = await asyncio.to_thread(project.load_reports)  # with pandas, for a second
         done = await publish_days(reports, days, ledger, schedule.timezone, spool_of(root, schedule, dependencies))
         unmade = {day.isoformat() for day in (days if broken else done.unmade)}
         made = {day: mark for day, mark in owed.items() if day not in unmade}

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from overnight import logs
 
+ALIVE = "/livez"  # where a scheduler is asked whether it is one
 MARK = "Overnight-Serve"  # the header by which a scheduler is told from whoever else answers at its address
 LONGEST = 4096  # bytes of such a file
 

@@ -533,7 +533,6 @@ async def test_a_report_that_cannot_be_made_is_told_and_made_once_it_is_mended(p
     made = place.root / "var/reports/latest"
     assert [path.name for path in made.iterdir()] == ["slots.csv"], "one that is broken stops only itself"
     other.write_text(REPORT.replace("slots(", "other("), encoding="utf-8")
-    sys.modules.pop("reports.other", None)
     await place.look(at(3, 1))
     assert not (made / "other.csv").exists(), "not each minute: a bug lasts, and everything is made anew"
     await place.look(at(3, 11))

@@ -261,13 +261,13 @@ def _is_free(port: int) -> bool:
 
 def _answer_of(one: "Whereabouts") -> str:
     """Whether it answers itself, and looks for due jobs. Raises OSError."""
-    from overnight.whereabouts import MARK  # noqa: PLC0415
+    from overnight.whereabouts import ALIVE, MARK  # noqa: PLC0415
 
     who = f"process {one.pid}"
     if not one.url:
         raise OSError(f"{who} runs the jobs without a page: its port was taken when it began")
     try:
-        with _NO_PROXY.open(f"{one.url}/livez", timeout=WEB_TIMEOUT) as answer:
+        with _NO_PROXY.open(f"{one.url}{ALIVE}", timeout=WEB_TIMEOUT) as answer:
             code, headers = answer.status, answer.headers
     except HTTPError as error:
         with error:

@@ -10,20 +10,16 @@ from overnight.health import Examiner, Report
 from overnight.prometheus import Exposition
 from overnight.runner import Workplace
 from overnight.web.access import granted, guarded, token_of
-from overnight.whereabouts import MARK
 
 DRAFT = "application/health+json"
 HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
 def private_routes(
-    current: Callable[[], Workplace], examiner: Examiner, problem: Callable[[], str | None], mark: str
+    current: Callable[[], Workplace], examiner: Examiner, problem: Callable[[], str | None]
 ) -> list[web.RouteDef]:
-    """The routes; without a token each refuses a caller who thinks that we have a public name.
-
-    Answers about health bear `mark`, by which `overnight doctor` knows this process from others.
-    """
-    machine = _Machine(current, examiner, Exposition(current, problem), mark)
+    """The routes; without a token each refuses a caller who thinks that we have a public name."""
+    machine = _Machine(current, examiner, Exposition(current, problem))
     paths = {
         "/api/health": machine.health,
         "/livez": machine.alive,
@@ -40,7 +36,6 @@ class _Machine:
     current: Callable[[], Workplace]
     examiner: Examiner
     exposition: Exposition
-    mark: str
     scraping: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def token(self) -> str:
@@ -69,5 +64,4 @@ class _Machine:
         if not granted(request, self.token()):
             document = {"status": document["status"]}
         kind = DRAFT if draft else "application/json"
-        headers = HEADERS | {MARK: self.mark}
-        return web.json_response(document, status=report.code, headers=headers, content_type=kind)
+        return web.json_response(document, status=report.code, headers=HEADERS, content_type=kind)

@@ -1,7 +1,7 @@
 """The server: what is public and what is private, and how much patience it has with whoever calls."""
 
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -15,7 +15,7 @@ from overnight.runner import Workplace
 from overnight.web.desk import Nobody, Starter, desk_routes
 from overnight.web.private import private_routes
 from overnight.web.public import public_routes
-from overnight.whereabouts import announced
+from overnight.whereabouts import ALIVE, MARK, announced
 
 BODY_MAX = 4096  # bytes; a form of ours has one address in it
 HEAD_MAX = 4096  # bytes of a line or a header
@@ -39,9 +39,10 @@ async def serving(
     A port that is taken is a warning: jobs matter more than the page.
     """
     application, mark = web.Application(client_max_size=BODY_MAX), token(8)
+    application.on_response_prepare.append(_signing(mark))
     application.router.add_routes(public_routes(current, signed_up, PATIENCE))
     examiner = Examiner(current, heart, problem, Reach(current().clock))
-    application.router.add_routes(private_routes(current, examiner, problem, mark))
+    application.router.add_routes(private_routes(current, examiner, problem))
     application.router.add_routes(desk_routes(current, examiner, problem, starter, PATIENCE))
     runner = web.AppRunner(application, **_LIMITS)
     await runner.setup()
@@ -58,6 +59,16 @@ async def serving(
             yield url
     finally:
         await runner.cleanup()
+
+
+def _signing(mark: str) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
+    """Let the answers that tell whether we live bear our mark: `overnight doctor` knows us by it."""
+
+    async def sign(request: web.Request, response: web.StreamResponse) -> None:
+        if request.path == ALIVE:
+            response.headers[MARK] = mark
+
+    return sign
 
 
 def _ours(record: logging.LogRecord) -> bool:
