@@ -17,7 +17,6 @@ from overnight.schedule import Schedule, Watch
 from overnight.schedule.diff import changes
 from overnight.schedule.watch import SETTLE, keep
 from overnight.triggers import Trigger
-from overnight.upkeep import guarded
 
 GLANCE_EVERY = 2.0  # seconds: how soon a change of schedule.yaml is seen
 
@@ -77,7 +76,7 @@ async def serve(work: Workplace, host: str, port: int, renew_logs: Callable[[Sch
                 _renew(renew_logs, schedule)
                 alarm.set(_triggers(schedule))
                 _keep(work)
-            await guarded(dispatcher.work, dispatcher.look)
+            await dispatcher.upkeep.guard(dispatcher.work, dispatcher.look)
             await _next_look(wake, watch)
         alarm.stop()
         confirmations.cancel()  # what stands in the ledger is for the next start

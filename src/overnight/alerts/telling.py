@@ -23,9 +23,9 @@ from overnight.alerts.book import (
     firing,
     note_all,
     postponed,
-    take_due,
-    take_untold,
+    take,
     worth_noting,
+    write_up,
 )
 from overnight.alerts.rules import STANDING
 from overnight.clock import Clock
@@ -91,36 +91,32 @@ class Alerter:
         await self.tell()
 
     async def tell(self) -> None:
-        """Send what is untold, and again what a channel has refused."""
-        now = self.clock.now()
-        if not await self.ledger.read(anything_to_tell, now):
-            return
-        ids = [channel.id for channel in self.channels]
-        taken: list[Delivery] = await self.ledger.write(
-            lambda connection: [*take_due(connection, now), *take_untold(connection, ids, now)]
-        )
-        await asyncio.gather(*(self._deliver(one) for one in taken))
+        """Send what is untold, and again what a channel has refused; no channel waits for another."""
+        await asyncio.gather(*(self.serve(channel) for channel in await due(self.ledger, self.clock, self.channels)))
+
+    async def serve(self, channel: Channel) -> None:
+        """Hand over what is due for one channel, one message after the other, until it refuses one."""
+        while one := await self.ledger.write(partial(take, channel=channel.id, now=self.clock.now())):
+            if not await self._deliver(channel, one):
+                return  # the others for it are due, and would most likely meet the same
 
     async def last_words(self, message: str) -> None:
         """Try once to tell what no ledger can note: that the ledger itself cannot be written."""
         now, clean = self.clock.now(), self.redactor.text(message)
         logs.get().error("alert", alert="ledger:", change="new", alert_message=clean)
-        one = Delivery(f"{now:%Y-%m-%dT%H:%M:%S.%fZ}", "", (Told("ledger", "", clean, "new", now, now),), now)
-        for channel in self.channels:
-            if (error := await self._attempt(channel, one, self.post.send_unnoted)) is not None:
-                _failed(channel.id, error)
+        one = Delivery(f"{now:%Y-%m-%dT%H:%M:%S.%fZ}", "", (Told("ledger", "", clean, "new", now, now),), now, 1)
+        await asyncio.gather(*(self._attempt(channel, one, self.post.send_unnoted) for channel in self.channels))
 
-    async def _deliver(self, one: Delivery) -> None:
-        channel = next((channel for channel in self.channels if channel.id == one.channel), None)
-        error = None if channel is None else await self._attempt(channel, one, self.post.send)
+    async def _deliver(self, channel: Channel, one: Delivery) -> bool:
+        """Whether the channel has taken it; what it has not waits in the ledger."""
+        error = await self._attempt(channel, one, self.post.send)
         if error is None:
-            await self.ledger.write(partial(delivered, ids=[one.id]))
-            return
-        _failed(one.channel, error)
-        now = self.clock.now()
-        if not await self.ledger.write(partial(postponed, one=one, error=error, now=now)):
+            await self.ledger.write(partial(delivered, one=one))
+            return True
+        if not await self.ledger.write(partial(postponed, one=one, error=error, now=self.clock.now())):
             lines = "; ".join(told.line for told in one.changes)
             logs.get().error("an alert was given up after a day", channel=one.channel, alert_message=lines)
+        return False
 
     async def _attempt(self, channel: Channel, one: Delivery, send: Send) -> str | None:
         """Hand one message over; returns what was wrong."""
@@ -129,8 +125,19 @@ class Alerter:
                 await _sending(channel, one, self.clock.now(), send)
         except Exception as error:  # noqa: BLE001  a channel that fails must not become an alert of its own
             text = self.redactor.text(str(error).replace(channel.target, channel.name))
-            return f"{type(error).__name__}: {text}"[:500]
+            said = f"{type(error).__name__}: {text}"[:500]
+            logs.get().warning("an alert could not be delivered", channel=channel.id, error=said)
+            return said
         return None
+
+
+async def due(ledger: Ledger, clock: Clock, channels: Sequence[Channel]) -> list[Channel]:
+    """Write up what is untold; returns the channels for which a message is due."""
+    now = clock.now()
+    if not await ledger.read(anything_to_tell, now):
+        return []
+    ids = await ledger.write(partial(write_up, channels=[channel.id for channel in channels], now=now))
+    return [channel for channel in channels if channel.id in ids]
 
 
 async def noted(ledger: Ledger, clock: Clock, redactor: Redactor, alarms: Sequence[Alarm], repeat: timedelta) -> None:
@@ -155,10 +162,6 @@ def _sending(channel: Channel, one: Delivery, now: datetime, send: Send) -> Awai
 
 def _clean(alarm: Alarm, redactor: Redactor) -> Alarm:
     return Alarm(alarm.rule, alarm.scope, redactor.text(alarm.message), alarm.firing, alarm.hold)
-
-
-def _failed(channel: str, error: str) -> None:
-    logs.get().warning("an alert could not be delivered", channel=channel, error=error)
 
 
 async def _post(url: str, text: str) -> None:
