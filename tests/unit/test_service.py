@@ -781,12 +781,14 @@ class Chat:
     """A webhook on this machine; while it `hangs` it takes a message and says nothing."""
 
     hangs: asyncio.Event = field(default_factory=asyncio.Event)
+    reached: asyncio.Event = field(default_factory=asyncio.Event)
     url: str = ""
     asked: int = 0
     told: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
 
     async def take(self, request: web.Request) -> web.Response:
         self.asked += 1
+        self.reached.set()
         text = (await request.json())["text"]
         await self.hangs.wait()
         self.told.put_nowait(text)
@@ -841,8 +843,7 @@ async def test_what_was_not_told_when_serve_ended_is_told_by_the_next_one(place:
         await first.note(work, [Alarm("bug", "daily", "a bug")])
         await first.tell(work)
         [task] = first.beside.tasks.values()
-        while not slow.asked:
-            await asyncio.sleep(0.01)
+        await slow.reached.wait()
         task.cancel()
         await first.beside.settle()
         slow.hangs.set()

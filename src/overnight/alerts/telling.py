@@ -31,6 +31,7 @@ from overnight.alerts.rules import STANDING
 from overnight.clock import Clock
 from overnight.ledger import Ledger
 from overnight.outcome import Scope
+from overnight.proxies import proxy_for
 from overnight.redact import Redactor
 
 Send = Callable[[Scope, str, str, Mapping[str, Any]], Awaitable[str]]
@@ -171,7 +172,7 @@ async def _post(url: str, text: str) -> None:
     async with (
         aiohttp.ClientSession() as session,
         # a page that asks to log in would answer with 200, and has told nobody
-        session.post(url, json={"text": text}, allow_redirects=False) as response,
+        session.post(url, json={"text": text}, allow_redirects=False, proxy=proxy_for(url)) as response,
     ):
         if response.status // 100 != 2:
             raise OSError(f"HTTP {response.status}")  # aiohttp's own error would quote the address, which is a secret

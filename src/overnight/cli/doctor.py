@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 from urllib.error import HTTPError, URLError
-from urllib.request import Request, urlopen
+from urllib.request import ProxyHandler, Request, build_opener, urlopen
 
 import click
 
@@ -246,8 +246,9 @@ def _port(_cli: Cli) -> str:
 
 
 def _is_ours() -> bool:
+    direct = build_opener(ProxyHandler({}))  # a proxy does not stand between us and this machine
     try:
-        with urlopen(f"http://127.0.0.1:{PORT}/livez", timeout=WEB_TIMEOUT) as answer:
+        with direct.open(f"http://127.0.0.1:{PORT}/livez", timeout=WEB_TIMEOUT) as answer:
             return bool(answer.status == 200)
     except (OSError, ValueError):
         return False
