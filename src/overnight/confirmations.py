@@ -18,10 +18,10 @@ from overnight.effects import begun_at
 from overnight.errors import Deferred, OvernightError, Permanent, Stop, Unknown
 from overnight.mail import Mailer
 from overnight.outcome import Scope
-from overnight.ports import open_mailer, secret_of
+from overnight.ports import open_mailer, tokens_of
 from overnight.runner import Workplace
 from overnight.subscriptions import mailed, put_off, to_be_mailed
-from overnight.tokens import CONFIRM_WITHIN, Tokens
+from overnight.tokens import CONFIRM_WITHIN
 
 JOB = "subscribe"  # as which it stands among the effects and alerts of the ledger
 TEMPLATE = "confirm"
@@ -67,7 +67,7 @@ async def _send(work: Workplace, mailer: Mailer, row: Row[Any]) -> None:
 
     Raises Stop, or Deferred while the relay is away.
     """
-    tokens = Tokens(secret_of(work.root, work.schedule.environ), work.clock)
+    tokens = tokens_of(work.root, work.schedule.environ, work.clock)
     link = tokens.confirm_url(work.schedule.public_url, row.id)
     context = {"confirm_url": link, "days": CONFIRM_WITHIN.days}
     await mailer.consent.check("overnight serve --yes")

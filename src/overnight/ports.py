@@ -28,6 +28,7 @@ from overnight.redact import Redactor
 from overnight.roles import Role, Roles
 from overnight.run import Post
 from overnight.schedule import JobSettings, Rate, RoleSettings, Schedule
+from overnight.tokens import Tokens
 from overnight.tools import Granted, Tool
 from overnight.tools.github_api import base_of
 from overnight.tools.github_app import passes_of
@@ -72,6 +73,11 @@ def secret_of(root: Path, environ: Mapping[str, str]) -> bytes:
         return path.read_bytes().strip()
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}; set OVERNIGHT_SECRET, or make var/ writable") from error
+
+
+def tokens_of(root: Path, environ: Mapping[str, str], clock: Clock) -> Tokens:
+    """The signed tokens of the secret in force. Raises ConfigError, as `secret_of` does."""
+    return Tokens(secret_of(root, environ), clock)
 
 
 def _create(path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import pytest
 from aiohttp import ClientSession
-from sqlalchemy import insert, update
+from sqlalchemy import event, insert, update
 
 from overnight.alerts import Alarm, note
 from overnight.errors import Refused
@@ -189,12 +189,13 @@ def asked(url: str) -> tuple[int, dict[str, Any]]:
 
 
 async def test_a_locked_ledger_is_an_answer_and_no_reason_to_hang(ledger: Ledger, tmp_path: Path) -> None:
-    work = cast("Workplace", _Work(tmp_path, ledger, ledger.clock))
+    work: Any = _Work(tmp_path, ledger, ledger.clock)
     async with serving(lambda: work, Heart(), lambda: None, "127.0.0.1", 0) as url:
         assert (await asyncio.to_thread(asked, url))[0] == 200
         other = open_ledger(tmp_path, ManualClock())
         with other.engine.connect() as connection:
             connection.execution_options(isolation_level="AUTOCOMMIT").exec_driver_sql("BEGIN EXCLUSIVE")
+            work.clock.move(1)
             started = time.monotonic()
             code, report = await asyncio.to_thread(asked, url)
             took = time.monotonic() - started
@@ -203,6 +204,7 @@ async def test_a_locked_ledger_is_an_answer_and_no_reason_to_hang(ledger: Ledger
         assert (code, report["status"]) == (503, "unhealthy")
         assert report["checks"]["ledger"]["output"] == f"no answer within {PATIENCE:g} s"
         assert PATIENCE <= took < PATIENCE + 2
+        work.clock.move(1)
         assert (await asyncio.to_thread(asked, url))[0] == 200
 
 
@@ -300,6 +302,8 @@ async def test_a_machine_without_a_key_for_the_model_is_well_until_a_run_is_stop
     model = (await examine.report()).findings["model"]
     assert (model.status, model.output[:29]) == ("healthy", "ANTHROPIC_API_KEY is not set:")
     ledger.writing(lambda c: note(c, Alarm("stopped", "good", "no API key"), NOW, timedelta(hours=1)))
+    assert isinstance(ledger.clock, ManualClock)
+    ledger.clock.move(1)
     assert (await examine.report()).status == "degraded"
 
 
@@ -321,7 +325,7 @@ async def test_alive_and_ready_are_two_questions(ledger: Ledger, tmp_path: Path)
 
 async def test_strangers_get_the_word_and_who_brings_the_token_everything(ledger: Ledger, tmp_path: Path) -> None:
     work = cast(
-        "Workplace", _Work(tmp_path, ledger, ledger.clock, loads(SCHEDULE, {"OVERNIGHT_TOKEN": "a-long-secret"}))
+        "Workplace", _Work(tmp_path, ledger, ledger.clock, loads(SCHEDULE, {"OVERNIGHT_TOKEN": "a-long-enough-secret"}))
     )
     async with serving(lambda: work, Heart(), lambda: None, "127.0.0.1", 0) as url:
 
@@ -329,9 +333,9 @@ async def test_strangers_get_the_word_and_who_brings_the_token_everything(ledger
             async with ClientSession() as session, session.get(url + path, headers=headers) as answer:
                 return answer.status, answer.content_type, await answer.text()
 
-        good = {"Authorization": "Bearer a-long-secret"}
+        good = {"Authorization": "Bearer a-long-enough-secret"}
         assert await asking("/api/health", Host="any.example") == (200, "application/json", '{"status": "healthy"}')
-        for wrong in ("Bearer a-long-secre", "Basic a-long-secret", "Bearer ", "Bearer é"):
+        for wrong in ("Bearer a-long-enough-secre", "Basic a-long-enough-secret", "Bearer ", "Bearer é"):
             assert (await asking("/api/health", Authorization=wrong))[2] == '{"status": "healthy"}'
             assert (await asking("/metrics", Authorization=wrong))[0] == 401
         assert "checks" in json.loads((await asking("/api/health", **good))[2])
@@ -352,8 +356,39 @@ async def test_without_a_token_only_this_machine_is_answered(ledger: Ledger, tmp
                 assert (answer.status, answer.headers["Cache-Control"]) == (200, "no-store")
 
 
-def test_another_address_than_this_machine_needs_a_token() -> None:
-    require_loopback("127.0.0.1", "")
-    require_loopback("0.0.0.0", "a-long-secret")  # noqa: S104  that is the question
-    with pytest.raises(Refused, match="OVERNIGHT_TOKEN"):
-        require_loopback("0.0.0.0", "")  # noqa: S104
+def test_another_address_than_this_machine_needs_a_token_that_is_not_soon_guessed() -> None:
+    require_loopback("127.0.0.1", {})
+    require_loopback("127.0.0.1", {"OVERNIGHT_TOKEN": "1"})  # jobs matter more than the page, which it does not open
+    require_loopback("0.0.0.0", {"OVERNIGHT_TOKEN": "a-long-enough-secret"})  # noqa: S104  that is the question
+    with pytest.raises(Refused, match="without OVERNIGHT_TOKEN it binds to this machine only"):
+        require_loopback("0.0.0.0", {"OVERNIGHT_TOKEN": ""})  # noqa: S104
+    for short in ("1", "fifteen-letters"):
+        with pytest.raises(Refused, match=f"has {len(short)} of at least 16 characters.*: openssl rand -hex 24"):
+            require_loopback("0.0.0.0", {"OVERNIGHT_TOKEN": short})  # noqa: S104
+    require_loopback("0.0.0.0", {"OVERNIGHT_TOKEN": "sixteen-letters!"})  # noqa: S104
+
+
+async def test_a_token_that_is_too_short_is_a_degradation(ledger: Ledger, tmp_path: Path) -> None:
+    finding = (await examiner(ledger, tmp_path, OVERNIGHT_TOKEN="1").report()).findings["environment"]
+    assert (finding.status, finding.output[:36]) == ("degraded", "OVERNIGHT_TOKEN has 1 of at least 16")
+
+
+async def test_however_many_ask_at_once_there_is_one_examination_and_none_is_older_than_a_second(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    examine, asked = examiner(ledger, tmp_path), list[str]()
+    event.listen(ledger.engine, "before_cursor_execute", lambda _c, _cursor, statement, *_: asked.append(statement))
+    impatient = asyncio.create_task(examine.report())
+    others = [asyncio.create_task(examine.report()) for _ in range(200)]
+    await asyncio.sleep(0)
+    impatient.cancel()  # who goes away takes it from nobody
+    once = {id(report) for report in await asyncio.gather(*others)}
+    cost = len(asked)
+    assert (len(once), cost < 40) == (1, True)
+    fit = {id(report) for report in await asyncio.gather(*(examine.ready() for _ in range(200)))}
+    assert (len(fit), len(asked) - cost < 4) == (1, True)
+    assert isinstance(ledger.clock, ManualClock)
+    ledger.clock.move(0.9)
+    assert id(await examine.report()) in once
+    ledger.clock.move(0.2)
+    assert id(await examine.report()) not in once

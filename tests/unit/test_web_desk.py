@@ -6,7 +6,7 @@ Rows 15, 52, 67, 68 and 69 of the security note.
 import asyncio
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from html.parser import HTMLParser
@@ -17,27 +17,32 @@ from urllib.parse import quote
 
 import aiohttp
 import pytest
+from aiohttp import web
 from sqlalchemy import event, insert
 from sqlalchemy.exc import OperationalError
+from yarl import URL
 
 from overnight.alerts import Alarm, note
 from overnight.ledger import Ledger
 from overnight.ledger.controls import alert, breaker
 from overnight.ledger.items import Recorded, plan, planned, record
 from overnight.ledger.runs import close_run
-from overnight.ledger.tables import call, effect, entry, item, run, slot, tool_call
+from overnight.ledger.tables import call, effect, entry, item, meta, run, slot, tool_call
 from overnight.mail.outbox import folder_of, safe_name
 from overnight.outcome import Outcome, Scope
 from overnight.redact import Redactor
 from overnight.runner import Workplace
 from overnight.schedule import loads
 from overnight.web import server, serving
+from overnight.web.access import AT_ONCE, EACH, Access, Tries
 from overnight.web.desk import queries
+from overnight.web.desk.gate import Gate, Session, _mark
 from tests.slots import NOW, SLOT, ManualClock, begin, open_ledger, rows
 
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{7*7}}"
 CANARY = "canary-of-the-desk-0123456789"
 TOKEN = "the-token-of-these-tests"
+SECRET = "the-secret-of-these-tests"
 REF = "<abc.def@example.org>"
 KEY = f"k/1?{EVIL}"
 SCHEDULE = """version: 1
@@ -178,7 +183,7 @@ def furnish(ledger: Ledger, root: Path) -> Scope:
 async def opened(root: Path, problem: str | None = None, token: str = "", text: str = SCHEDULE) -> AsyncIterator[Desk]:
     clock, starts = ManualClock(), Starts()
     ledger = open_ledger(root, clock)
-    environ = {"OVERNIGHT_SECRET": "the-secret-of-these-tests"} | ({"OVERNIGHT_TOKEN": token} if token else {})
+    environ = {"OVERNIGHT_SECRET": SECRET} | ({"OVERNIGHT_TOKEN": token} if token else {})
     work = Workplace(root, loads(text, environ), ledger, clock, Redactor([CANARY, *environ.values()]))
     scope = furnish(ledger, root)
     clock.move(600)
@@ -486,11 +491,13 @@ async def test_with_a_token_nobody_sees_anything_without_it(tmp_path: Path) -> N
             async with desk.client.get(desk.url + path, allow_redirects=False) as answer:
                 assert (answer.status, answer.headers["Location"]) == (303, "/login"), path
             assert (await desk.get(path, headers={"Authorization": "Bearer wrong"}))[1].count("OVERNIGHT_TOKEN")
+            desk.clock.move(EACH)
             assert (await desk.get(path, headers={"Authorization": f"Bearer {TOKEN}"}))[0] == 200
         for path in (one.format(run=desk.scope.run_id) for one in ACTIONS):
             assert await desk.post(path, at="/login") == (303, "/login")
         assert desk.starts.asked == []
         for wrong in ("", "x", TOKEN[:-1], f"{TOKEN}x", "ü", EVIL):
+            desk.clock.move(EACH)
             code, html = await desk.post("/login", {"token": wrong}, at="/login")
             assert (code, "not the token" in html) == (403, True)
             Seen(html).check()
@@ -500,18 +507,103 @@ async def test_with_a_token_nobody_sees_anything_without_it(tmp_path: Path) -> N
         html = (await desk.get("/"))[1]
         assert (TOKEN in html, "Log out" in html) == (False, True)
         assert (await desk.get("/", headers={"Host": "desk.example.org"}))[0] == 200
-        cookies = {cookie.key: cookie.value for cookie in desk.client.cookie_jar}
         assert await desk.post("/jobs/greet/run") == (
             303,
             f"/runs/{desk.starts.asked[0][5]}" if desk.starts.asked else "",
         )
+
+
+def renew(desk: Desk, **environ: str) -> None:
+    """Reload the settings with other variables, as `serve` does."""
+    object.__setattr__(desk.work, "schedule", loads(SCHEDULE, {"OVERNIGHT_SECRET": SECRET, **environ}))
+
+
+async def inside(desk: Desk, **cookies: str) -> bool:
+    """Whether the overview is shown to who brings these cookies; without any, those of the desk's browser."""
+    async with AsyncExitStack() as stack:
+        client = await stack.enter_async_context(aiohttp.ClientSession()) if cookies else desk.client
+        answer = await stack.enter_async_context(client.get(desk.url, cookies=cookies, allow_redirects=False))
+        assert answer.status in (200, 303)
+        return answer.status == 200
+
+
+async def log_in(desk: Desk) -> dict[str, str]:
+    """Log in by the form; returns the cookie."""
+    assert await desk.post("/login", {"token": TOKEN}, at="/login") == (303, "/")
+    return {cookie.key: cookie.value for cookie in desk.client.cookie_jar}
+
+
+async def test_who_logs_out_has_ended_the_session_wherever_its_cookie_is_also_after_a_restart(tmp_path: Path) -> None:
+    async with opened(tmp_path, token=TOKEN) as desk:
+        copied, _ = await log_in(desk), desk.client.cookie_jar.clear()
+        mine = await log_in(desk)
+        assert (await inside(desk, **copied), await inside(desk, **mine)) == (True, True)
         assert await desk.post("/logout") == (303, "/login")
-        async with desk.client.get(desk.url, allow_redirects=False) as answer:
-            assert answer.status == 303
-        changed = loads(SCHEDULE, {"OVERNIGHT_SECRET": "the-secret-of-these-tests", "OVERNIGHT_TOKEN": "another-token"})
-        object.__setattr__(desk.work, "schedule", changed)
-        async with desk.client.get(desk.url, cookies=cookies, allow_redirects=False) as answer:
-            assert answer.status == 303, "a session ends with the token it was begun with"
+        assert not await inside(desk)
+        assert (await inside(desk, **mine), await inside(desk, **copied)) == (False, True)
+        other = Access(lambda: desk.work, Tries(desk.clock))
+        again = Gate(lambda: desk.work, other, 1.0, lambda *_: web.Response())
+        session = Session(again.tokens.read("session", next(iter(mine.values()))).partition("-")[0], _mark(TOKEN))
+        assert not await again._known(session)
+        desk.clock.move(13 * 3600)
+        await log_in(desk)
+        assert await desk.post("/logout") == (303, "/login")
+        kept = [row["name"] for row in rows(desk.ledger, meta) if row["name"].startswith("logged-out:")]
+        assert len(kept) == 1, "what would be over by now is forgotten"
+
+
+async def test_a_new_token_or_secret_ends_all_sessions_at_once(tmp_path: Path) -> None:
+    async with opened(tmp_path, token=TOKEN) as desk:
+        mine = await log_in(desk)
+        form = await desk.token()
+        renew(desk, OVERNIGHT_TOKEN="another-token-of-these-tests")
+        assert not await inside(desk, **mine)
+        renew(desk, OVERNIGHT_TOKEN=TOKEN)
+        assert await inside(desk, **mine)
+        renew(desk, OVERNIGHT_TOKEN=TOKEN, OVERNIGHT_SECRET="another-secret-of-these-tests")
+        assert not await inside(desk, **mine)
+        await log_in(desk)
+        assert (await desk.post("/jobs/greet/run", {"form": form}))[0] == 403
+        assert desk.starts.asked == []
+
+
+async def test_a_token_that_is_soon_guessed_opens_nothing_and_says_so(tmp_path: Path) -> None:
+    async with opened(tmp_path, token=TOKEN) as desk:
+        renew(desk, OVERNIGHT_TOKEN="fifteen-letters")
+        assert not await inside(desk)
+        assert "has 15 of at least 16 characters" in (await desk.get("/login"))[1]
+        assert (await desk.post("/login", {"token": "fifteen-letters"}, at="/login"))[0] == 403
+        headers = {"Authorization": "Bearer fifteen-letters"}
+        assert (await desk.get("/api/health", headers=headers))[1] == '{"status": "degraded"}'
+        assert (await desk.get("/metrics", headers=headers))[0] == 401
+
+
+async def test_ten_wrong_tokens_and_nobody_is_looked_at_for_a_while_but_who_is_inside_goes_on(tmp_path: Path) -> None:
+    async with opened(tmp_path, token=TOKEN) as desk:
+        mine = await log_in(desk)
+        desk.client.cookie_jar.clear()
+        form, right = await desk.token("/login"), {"Authorization": f"Bearer {TOKEN}"}
+        wrong: list[Any] = [desk.get("/api/health", headers={"Authorization": f"Bearer {n}"}) for n in range(20)]
+        wrong += [desk.post("/login", {"token": str(n), "form": form}, at="/login") for n in range(20)]
+        codes = [code for code, _ in await asyncio.gather(*wrong)]
+        assert (len(codes) - codes.count(429), set(codes) <= {200, 403, 429}) == (AT_ONCE, True)
+        for path in ("/", "/api/health", "/metrics"):
+            async with desk.client.get(desk.url + path, headers=right) as answer:
+                assert (answer.status, answer.headers["Retry-After"]) == (429, "5"), path
+                assert "too many wrong tokens have been tried here: try again in 5 s" in (await answer.text()).lower()
+        assert (await desk.post("/login", {"token": TOKEN}, at="/login"))[0] == 429
+        assert (await desk.get("/api/health"))[1] == '{"status": "degraded"}', "who shows nothing tries nothing"
+        assert await inside(desk, **mine)
+        desk.client.cookie_jar.update_cookies(mine, URL(desk.url))
+        assert await desk.post("/jobs/greet/pause", headers=right) == (303, "/")
+        desk.client.cookie_jar.clear()
+        desk.clock.move(EACH)
+        assert (await desk.get("/metrics", headers=right))[0] == 200, "a right one costs nothing"
+        assert (await desk.get("/metrics", headers={"Authorization": "Bearer x"}))[0] == 401
+        assert (await desk.get("/metrics", headers=right))[0] == 429
+        desk.clock.move(EACH * 100)
+        codes = [(await desk.get("/metrics", headers={"Authorization": "x"}))[0] for _ in range(12)]
+        assert codes == [401] * AT_ONCE + [429] * 2
 
 
 async def test_a_program_with_the_token_needs_no_form(tmp_path: Path) -> None:

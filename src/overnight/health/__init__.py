@@ -1,7 +1,19 @@
 """What `/api/health`, `/livez` and `/readyz` say: is somebody needed, and why."""
 
-from overnight.health.checks import NO_KEY, Examiner, Heart, has_key, missing_variables
+from overnight.health.checks import Examiner, Heart
 from overnight.health.reach import Reach
 from overnight.health.report import Finding, Report
+from overnight.health.variables import NO_KEY, TOKEN, has_key, missing_variables, weak_token
 
-__all__ = ["NO_KEY", "Examiner", "Finding", "Heart", "Reach", "Report", "has_key", "missing_variables"]
+__all__ = [
+    "NO_KEY",
+    "TOKEN",
+    "Examiner",
+    "Finding",
+    "Heart",
+    "Reach",
+    "Report",
+    "has_key",
+    "missing_variables",
+    "weak_token",
+]

@@ -11,6 +11,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from overnight import logs
 from overnight.health import Examiner, Heart, Reach
 from overnight.runner import Workplace
+from overnight.web.access import Access, Tries
 from overnight.web.desk import Nobody, Starter, desk_routes
 from overnight.web.private import private_routes
 from overnight.web.public import public_routes
@@ -38,9 +39,12 @@ async def serving(
     """
     application = web.Application(client_max_size=BODY_MAX)
     application.router.add_routes(public_routes(current, signed_up, PATIENCE))
-    examiner = Examiner(current, heart, problem, Reach(current().clock))
-    application.router.add_routes(private_routes(current, examiner, problem))
-    application.router.add_routes(desk_routes(current, examiner, problem, starter, PATIENCE))
+    access, examiner = (
+        Access(current, Tries(current().clock)),
+        Examiner(current, heart, problem, Reach(current().clock)),
+    )
+    application.router.add_routes(private_routes(current, access, examiner, problem))
+    application.router.add_routes(desk_routes(current, access, examiner, problem, starter, PATIENCE))
     runner = web.AppRunner(application, **_LIMITS)
     await runner.setup()
     try:

@@ -14,10 +14,10 @@ from aiohttp import web
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from overnight.health import TOKEN
 from overnight.pricing import NANO
 from overnight.runner import Workplace
 from overnight.triggers import compact
-from overnight.web.access import token_of
 from overnight.web.desk.gate import HEADERS, Caller
 
 NONE = "n/a"
@@ -55,7 +55,7 @@ class Pages:
         html = self._environment.get_template(f"{name}.html.j2").render(
             active=active,
             zone=str(self.current().schedule.timezone),
-            asks_token=bool(token_of(self.current())),
+            asks_token=bool(self.current().schedule.environ.get(TOKEN)),
             **{**plain, **values},
         )
         return web.Response(text=html, status=status, content_type="text/html", headers=HEADERS)
