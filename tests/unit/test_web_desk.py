@@ -18,7 +18,7 @@ from urllib.parse import quote
 import aiohttp
 import pytest
 from aiohttp import web
-from sqlalchemy import event, insert
+from sqlalchemy import event, insert, update
 from sqlalchemy.exc import OperationalError
 from yarl import URL
 
@@ -26,6 +26,7 @@ from overnight.alerts import Alarm, note
 from overnight.ledger import Ledger
 from overnight.ledger.controls import alert, breaker
 from overnight.ledger.items import Recorded, plan, planned, record
+from overnight.ledger.rollups import trouble
 from overnight.ledger.runs import close_run
 from overnight.ledger.tables import call, effect, entry, item, meta, run, slot, tool_call
 from overnight.mail.outbox import folder_of, safe_name
@@ -244,6 +245,31 @@ async def test_every_page_is_shown_and_nothing_in_the_ledger_becomes_markup_or_t
         assert CANARY not in html, path
         Seen(html).check()
         assert (html.count("<h1"), html.count('<main id="main"')) == (1, 1), path
+
+
+@pytest.mark.slow
+async def test_a_secret_is_not_shown_in_part_where_a_text_is_cut(desk: Desk) -> None:
+    """Half of one is known to nobody but to who guesses the rest."""
+
+    def astride(most: int) -> str:
+        return "x" * (most - 20) + CANARY
+
+    def write(connection: Any) -> None:
+        long = {"error": astride(300), "payload": astride(20_000), "result": astride(20_000)}
+        connection.execute(update(item).where(item.c.key == KEY).values(long))
+        connection.execute(update(item).where(item.c.key == "fine").values(result=astride(300)))
+        connection.execute(update(call).values(response=astride(20_000)))
+        connection.execute(update(effect).values(detail=astride(500)))
+        connection.execute(update(tool_call).values(arguments=astride(20_000), result=astride(20_000)))
+        connection.execute(update(trouble).where(trouble.c.job == "greet").values(sample=astride(300)))
+        connection.execute(update(run).values(reason=astride(160)))
+        connection.execute(update(alert).values(message=astride(80)))
+        connection.execute(update(slot).where(slot.c.job == "greet").values(failed=0, unknown=0, retry=0))
+
+    desk.ledger.writing(write)
+    for path in every_page(desk):
+        code, html = await desk.get(path)
+        assert (code, CANARY[:12] in html) == (200, False), path
 
 
 async def test_the_overview_says_what_needs_somebody_with_the_action_on_each_line(desk: Desk) -> None:

@@ -43,7 +43,15 @@ class Pages:
             finalize=self._clean,
         )
         self._environment.filters.update(
-            money=money, count=count, share=share, took=took, when=self._when, ago=self._ago, path=_path, query=_query
+            money=money,
+            count=count,
+            share=share,
+            took=took,
+            when=self._when,
+            ago=self._ago,
+            path=_path,
+            query=_query,
+            cut=self._cut,
         )
         self._environment.globals.update({name.replace(".", "_"): address(name) for name in STATIC})
 
@@ -67,6 +75,10 @@ class Pages:
     def cleaned(self, text: str) -> str:
         """The text without secrets, for what is no template."""
         return self.current().redactor.text(text)
+
+    def _cut(self, text: str, most: int) -> str:
+        """The beginning of a text: cleaned first, for nobody would know half a secret."""
+        return self.cleaned(text)[:most]
 
     def _clean(self, value: Any) -> Any:
         return self.cleaned(value) if isinstance(value, str) and not isinstance(value, Markup) else value
