@@ -238,6 +238,21 @@ async def test_fifty_seven_changes_are_one_message(ledger: Ledger, post: Postbox
     assert mail.text.count("met a bug\nIt began at 2026-11-22 07:00 UTC.\n\n") == 57
 
 
+async def test_a_chat_gets_no_more_than_it_takes_and_the_number_of_what_is_left_out(
+    ledger: Ledger, post: Postbox
+) -> None:
+    async with hook() as (url, got):
+        tell = alerter(ledger, post, url)
+        await tell.raise_all([Alarm("bug", f"job{n:02}", f"job{n:02} met a bug: {'x' * 80}") for n in range(57)])
+        await tell.raise_all([Alarm("bug", "wordy", "y" * 5000), Alarm("bug", "last", "-")])
+    many, long = (one["text"] for one in got)
+    lines = many.splitlines()
+    assert (len(many) <= 2000, len(lines), lines[-1]) == (True, 19, "and 39 more: overnight alerts")
+    assert [line[:18] for line in lines[:-1]] == [f"Alert: job{n:02} met a" for n in range(18)]
+    assert sorted(map(len, long.splitlines())) == [len("Alert: -"), 1000]
+    assert [len(changes) for _, changes in post.sent] == [57, 2], "a mail has room"
+
+
 async def test_a_resolve_message_says_how_long_it_lasted(ledger: Ledger, post: Postbox, clock: ManualClock) -> None:
     async with hook() as (url, got):
         tell = alerter(ledger, post, url)

@@ -29,6 +29,7 @@ from overnight.ledger.items import Recorded, plan, planned, record
 from overnight.ledger.rollups import trouble
 from overnight.ledger.runs import close_run
 from overnight.ledger.tables import call, effect, entry, item, meta, run, slot, tool_call
+from overnight.mail.consent import keep as confirm
 from overnight.mail.outbox import folder_of, safe_name
 from overnight.outcome import Outcome, Scope
 from overnight.redact import Redactor
@@ -247,6 +248,11 @@ async def test_every_page_is_shown_and_nothing_in_the_ledger_becomes_markup_or_t
         assert (html.count("<h1"), html.count('<main id="main"')) == (1, 1), path
 
 
+async def test_health_tells_no_secret_either(desk: Desk) -> None:
+    code, said = await desk.get("/api/health")
+    assert (code, "schedule.yaml:3:9" in said, CANARY in said) == (200, True, False)
+
+
 @pytest.mark.slow
 async def test_a_secret_is_not_shown_in_part_where_a_text_is_cut(desk: Desk) -> None:
     """Half of one is known to nobody but to who guesses the rest."""
@@ -404,6 +410,20 @@ async def test_run_now_starts_a_process_and_leads_to_its_page(desk: Desk) -> Non
     assert "running" in (await desk.get(place))[1]
     assert await desk.post("/jobs/other/run") == (303, place), "nor is a slot run twice"
     assert len(desk.starts.asked) == 1
+
+
+async def test_two_clicks_at_once_are_one_run(tmp_path: Path) -> None:
+    relay = SCHEDULE.replace("mail: {", "mail: { transport: smtp://127.0.0.1:2525,")
+    async with opened(tmp_path, text=relay) as desk:
+        desk.ledger.writing(lambda connection: confirm(connection, "smtp 127.0.0.1:2525", NOW))
+        form, headers, url = {"form": await desk.token()}, {"Origin": desk.url}, f"{desk.url}/jobs/other/run"
+
+        async def click() -> str:
+            async with desk.client.post(url, data=form, headers=headers, allow_redirects=False) as answer:
+                return answer.headers["Location"]
+
+        places = await asyncio.gather(*(click() for _ in range(5)))
+        assert (len(set(places)), len(desk.starts.asked)) == (1, 1)
 
 
 async def test_retry_takes_up_what_failed_under_an_id_that_is_known_before(desk: Desk) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from html import escape
+from itertools import accumulate
 from typing import Any, Literal, Protocol
 
 from overnight import logs
@@ -36,6 +37,8 @@ from overnight.redact import Redactor
 
 Send = Callable[[Scope, str, str, Mapping[str, Any]], Awaitable[str]]
 
+CHAT_MAX = 1900  # characters of a message to a chat, and some for the last line: Discord refuses more than 2,000
+LINE_MAX = 1000  # characters of one change in it
 TIMEOUT = 20.0  # seconds for one message to one channel
 
 
@@ -155,10 +158,18 @@ async def noted(ledger: Ledger, clock: Clock, redactor: Redactor, alarms: Sequen
 
 def _sending(channel: Channel, one: Delivery, now: datetime, send: Send) -> Awaitable[object]:
     if channel.kind == "webhook":
-        text = "\n".join(told.line for told in one.changes)
-        return _post(channel.target, escape(text, quote=False))  # or a text from outside could ping all, or hide a link
+        return _post(channel.target, _in_short([told.line for told in one.changes]))
     scope = Scope("alert", f"{one.created_at:%Y-%m-%dT%H:%M:%S.%fZ}", one.id, "")
     return send(scope, channel.target, "alert", {"changes": one.changes, "now": now})
+
+
+def _in_short(lines: Sequence[str]) -> str:
+    """What fits into one message of a chat; the first line does, cut where it has to be."""
+    safe = [escape(line[:LINE_MAX], quote=False) for line in lines]  # or they could ping all, or hide a link
+    sizes = accumulate(len(line) + 1 for line in safe)
+    shown = max(1, sum(size <= CHAT_MAX for size in sizes))
+    more = [f"and {len(safe) - shown} more: overnight alerts"] if shown < len(safe) else []
+    return "\n".join([*safe[:shown], *more])
 
 
 def _clean(alarm: Alarm, redactor: Redactor) -> Alarm:

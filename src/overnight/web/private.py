@@ -61,5 +61,6 @@ class _Machine:
         document = report.draft() if draft else report.document()
         if not granted:
             document = {"status": document["status"]}
+        document = self.access.current().redactor.value(document)
         kind = DRAFT if draft else "application/json"
         return web.json_response(document, status=report.code, headers=HEADERS, content_type=kind)
