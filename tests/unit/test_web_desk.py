@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from html.parser import HTMLParser
+from inspect import getsource
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from sqlalchemy.exc import OperationalError
 from yarl import URL
 
 from overnight.alerts import Alarm, note
+from overnight.health import Examiner, Reach
 from overnight.ledger import Ledger
 from overnight.ledger.controls import alert, breaker
 from overnight.ledger.items import Recorded, plan, planned, record
@@ -37,8 +39,10 @@ from overnight.runner import Workplace
 from overnight.schedule import loads
 from overnight.web import server, serving
 from overnight.web.access import AT_ONCE, EACH, Access, Tries
-from overnight.web.desk import queries
+from overnight.web.desk import desk_routes, doing, queries, reading
 from overnight.web.desk.gate import Gate, Session, _mark
+from overnight.web.private import private_routes
+from overnight.web.public import public_routes
 from tests.slots import NOW, SLOT, ManualClock, begin, open_ledger, rows
 
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{7*7}}"
@@ -697,51 +701,71 @@ async def said(host: str, request: bytes) -> bytes:
         writer.close()
 
 
+WORDS = [
+    "", "0", "-1", "9" * 40, "²", "٣", "\0", "\udcff", "\r\nX: y", "../../etc", "💩", "' OR 1=1--", "{x|y}", EVIL,
+    "x" * 900, "-1h", "1h", "9" * 400, "sent",
+]  # fmt: skip
+ASKED = set(re.findall(r'\.get\("(\w+)"', getsource(reading))) | {"job", "status", "before", "x"}
+SENT = set(re.findall(r'\(caller, "(\w+)"\)', getsource(doing))) | {"token", "form", "email", "List-Unsubscribe"}
+
+
+def every_route(desk: Desk) -> list[tuple[str, str]]:
+    """Method and path of all that is served; what is added is here by itself."""
+
+    def work() -> Workplace:
+        return desk.work
+
+    access, examiner = Access(work, Tries(desk.clock)), Examiner(work, Heart(), lambda: None, Reach(desk.clock))
+    found = [
+        *desk_routes(work, access, examiner, lambda: None, desk.starts, 1.0),
+        *private_routes(work, access, examiner, lambda: None),
+        *public_routes(work, lambda: None, 1.0),
+    ]
+    return [(route.method, re.sub(r":[^}]*", "", route.path)) for route in found]
+
+
+def spelled(word: str) -> str:
+    return quote(word.encode("utf-8", "surrogateescape"), safe="")
+
+
+def filled(desk: Desk, path: str) -> list[str]:
+    """The path with values that exist, where it takes any, and with each of the words in each place."""
+    names = re.findall(r"{(\w+)}", path)
+    good = {"run": desk.scope.run_id, "job": "greet", "name": "desk.css", "token": "x"}
+    known = {name: good[name] for name in names}
+    return [path.format(**known)] + [path.format(**known | {name: spelled(word)}) for name in names for word in WORDS]
+
+
 @pytest.mark.slow
 async def test_no_route_and_no_parameter_is_answered_with_500(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
-    words = [
-        "",
-        "0",
-        "-1",
-        "9" * 40,
-        "%00",
-        "%ff",
-        "..%2f..%2fetc",
-        "%F0%9F%92%A9",
-        "'%20OR%201=1--",
-        quote(EVIL),
-        "x" * 900,
-    ]
-    runs = [desk.scope.run_id, "r_old", *words]
-    gets = [
-        f"/runs/{one}{rest}" for one, rest in product(runs, ("", "/item", "/mail", "/item/x", "?items=all&after=1"))
-    ]
-    names = ("job", "status", "before", "items", "after", "code", "key", "ref", "part", "span")
-    of = f"/runs/{desk.scope.run_id}"
-    gets += [
-        f"{path}?{name}={word}" for path, name, word in product(("/runs", of, f"{of}/item", f"{of}/mail"), names, words)
-    ]
-    gets += [f"{path}?x={word}" for path, word in product(PAGES, words)]
-    gets += [f"/static/{word}" for word in words]
-    for path in gets:
-        code, _ = await desk.get(path, allow_redirects=False)
-        assert code in (200, 303, 400, 404), (path, code)
-    token = await desk.token()
-    posts = [f"/jobs/{one}/{what}" for one, what in product(words, ("run", "pause", "resume"))]
-    posts += [f"/runs/{one}/{what}" for one, what in product(words, ("retry", "cancel", "settle"))]
-    posts += ["/alerts/silence", "/alerts/unsilence", "/login", f"{of}/settle", "/none"]
-    fields = [{}, {"key": EVIL, "span": "-1h", "answer": "sent"}, {"key": "\0", "span": "9" * 400, "answer": "\ud83d"}]
-    for path, more in product(posts, fields):
-        data = {"form": token} | {name: value.encode("utf-8", "replace").decode() for name, value in more.items()}
-        async with desk.client.post(
-            desk.url + path, data=data, headers={"Origin": desk.url}, allow_redirects=False
-        ) as answer:
-            assert answer.status in (303, 400, 403, 404, 405, 409), (path, more, answer.status)
-    for method in ("HEAD", "PUT", "DELETE", "OPTIONS", "PATCH"):
-        for path in (*PAGES, of, "/jobs/greet/run"):
-            async with desk.client.request(method, desk.url + path) as answer:
-                assert answer.status in (200, 404, 405), (method, path)
-    assert desk.starts.asked == []
+    form, headers = await desk.token(), {"Origin": desk.url}
+
+    async def fine(method: str, path: str, **more: Any) -> None:
+        url = URL(desk.url + path, encoded=True)
+        async with desk.client.request(method, url, allow_redirects=False, **more) as answer:
+            ready = path.startswith("/readyz")  # schedule.yaml is broken here, and it says so
+            assert answer.status < 500 or (ready and answer.status == 503), (method, path, more, await answer.text())
+
+    assert {"key", "after", "code", "part", "items", "ref"} <= ASKED
+    assert {"key", "span", "answer", "reason"} <= SENT
+    routes = every_route(desk)
+    assert len(routes) >= 30
+    for method, path in routes:
+        known, *strange = filled(desk, path)
+        for each in (known, *strange):
+            await fine(method, each, headers=headers, data={"form": form} if method == "POST" else None)
+        for name, word in product(ASKED if method == "GET" else SENT, WORDS):
+            if method == "GET":
+                await fine(method, f"{known}?{name}={spelled(word)}&key=fine")
+                continue
+            field = word.encode("utf-8", "surrogateescape").decode("latin-1")
+            await fine(method, known, headers=headers, data={"form": form, "key": KEY, name: field})
+        for name in SENT if method == "POST" else ():
+            upload = aiohttp.FormData({"form": form})
+            upload.add_field(name, b"x", filename="x")
+            await fine(method, known, headers=headers, data=upload)
+        for other in ("HEAD", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "NONE"):
+            await fine(other, known)
     assert "met a bug" not in caplog.text
 
 
