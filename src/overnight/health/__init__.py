@@ -2,10 +2,11 @@
 
 from overnight.health.checks import Examiner, Heart
 from overnight.health.reach import Reach
-from overnight.health.report import Finding, Report
+from overnight.health.report import FRESH, Finding, Report
 from overnight.health.variables import NO_KEY, TOKEN, has_key, missing_variables, weak_token
 
 __all__ = [
+    "FRESH",
     "NO_KEY",
     "TOKEN",
     "Examiner",

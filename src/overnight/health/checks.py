@@ -59,17 +59,17 @@ class Examiner:
         self._whole = Shared(self._examine, self.current().clock)
         self._fit = Shared(self._examine_fitness, self.current().clock)
 
-    async def report(self) -> Report:
-        """All checks. Takes two seconds at most."""
-        return await self._whole.report()
+    async def report(self, max_age: float = 0.0) -> Report:
+        """All checks; what was found within the last `max_age` seconds will do. Takes two seconds at most."""
+        return await self._whole.report(max_age)
 
-    async def alive(self) -> Report:
+    async def alive(self, _max_age: float = 0.0) -> Report:
         """Whether the loop turns and the scheduler looks; what else is wrong is no reason to restart us."""
         return Report(self.current().clock.now(), await examined({"scheduler": self._heartbeat}, VITAL))
 
-    async def ready(self) -> Report:
-        """Whether what is due now would be run."""
-        return await self._fit.report()
+    async def ready(self, max_age: float = 0.0) -> Report:
+        """Whether what is due now would be run; `max_age` as for a report."""
+        return await self._fit.report(max_age)
 
     async def _examine(self) -> Report:
         left_alone: list[Held] = []

@@ -12,7 +12,7 @@ from overnight.clock import Clock, iso
 Status = Literal["healthy", "degraded", "unhealthy"]
 RANK: Mapping[Status, int] = {"healthy": 0, "degraded": 1, "unhealthy": 2}
 VITAL = ("scheduler", "ledger")  # the rest of a report is no reason for a 503, also when it cannot be told
-FRESH = 1.0  # seconds for which a report is given again
+FRESH = 1.0  # seconds for which strangers get what was found before: their probes may come in floods
 PATIENCE = 1.8  # seconds a check may take: a locked ledger is an answer, not a reason to hang
 _WORDS: Mapping[Status, str] = {"healthy": "pass", "degraded": "warn", "unhealthy": "fail"}
 
@@ -69,22 +69,22 @@ class Report:
 
 @dataclass(slots=True)
 class Shared:
-    """One examination for all who ask while it is made, and for a second after: a flood of probes costs one."""
+    """One examination for all who ask while it is made."""
 
     examine: Callable[[], Awaitable[Report]]
     clock: Clock
     _made: asyncio.Task[Report] | None = None
-    _until: float = -math.inf
+    _at: float = -math.inf
 
-    async def report(self) -> Report:
-        """The report; it is never older than a second, and takes as long as one examination at most."""
-        if self._made is None or (self._made.done() and self.clock.monotonic() >= self._until):
+    async def report(self, max_age: float) -> Report:
+        """What is found by who examines now, or was found within the last `max_age` seconds."""
+        if self._made is None or (self._made.done() and self.clock.monotonic() - self._at >= max_age):
             self._made = asyncio.create_task(self._make())
         return await asyncio.shield(self._made)  # one who goes away takes it from nobody
 
     async def _make(self) -> Report:
         report = await self.examine()
-        self._until = self.clock.monotonic() + FRESH
+        self._at = self.clock.monotonic()
         return report
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
-from overnight.health import TOKEN, Examiner, Report
+from overnight.health import FRESH, TOKEN, Examiner, Report
 from overnight.prometheus import Exposition
 from overnight.runner import Workplace
 from overnight.web.access import Access
@@ -54,9 +54,10 @@ class _Machine:
             body = await asyncio.to_thread(self.exposition.text)
         return web.Response(body=body, headers=HEADERS | {"Content-Type": self.exposition.content_type})
 
-    async def _told(self, request: web.Request, examine: Callable[[], Awaitable[Report]]) -> web.StreamResponse:
+    async def _told(self, request: web.Request, examine: Callable[[float], Awaitable[Report]]) -> web.StreamResponse:
         """Everything for who may see it, the word for everybody."""
-        granted, report = self.access.granted(request), await examine()
+        granted = self.access.granted(request)
+        report = await examine(0.0 if granted else FRESH)
         draft = DRAFT in request.headers.get("Accept", "")
         document = report.draft() if draft else report.document()
         if not granted:
