@@ -652,7 +652,9 @@ async def test_ten_wrong_tokens_and_nobody_is_looked_at_for_a_while_but_who_is_i
         assert (await desk.get("/metrics", headers={"Authorization": "Bearer x"}))[0] == 401
         assert (await desk.get("/metrics", headers=right))[0] == 429
         desk.clock.move(EACH * 100)
-        codes = [(await desk.get("/metrics", headers={"Authorization": "x"}))[0] for _ in range(12)]
+        basic = {"Authorization": "Basic bWU6bXktcGFzc3dvcmQtYXQtdGhlLXByb3h5"}
+        assert {(await desk.get("/metrics", headers=basic))[0] for _ in range(12)} == {401}, "no try at our token"
+        codes = [(await desk.get("/metrics", headers={"Authorization": "Bearer"}))[0] for _ in range(12)]
         assert codes == [401] * AT_ONCE + [429] * 2
 
 

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -303,6 +303,42 @@ async def test_the_rest_is_for_this_machine_alone(site: Site) -> None:
     with socket.create_connection(("127.0.0.1", int(site.url.rpartition(":")[2]))) as raw:
         raw.sendall(b"\x16\x03\x01\x02\x00garbage\r\n\r\n")
         assert b" 400 " in await asyncio.to_thread(raw.recv, 100)
+
+
+async def test_who_holds_many_connections_takes_no_more_files_and_lets_others_in_again(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(door, "MOST", 3)
+    host, port = site.url.removeprefix("http://").split(":")
+    held: list[asyncio.StreamWriter] = []
+
+    async def asked() -> bytes:
+        reader, writer = await asyncio.open_connection(host, int(port))
+        held.append(writer)
+        writer.write(b"GET /subscribe HTTP/1.1\r\nHost: x\r\n\r\n")
+        with suppress(ConnectionError):
+            return await reader.read(12)
+        return b""
+
+    async def let_go() -> None:
+        for writer in held:
+            writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
+        held.clear()
+
+    assert [await asked() for _ in range(5)] == [b"HTTP/1.1 200"] * 3 + [b""] * 2
+    await let_go()
+    async with asyncio.timeout(20):
+        while await asked() != b"HTTP/1.1 200":  # the server hears of it a little later
+            await let_go()
+    await let_go()
+
+
+async def test_no_answer_says_what_we_are_made_of(site: Site) -> None:
+    for path, headers in (("/subscribe", {}), ("/none", {}), ("/", {"X-Large": "x" * 9000})):
+        async with site.client.get(site.url + path, headers=headers) as answer:
+            assert answer.headers["Server"] == "overnight", path
 
 
 async def test_a_header_that_is_too_long_is_answered_in_words_and_not_repeated(site: Site) -> None:

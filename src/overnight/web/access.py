@@ -57,10 +57,10 @@ class Access:
 
     def shown(self, request: web.Request, *, known: bool = False) -> bool:
         """Whether the token is in `Authorization: Bearer`. As `matches` does, raises."""
-        if not self.token or "Authorization" not in request.headers:
+        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+        if not self.token or scheme.lower() != "bearer":  # a proxy's own password comes along with each request
             return False
-        scheme, _, given = request.headers["Authorization"].partition(" ")
-        return self.matches(request, given if scheme.lower() == "bearer" else "", known=known)
+        return self.matches(request, given, known=known)
 
     def matches(self, request: web.Request, given: str, *, known: bool = False) -> bool:
         """Whether this is the token; one that is too short is nobody's.

@@ -8,6 +8,8 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
 HEAD_MAX = 8192  # bytes of the first line, and of each header: cookies of other programs on this host come along
+NAME = "overnight"
+MOST = 256  # connections at a time: who holds more must not take the files from the jobs, of which there may be 1,024
 PATIENCE = 10.0  # seconds for the head of a request, and again for its body
 _TOO_LONG = (
     f"the address, or a header field, is longer than {HEAD_MAX} bytes. If it is the cookies: those of other programs "
@@ -30,13 +32,32 @@ class Door(web.RequestHandler):
         """Answer what could not be read, or a bug; the line that is too long is not sent back."""
         if isinstance(exc, LineTooLong):
             status, message = 431, _TOO_LONG
-        return super().handle_error(request, status, exc, message)
+        response = super().handle_error(request, status, exc, message)
+        response.headers["Server"] = NAME
+        return response
+
+
+class Full(asyncio.Protocol):
+    """A connection too many."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Hang up."""
+        cast("asyncio.Transport", transport).abort()
 
 
 async def listening(runner: web.AppRunner, host: str, port: int) -> asyncio.Server:
     """Open the port. Raises OSError."""
     loop, manager = asyncio.get_running_loop(), cast("web.Server", runner.server)  # it is set up
-    return await loop.create_server(lambda: Door(manager, loop=loop, **_LIMITS), host, port)
+
+    def connection() -> asyncio.Protocol:
+        return Door(manager, loop=loop, **_LIMITS) if len(manager.connections) < MOST else Full()
+
+    return await loop.create_server(connection, host, port)
+
+
+async def unsigned(_request: web.Request, response: web.StreamResponse) -> None:
+    """Say nothing of what we are made of, nor in which version."""
+    response.headers["Server"] = NAME
 
 
 def _ours(record: logging.LogRecord) -> bool:

@@ -10,7 +10,7 @@ from overnight.health import Examiner, Heart, Reach
 from overnight.runner import Workplace
 from overnight.web.access import Access, Tries
 from overnight.web.desk import Nobody, Starter, desk_routes
-from overnight.web.door import PATIENCE, listening
+from overnight.web.door import PATIENCE, listening, unsigned
 from overnight.web.private import private_routes
 from overnight.web.public import public_routes
 
@@ -34,6 +34,7 @@ async def serving(
     A port that is taken is a warning: jobs matter more than the page.
     """
     application = web.Application(client_max_size=BODY_MAX)
+    application.on_response_prepare.append(unsigned)
     application.router.add_routes(public_routes(current, signed_up, PATIENCE))
     clock = current().clock
     access, examiner = Access(current, Tries(clock)), Examiner(current, heart, problem, Reach(clock))
