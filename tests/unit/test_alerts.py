@@ -195,6 +195,19 @@ async def test_what_a_channel_refuses_waits_in_the_ledger_without_its_address_an
     assert rows(ledger, notice) == []
 
 
+async def test_of_a_channel_that_fails_the_newest_error_is_told(ledger: Ledger, clock: ManualClock) -> None:
+    class Failing(Postbox):
+        async def send(self, *_: Any) -> str:
+            raise ConnectionError(errors.pop(0))
+
+    errors = ["z: first", "a: second", "m: third"]
+    for n in range(3):
+        await alerter(ledger, Failing()).raise_all([Alarm("bug", f"job{n}", "a bug")])
+        clock.move(1)
+    [row] = ledger.reading(undelivered)
+    assert (row["waiting"], row["error"]) == (3, "ConnectionError: m: third")
+
+
 async def test_what_nobody_takes_for_a_day_is_given_up(ledger: Ledger, post: Postbox, clock: ManualClock) -> None:
     post.broken, tell = True, alerter(ledger, post)
     await tell.raise_all([BUG])

@@ -171,12 +171,10 @@ def postponed(connection: Connection, one: Delivery, error: str, now: datetime) 
 
 def undelivered(connection: Connection) -> Sequence[RowMapping]:
     """Channels that have failed to take a message: `channel`, `waiting` messages, the newest `error`."""
-    query = (
-        select(notice.c.channel, func.count().label("waiting"), func.max(notice.c.error).label("error"))
-        .where(notice.c.error.is_not(None))
-        .group_by(notice.c.channel)
-        .order_by(notice.c.channel)
-    )
+    of, newest = notice.c.channel, notice.c.created_at.desc()
+    waiting = func.count().over(partition_by=of).label("waiting")
+    error = func.first_value(notice.c.error).over(partition_by=of, order_by=(newest, notice.c.id)).label("error")
+    query = select(of, waiting, error).distinct().where(notice.c.error.is_not(None)).order_by(of)
     return connection.execute(query).mappings().all()
 
 
