@@ -692,6 +692,23 @@ async def test_a_form_that_does_not_end_and_a_header_that_is_no_text_are_answere
         assert desk.starts.asked == []
 
 
+@pytest.mark.slow
+async def test_a_button_is_answered_while_somebody_locks_the_ledger(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "PATIENCE", 3.0)
+    async with opened(tmp_path) as desk:
+        form, headers = {"form": await desk.token()}, {"Origin": desk.url}
+        other = open_ledger(tmp_path, ManualClock())
+        with other.engine.connect() as connection:
+            connection.execution_options(isolation_level="AUTOCOMMIT").exec_driver_sql("BEGIN IMMEDIATE")
+            pressed = desk.client.post(f"{desk.url}/jobs/greet/pause", data=form, headers=headers)
+            async with asyncio.timeout(30), pressed as answer:  # a writer waits for a minute
+                assert (answer.status, "That took too long" in await answer.text()) == (503, True)
+            connection.exec_driver_sql("ROLLBACK")
+        other.close()
+
+
 async def said(host: str, request: bytes) -> bytes:
     """The beginning of the answer to these bytes."""
     name, _, port = host.partition(":")

@@ -104,7 +104,7 @@ class Gate:
             session = self._session(request)
             if not (await self._known(session) or self.access.granted(request)):
                 raise web.HTTPSeeOther("/login")
-            return self._marked(request, session, await served(self._caller(request, session, {})))
+            return self._marked(request, session, await self._served(served, self._caller(request, session, {})))
 
         return self._calm(answer)
 
@@ -113,7 +113,7 @@ class Gate:
 
         async def answer(request: web.Request) -> web.StreamResponse:
             session = self._session(request)
-            return self._marked(request, session, await served(self._caller(request, session, {})))
+            return self._marked(request, session, await self._served(served, self._caller(request, session, {})))
 
         return self._calm(answer)
 
@@ -131,7 +131,7 @@ class Gate:
             form = await self._form(request)
             if not by_token and not self._ours(session, str(form.get("form", ""))):
                 return self.failed(403, "This form is too old", "Go back, reload the page, and try again.")
-            return await served(self._caller(request, session, form, known=known))
+            return await self._served(served, self._caller(request, session, form, known=known))
 
         return self._calm(answer)
 
@@ -166,6 +166,10 @@ class Gate:
                 return self.failed(*_told(request, error))
 
         return self.access.guarded(calm)
+
+    async def _served(self, served: Served, caller: Caller) -> web.StreamResponse:
+        async with asyncio.timeout(self.patience):  # a ledger that somebody locks is waited for much longer
+            return await served(caller)
 
     async def _known(self, session: Session) -> bool:
         """Whether this session has shown the token that is in force, and has not ended."""
@@ -217,6 +221,8 @@ class Gate:
         try:
             async with asyncio.timeout(self.patience):
                 return await request.post()
+        except TimeoutError as error:
+            raise web.HTTPRequestTimeout(text="the form did not come to an end\n") from error
         except (ValueError, LookupError):
             return {}
 
@@ -248,7 +254,7 @@ def _told(request: web.Request, error: Exception) -> tuple[int, str, str]:
     if isinstance(error, ConfigError):
         return 404, "There is no such thing", str(error)
     if isinstance(error, TimeoutError):
-        return 408, "That took too long", "Try again."
+        return 503, "That took too long", "It may be done all the same, a little later. Look, then try again."
     if isinstance(error, (LedgerFault, SQLAlchemyError, OvernightError)):
         logs.get().error("the desk could not do what was asked", path=request.path, error=str(error))
         return 503, "The ledger does not answer", str(error)
