@@ -214,6 +214,15 @@ async def test_a_port_that_is_taken_does_not_keep_jobs_from_running(ledger: Ledg
             assert second == ""
 
 
+async def test_an_address_of_ipv6_is_told_and_answered(ledger: Ledger, tmp_path: Path) -> None:
+    work = cast("Workplace", _Work(tmp_path, ledger, ledger.clock))
+    async with serving(lambda: work, Heart(), lambda: None, "::1", 0) as url:
+        if not url:
+            pytest.skip("this machine has no IPv6")
+        assert url.startswith("http://[::1]:")
+        assert await asyncio.to_thread(_code, f"{url}/livez") == 200
+
+
 async def test_there_is_nothing_else(ledger: Ledger, tmp_path: Path) -> None:
     work = cast("Workplace", _Work(tmp_path, ledger, ledger.clock))
     async with serving(lambda: work, Heart(), lambda: None, "127.0.0.1", 0) as url:

@@ -448,6 +448,7 @@ async def test_pause_resume_silence_cancel_and_settle_do_what_the_commands_do(de
     key = f"bug:{EVIL}"
     assert await desk.post("/alerts/silence", {"key": key, "span": "8h"}) == (303, "/alerts")
     assert rows(desk.ledger, alert)[0]["silenced_until"] == desk.clock.now() + timedelta(hours=8)
+    assert "Quiet for 8 hours" not in (await desk.get("/"))[1], "it is"
     assert (await desk.post("/alerts/silence", {"key": key, "span": EVIL}))[0] == 409
     assert (await desk.post("/alerts/silence", {"key": "none", "span": "8h"}))[0] == 404
     assert await desk.post("/alerts/unsilence", {"key": key}) == (303, "/alerts")

@@ -147,10 +147,11 @@ def stuck(connection: Connection, schedule: Schedule, now: datetime) -> Iterator
     """Whether a run that goes on gets nowhere."""
     rule = schedule.alerts.stuck
     mine = (lease.c.run_id == run.c.id, lease.c.until > now)
-    going = {row["job"]: row for row in connection.execute(select(run).where(*mine)).mappings()}
+    going = connection.execute(select(run).where(*mine)).mappings()  # also several of one job, over other slots
+    still = {row["job"]: row for row in going if not _gets_on(connection, row, now - rule.after)}
     for job in schedule.jobs:
-        row = going.get(job)
-        if row is None or _gets_on(connection, row, now - rule.after):
+        row = still.get(job)
+        if row is None:
             yield Alarm("stuck", job, f"{job} is getting on, or is over", firing=False)
             continue
         where, idle = f"{job} {row['slot']} ({row['id']})", compact_of(now - _last_sign(connection, row))
