@@ -24,6 +24,7 @@ from overnight.storage import waiting
 
 EVALUATE_EVERY = 55.0  # seconds; a round may come each second
 PASSING = ("locked", "full")  # faults of the ledger that may be over in a minute
+HURRY = 5.0  # seconds: less than a container is given to stop
 RETENTION, REPORTS = "retention", "reports"
 
 
@@ -49,6 +50,12 @@ class Beside:
         while self.tasks:
             await asyncio.wait(set(self.tasks.values()))
 
+    async def abandon(self) -> None:
+        """End all."""
+        for name in self.tasks:
+            self.cancel(name)
+        await self.settle()
+
 
 async def _borne(name: str, act: Callable[[], Awaitable[None]]) -> None:
     try:
@@ -61,13 +68,14 @@ async def _borne(name: str, act: Callable[[], Awaitable[None]]) -> None:
 class Upkeep:
     """Alert rules each minute; telling, reports and retention beside everything else.
 
-    `fault` is the trouble of the ledger that has been told and is not over.
+    `fault` is the trouble of the ledger that has been told and is not over; `ending` is true once we are asked to end.
     """
 
     beside: Beside = field(default_factory=Beside)
     evaluated_at: float = -math.inf
     owing: Owing = field(default_factory=Owing)
     fault: Kind | None = None
+    ending: bool = False
 
     async def watch(self, work: Workplace) -> None:
         """Evaluate the alert rules if a minute has passed, and begin to tell what is to be told."""
@@ -106,13 +114,21 @@ class Upkeep:
 
     def stop(self) -> None:
         """Leave the rest of the old rows to the next day."""
+        self.ending = True
         self.beside.cancel(RETENTION)
 
     async def settle(self, work: Workplace) -> None:
-        """Wait for what was begun, and tell what that and the runs have found."""
-        await self.beside.settle()
-        await self.tell(work)
-        await self.beside.settle()
+        """Wait for what was begun, and tell what that and the runs have found.
+
+        Who is asked to end waits for a moment alone: what was not told or uploaded is due for the next start.
+        """
+        try:
+            async with asyncio.timeout(HURRY if self.ending else None):
+                await self.beside.settle()
+                await self.tell(work)
+                await self.beside.settle()
+        except TimeoutError:
+            await self.beside.abandon()
 
     async def guard(self, work: Workplace, look: Callable[[], Awaitable[None]]) -> None:
         """One round. One that fails is told and tried again: the process that wakes the others must not die.

@@ -17,7 +17,7 @@ import pytest
 from aiohttp import web
 from sqlalchemy import event
 
-from overnight import project
+from overnight import project, upkeep
 from overnight.alerts import Alarm, firing
 from overnight.dispatcher import Dispatcher
 from overnight.errors import ConfigError, Refused
@@ -802,12 +802,15 @@ async def chat(*, hangs: bool = False) -> AsyncIterator[Chat]:
         it.hangs.set()
     application = web.Application()
     application.router.add_post("/", it.take)
-    runner = web.AppRunner(application, shutdown_timeout=0)
+    runner = web.AppRunner(application)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     it.url = f"http://127.0.0.1:{runner.addresses[0][1]}/"
-    yield it
-    await runner.cleanup()
+    try:
+        yield it
+    finally:
+        it.hangs.set()  # or it would be waited for without end
+        await runner.cleanup()
 
 
 def telling(*chats: Chat) -> str:
@@ -835,17 +838,20 @@ async def test_a_chat_that_hangs_holds_up_no_job_and_no_other_channel_and_gets_o
         assert rows(place.ledger, notice) == []
 
 
-async def test_what_was_not_told_when_serve_ended_is_told_by_the_next_one(place: Place) -> None:
+async def test_what_was_not_told_when_serve_ended_is_told_by_the_next_one(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep, "HURRY", 0.1)
     async with asyncio.timeout(15), chat(hangs=True) as slow:
         place.write('daily: { at: "07:00" }', also=telling(slow))
         assert place.dispatcher is not None
         work, first, second = place.dispatcher.work, Upkeep(), Upkeep()
         await first.note(work, [Alarm("bug", "daily", "a bug")])
         await first.tell(work)
-        [task] = first.beside.tasks.values()
         await slow.reached.wait()
-        task.cancel()
-        await first.beside.settle()
+        first.stop()
+        await first.settle(work)
+        assert first.beside.tasks == {}
         slow.hangs.set()
         place.clock.move(61)
         await second.settle(work)
