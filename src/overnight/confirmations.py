@@ -12,16 +12,16 @@ from typing import Any
 from sqlalchemy import Row
 
 from overnight import logs
-from overnight.alerts import Alarm
+from overnight.alerts import Alarm, noted
 from overnight.clock import iso
 from overnight.effects import begun_at
 from overnight.errors import Deferred, OvernightError, Permanent, Stop, Unknown
 from overnight.mail import Mailer
 from overnight.outcome import Scope
-from overnight.ports import open_mailer, operator_alerts, secret_of
+from overnight.ports import open_mailer, tokens_of
 from overnight.runner import Workplace
 from overnight.subscriptions import mailed, put_off, to_be_mailed
-from overnight.tokens import CONFIRM_WITHIN, Tokens
+from overnight.tokens import CONFIRM_WITHIN
 
 JOB = "subscribe"  # as which it stands among the effects and alerts of the ledger
 TEMPLATE = "confirm"
@@ -55,11 +55,11 @@ async def send_waiting(work: Workplace) -> None:
             for row in rows:
                 await _send(work, mailer, row)
     except Stop as error:
-        await _tell(work, Alarm(JOB, JOB, f"sign-ups wait for their mail: {error}"))
+        await _note(work, Alarm(JOB, JOB, f"sign-ups wait for their mail: {error}"))
     except OvernightError as error:
         logs.get().warning("sign-ups wait for their mail", error=work.redactor.text(str(error)))
     else:
-        await _tell(work, Alarm(JOB, JOB, "sign-ups get their mail again", firing=False))
+        await _note(work, Alarm(JOB, JOB, "sign-ups get their mail again", firing=False))
 
 
 async def _send(work: Workplace, mailer: Mailer, row: Row[Any]) -> None:
@@ -67,7 +67,7 @@ async def _send(work: Workplace, mailer: Mailer, row: Row[Any]) -> None:
 
     Raises Stop, or Deferred while the relay is away.
     """
-    tokens = Tokens(secret_of(work.root, work.schedule.environ), work.clock)
+    tokens = tokens_of(work.root, work.schedule.environ, work.clock)
     link = tokens.confirm_url(work.schedule.public_url, row.id)
     context = {"confirm_url": link, "days": CONFIRM_WITHIN.days}
     await mailer.consent.check("overnight serve --yes")
@@ -93,6 +93,6 @@ def _log(work: Workplace, row: Row[Any], what: str, error: OvernightError) -> No
     logs.get().warning(what, signup=row.id, error=work.redactor.text(str(error)))
 
 
-async def _tell(work: Workplace, alarm: Alarm) -> None:
-    async with operator_alerts(work.root, work.schedule, work.ledger, work.clock) as alerter:
-        await alerter.raise_all([alarm])
+async def _note(work: Workplace, alarm: Alarm) -> None:
+    """Keep it in mind; the dispatcher's next round tells it, and no sign-up waits for that."""
+    await noted(work.ledger, work.clock, work.redactor, [alarm], work.schedule.alerts.repeat)

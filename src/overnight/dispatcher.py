@@ -42,12 +42,9 @@ from overnight.occurrences import (
     unfinished_on,
     withdraw,
 )
-from overnight.ports import open_dependencies, operator_alerts
 from overnight.processes import Processes, remedy_of
-from overnight.publishing import drain_spool
 from overnight.runner import REHEARSAL, Workplace
 from overnight.schedule import JobSettings
-from overnight.storage import waiting
 from overnight.triggers import Listed
 from overnight.upkeep import Upkeep
 
@@ -83,7 +80,10 @@ class Dispatcher:
         self.processes = Processes(self.work.clock)
 
     async def look(self) -> None:
-        """One round: what is due, what waits in the queue, what died, what is deferred, what is spooled."""
+        """One round: what is due, what waits in the queue, what died, what is deferred.
+
+        It waits for nobody outside: reports go out, and operators are told, beside it.
+        """
         self.codes.clear()
         await self._come_round()
         held_up: set[str] = set()
@@ -94,9 +94,9 @@ class Dispatcher:
                 held_up.add(decision.job)  # what is due later must not overtake it
         await self.take_queued()
         await self._sweep()
-        await self._report()
+        await self.upkeep.report(self.work, idle=not self.children)
         await self.upkeep.watch(self.work)
-        await self.upkeep.begin(self.work)
+        await self.upkeep.retire(self.work)
         self.looked_at = self.work.clock.now()
 
     async def settle(self) -> list[int]:
@@ -109,8 +109,7 @@ class Dispatcher:
                 await self._come_round()
                 self.looked_at = self.work.clock.now()
                 self.processes.end_hung(_run_out(await self.work.ledger.read(held_leases), self.looked_at))
-        await self.upkeep.tell(self.work)
-        await self.upkeep.settle()
+        await self.upkeep.settle(self.work)
         return self.codes
 
     def stop(self) -> None:
@@ -274,20 +273,6 @@ class Dispatcher:
 
     async def _leave(self, job: str, slot: str, reason: str, now: datetime) -> None:
         await self.work.ledger.write(lambda c: leave(c, job, slot, reason, now, partial(self._died, now=now)))
-
-    async def _report(self) -> None:
-        """Make the reports that dead runs owe, and upload what waits; a run that goes on does both at its own end."""
-        work = self.work
-        owed = not self.children and await work.ledger.read(self.upkeep.owing.due, work.clock.now())
-        if not owed and not waiting(work.root / work.schedule.reports.spool):
-            return
-        async with (
-            open_dependencies(work.schedule, work.ledger, work.clock) as dependencies,
-            operator_alerts(work.root, work.schedule, work.ledger, work.clock) as alerter,
-        ):
-            if owed:
-                await self.upkeep.owing.publish(work.root, work.schedule, work.ledger, dependencies, alerter)
-            await drain_spool(work.root, work.schedule, dependencies, alerter)
 
     async def _alarm(self, rule: str, job: str, message: str) -> None:
         """Note it; what a round has to tell is told at its end, in one message."""

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from overnight import logs
 from overnight.clock import Clock
 from overnight.errors import Fenced, Refused
+from overnight.proxies import proxy_for
 from overnight.redact import Redactor
 from overnight.schedule.heartbeat import Addresses, addresses
 
@@ -68,7 +69,7 @@ async def _attempt(url: str, body: str) -> tuple[str, bool]:
         async with (
             asyncio.timeout(TIMEOUT),
             aiohttp.ClientSession() as session,
-            session.post(url, data=body[:LONGEST_BODY].encode()) as response,
+            session.post(url, data=body[:LONGEST_BODY].encode(), proxy=proxy_for(url)) as response,
         ):
             final = response.status in FINAL and response.status not in AGAIN
             return ("" if response.ok else f"HTTP {response.status}"), final

@@ -28,6 +28,7 @@ from overnight.redact import Redactor
 from overnight.roles import Role, Roles
 from overnight.run import Post
 from overnight.schedule import JobSettings, Rate, RoleSettings, Schedule
+from overnight.tokens import Tokens
 from overnight.tools import Granted, Tool
 from overnight.tools.github_api import base_of
 from overnight.tools.github_app import passes_of
@@ -72,6 +73,11 @@ def secret_of(root: Path, environ: Mapping[str, str]) -> bytes:
         return path.read_bytes().strip()
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}; set OVERNIGHT_SECRET, or make var/ writable") from error
+
+
+def tokens_of(root: Path, environ: Mapping[str, str], clock: Clock) -> Tokens:
+    """The signed tokens of the secret in force. Raises ConfigError, as `secret_of` does."""
+    return Tokens(secret_of(root, environ), clock)
 
 
 def _create(path: Path) -> None:
@@ -138,33 +144,34 @@ async def open_dependencies(schedule: Schedule, ledger: Ledger, clock: Clock) ->
 @asynccontextmanager
 async def operator_alerts(root: Path, schedule: Schedule, ledger: Ledger, clock: Clock) -> AsyncIterator[Alerter]:
     """Tell the operators something that belongs to no run."""
-    async with open_dependencies(schedule, ledger, clock) as sides:
-        post = _mailer_with(root, schedule, ledger, clock, sides)
-        try:
-            yield _alerter(schedule, ledger, clock, post, sides)
-        finally:
-            await post.close()
+    async with open_dependencies(schedule, ledger, clock) as sides, _posting(root, schedule, ledger, sides) as post:
+        yield _alerter(schedule, ledger, clock, post, sides)
 
 
 @asynccontextmanager
 async def open_mailer(root: Path, schedule: Schedule, ledger: Ledger, clock: Clock) -> AsyncIterator[Mailer]:
     """Send mail that belongs to no run, within the limits that all processes share."""
-    async with open_dependencies(schedule, ledger, clock) as sides:
-        post = _mailer_with(root, schedule, ledger, clock, sides)
-        try:
-            yield post
-        finally:
-            await post.close()
+    async with open_dependencies(schedule, ledger, clock) as sides, _posting(root, schedule, ledger, sides) as post:
+        yield post
+
+
+@asynccontextmanager
+async def _posting(root: Path, schedule: Schedule, ledger: Ledger, sides: Dependencies) -> AsyncIterator[Mailer]:
+    post = _mailer_with(root, schedule, ledger, sides)
+    try:
+        yield post
+    finally:
+        await post.close()
 
 
 def mailer_of(root: Path, schedule: Schedule, ledger: Ledger, clock: Clock) -> Mailer:
     """Who knows where mail goes and whether that is real. To send with, see `open_mailer`: this one heeds no limit."""
-    return _mailer_with(root, schedule, ledger, clock, Dependencies({}, clock))
+    return _mailer_with(root, schedule, ledger, Dependencies({}, clock))
 
 
-def _mailer_with(root: Path, schedule: Schedule, ledger: Ledger, clock: Clock, sides: Dependencies) -> Mailer:
+def _mailer_with(root: Path, schedule: Schedule, ledger: Ledger, sides: Dependencies) -> Mailer:
     archive, transport = _archive(root, schedule), schedule.mail.transport
-    return _mailer(root, schedule, ledger, clock, sides, transport=transport, archive=archive)
+    return _mailer(root, schedule, ledger, sides.clock, sides, transport=transport, archive=archive)
 
 
 class Absent:
@@ -256,7 +263,7 @@ def _alerter(schedule: Schedule, ledger: Ledger, clock: Clock, post: Mailer, sid
         post=_for_operators(post, _urgent_turn(post.settings.transport, sides)),
         redactor=Redactor(schedule.secrets),
         repeat=schedule.alerts.repeat,
-        channels=_channels(schedule),
+        channels=channels_of(schedule),
     )
 
 
@@ -270,7 +277,7 @@ def _for_operators(post: Mailer, turn: Turn) -> Mailer:
     return replace(post.unasked(), settings=replace(post.settings, on_unknown="resend"), turn=turn, streak=Streak())
 
 
-def _channels(schedule: Schedule) -> tuple[Channel, ...]:
+def channels_of(schedule: Schedule) -> tuple[Channel, ...]:
     """Every address of the channels in `alerts.to`, once; an empty webhook is switched off."""
     found: dict[str, Channel] = {}
     for name in schedule.alerts.to:

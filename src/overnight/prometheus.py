@@ -248,7 +248,9 @@ def _of_trouble(connection: Connection, work: Workplace, now: datetime) -> list[
     alerts: Values = {
         (rule, state): float(n) for rule, state, n in connection.execute(states.group_by(alert.c.rule, alert.c.state))
     }
-    left: Values = {(row["channel"].partition("/")[0],): float(row["waiting"]) for row in undelivered(connection)}
+    left: Counter[tuple[str, ...]] = Counter()
+    for row in undelivered(connection):  # a channel has several addresses
+        left[(row["channel"].partition("/")[0],)] += row["waiting"]
     spool = float(len(waiting(work.root / work.schedule.reports.spool)))
     return [
         _gauge("circuit_state", "0 closed, 1 half open, 2 open", ("dependency",), circuits),

@@ -1,7 +1,7 @@
 """When reports are made and sent: after each run, and whenever a day is owed or something waits in the spool."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -10,7 +10,7 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from overnight import logs, project
-from overnight.alerts import Alarm, Alerter
+from overnight.alerts import Alarm
 from overnight.alerts.alarm import MOST_NAMED
 from overnight.dependency import Dependencies
 from overnight.ledger import Ledger
@@ -19,6 +19,8 @@ from overnight.report import publish as publish_days
 from overnight.retention import retired_days
 from overnight.schedule import Schedule
 from overnight.storage import Drained, Spool, open_store
+
+Raise = Callable[[Sequence[Alarm]], Awaitable[None]]
 
 AGAIN = timedelta(minutes=10)
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
@@ -31,7 +33,7 @@ def spool_of(root: Path, schedule: Schedule, dependencies: Dependencies) -> Spoo
 
 
 async def publish(
-    root: Path, schedule: Schedule, ledger: Ledger, dependencies: Dependencies, alerter: Alerter
+    root: Path, schedule: Schedule, ledger: Ledger, dependencies: Dependencies, raise_all: Raise
 ) -> tuple[str, ...]:
     """Make the reports of all days that are owed, those of a process that died before it came to it included.
 
@@ -52,11 +54,11 @@ async def publish(
         made = {day: mark for day, mark in owed.items() if day not in unmade}
         await ledger.write(lambda connection: reports_made(connection, made))
         failed = {name: str(error) for name, error in broken.items()} | dict(done.errors)
-        await alerter.raise_all([*alarms_of(done.drained, schedule.reports.spool), unmade_alarm(failed)])
+        await raise_all([*alarms_of(done.drained, schedule.reports.spool), unmade_alarm(failed)])
     except Exception as error:  # noqa: BLE001  an unreadable spool, a broken reports package: told, and the run stands
         logs.get().error("reports could not be made", exc_info=error)
         with suppress(Exception):  # what broke may be the ledger, in which alerts are noted
-            await alerter.raise_all([unmade_alarm({"reports": f"{type(error).__name__}: {error}"})])
+            await raise_all([unmade_alarm({"reports": f"{type(error).__name__}: {error}"})])
         return ()
     where = str(schedule.reports.to) if not done.drained.left else f"{schedule.reports.spool} (waiting for the store)"
     return (where,) if done.keys else ()
@@ -84,10 +86,10 @@ class Owing:
         return bool(owed) and (owed != self.unmade or now >= self.until)
 
     async def publish(
-        self, root: Path, schedule: Schedule, ledger: Ledger, dependencies: Dependencies, alerter: Alerter
+        self, root: Path, schedule: Schedule, ledger: Ledger, dependencies: Dependencies, raise_all: Raise
     ) -> None:
         """The same as the function; what is owed after it has failed."""
-        await publish(root, schedule, ledger, dependencies, alerter)
+        await publish(root, schedule, ledger, dependencies, raise_all)
         self.unmade, self.until = await ledger.read(owed_reports), ledger.clock.now() + AGAIN
 
 
@@ -102,7 +104,7 @@ def unmade_alarm(failed: Mapping[str, str]) -> Alarm:
     )
 
 
-async def drain_spool(root: Path, schedule: Schedule, dependencies: Dependencies, alerter: Alerter) -> Drained:
+async def drain_spool(root: Path, schedule: Schedule, dependencies: Dependencies, raise_all: Raise) -> Drained:
     """Upload what waits; a store that is down stays a line in the log, one that refuses it is alerted."""
     drained = await spool_of(root, schedule, dependencies).drain()
     log = logs.get()
@@ -110,5 +112,5 @@ async def drain_spool(root: Path, schedule: Schedule, dependencies: Dependencies
         log.warning("reports wait in the spool", left=drained.left, error=drained.error)
     elif drained.uploaded:
         log.info("spooled reports were uploaded", uploaded=drained.uploaded)
-    await alerter.raise_all(alarms_of(drained, schedule.reports.spool))
+    await raise_all(alarms_of(drained, schedule.reports.spool))
     return drained

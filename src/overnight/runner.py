@@ -370,7 +370,7 @@ class _Attempt:
         if self.request.rehearsal:
             return result
         work, ports = self.work, self.ports
-        published = await publish(work.root, work.schedule, work.ledger, ports.dependencies, ports.alerter)
+        published = await publish(work.root, work.schedule, work.ledger, ports.dependencies, ports.alerter.raise_all)
         return dataclasses.replace(result, reports=published)
 
 

@@ -4,12 +4,13 @@ import asyncio
 import dataclasses
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from overnight import logs
 from overnight.confirmations import confirming
 from overnight.dispatcher import LOOK_EVERY, Dispatcher
 from overnight.errors import ConfigError, Refused
+from overnight.health import TOKEN, weak_token
 from overnight.ledger.runs import LEASE
 from overnight.redact import Redactor
 from overnight.runner import ENDING, Workplace
@@ -17,7 +18,6 @@ from overnight.schedule import Schedule, Watch
 from overnight.schedule.diff import changes
 from overnight.schedule.watch import SETTLE, keep
 from overnight.triggers import Trigger
-from overnight.upkeep import guarded
 
 GLANCE_EVERY = 2.0  # seconds: how soon a change of schedule.yaml is seen
 
@@ -33,13 +33,17 @@ async def tick(work: Workplace) -> list[int]:
     return codes
 
 
-def require_loopback(host: str, token: str) -> None:
+def require_loopback(host: str, environ: Mapping[str, str]) -> None:
     """Refuse every other address unless callers can prove who they are. Raises Refused."""
-    if host not in ("127.0.0.1", "localhost", "::1") and not token:
+    if host in ("127.0.0.1", "localhost", "::1"):
+        return
+    if not environ.get(TOKEN):
         raise Refused(
-            f"--host {host}: without OVERNIGHT_TOKEN it binds to this machine only; set one, or for the links in mails "
+            f"--host {host}: without {TOKEN} it binds to this machine only; set one, or for the links in mails "
             "put a proxy in front, as in docs/subscribers.md"
         )
+    if weak := weak_token(environ):
+        raise Refused(f"--host {host}: {weak}")
 
 
 async def serve(work: Workplace, host: str, port: int, renew_logs: Callable[[Schedule], None]) -> None:
@@ -50,7 +54,7 @@ async def serve(work: Workplace, host: str, port: int, renew_logs: Callable[[Sch
     from overnight.scheduler import AlarmClock  # noqa: PLC0415  its home is the only importer
     from overnight.web import serving  # noqa: PLC0415
 
-    require_loopback(host, work.schedule.environ.get("OVERNIGHT_TOKEN", ""))
+    require_loopback(host, work.schedule.environ)
     wake, signed_up = asyncio.Event(), asyncio.Event()
     dispatcher = Dispatcher(work, on_end=wake.set)  # somebody may have waited for it
     alarm, watch = AlarmClock(wake.set), Watch(work.file, work.clock, work.schedule.text)
@@ -63,6 +67,7 @@ async def serve(work: Workplace, host: str, port: int, renew_logs: Callable[[Sch
 
     _listen_for_hang_up(hung_up, end)
     _keep(work)
+    _tell_weakness(work.schedule)
     alarm.set(_triggers(work.schedule))
     alarm.start()
     page = serving(lambda: dispatcher.work, dispatcher, lambda: watch.problem, host, port, signed_up.set, dispatcher)
@@ -75,9 +80,10 @@ async def serve(work: Workplace, host: str, port: int, renew_logs: Callable[[Sch
                 redactor = Redactor(schedule.secrets)
                 dispatcher.work = dataclasses.replace(dispatcher.work, schedule=schedule, redactor=redactor)
                 _renew(renew_logs, schedule)
+                _tell_weakness(schedule)
                 alarm.set(_triggers(schedule))
                 _keep(work)
-            await guarded(dispatcher.work, dispatcher.look)
+            await dispatcher.upkeep.guard(dispatcher.work, dispatcher.look)
             await _next_look(wake, watch)
         alarm.stop()
         confirmations.cancel()  # what stands in the ledger is for the next start
@@ -92,6 +98,11 @@ def _keep(work: Workplace) -> None:
         keep(work.file, work.schedule.text)
     except OSError as error:
         logs.get().warning("no copy of schedule.yaml can be kept: runs begun while it is broken fail", error=str(error))
+
+
+def _tell_weakness(schedule: Schedule) -> None:
+    if weak := weak_token(schedule.environ):  # no reason to end: jobs matter more than the page
+        logs.get().error("nobody can log in at the page", error=weak)
 
 
 def _triggers(schedule: Schedule) -> dict[str, Trigger]:

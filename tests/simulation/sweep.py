@@ -15,7 +15,6 @@ from typing import Literal
 
 from sqlalchemy import text
 
-from overnight.publishing import drain_spool
 from overnight.runner import Request, run_slot
 from overnight.subscribers import add
 from tests.simulation.loop import current
@@ -115,7 +114,6 @@ async def _run(world: World) -> int:
     work = world.workplace()
     try:
         await run_slot(work, Request("daily_email", SLOT))
-        await drain_spool(work.root, work.schedule)
     except Exception as error:  # noqa: BLE001  the command ends with an exit code whatever it is
         return 1 if error else 0
     return 0

@@ -144,6 +144,11 @@ def test_a_run_that_finishes_nothing_and_asks_nothing_is_stuck(ledger: Ledger) -
     move(ledger, timedelta(minutes=1))
     [alarm] = [alarm for alarm in alarms(ledger, rules.stuck) if alarm.firing]
     assert alarm.message.startswith(f"greet 2026-11-22 ({scope.run_id}) has finished no item for 30m")
+    for run_id in ("r_0", "r_z"):
+        begin(ledger, "greet", f"of {run_id}", run_id=run_id)
+        ledger.writing(lambda connection: connection.execute(update(lease).values(until=NOW + DAY)))
+        ledger.writing(lambda c: c.execute(update(run).where(run.c.id != scope.run_id).values(started_at=NOW + DAY)))
+        assert found(ledger, rules.stuck)["stuck:greet"], "another run of the job gets on"
     spend(ledger, 1)
     ledger.writing(lambda connection: connection.execute(update(call).values(started_at=ledger.clock.now())))
     assert found(ledger, rules.stuck)["stuck:greet"] is False

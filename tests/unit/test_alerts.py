@@ -195,6 +195,19 @@ async def test_what_a_channel_refuses_waits_in_the_ledger_without_its_address_an
     assert rows(ledger, notice) == []
 
 
+async def test_of_a_channel_that_fails_the_newest_error_is_told(ledger: Ledger, clock: ManualClock) -> None:
+    class Failing(Postbox):
+        async def send(self, *_: Any) -> str:
+            raise ConnectionError(errors.pop(0))
+
+    errors = ["z: first", "a: second", "m: third"]
+    for n in range(3):
+        await alerter(ledger, Failing()).raise_all([Alarm("bug", f"job{n}", "a bug")])
+        clock.move(1)
+    [row] = ledger.reading(undelivered)
+    assert (row["waiting"], row["error"]) == (3, "ConnectionError: m: third")
+
+
 async def test_what_nobody_takes_for_a_day_is_given_up(ledger: Ledger, post: Postbox, clock: ManualClock) -> None:
     post.broken, tell = True, alerter(ledger, post)
     await tell.raise_all([BUG])
@@ -236,6 +249,21 @@ async def test_fifty_seven_changes_are_one_message(ledger: Ledger, post: Postbox
     mail = Templates(ROOT).render("alert", {"changes": post.sent[0][1], "now": NOW})
     assert mail.subject.startswith("Alert: bug in job0, bug in job1, bug in job2 and 54 more.")
     assert mail.text.count("met a bug\nIt began at 2026-11-22 07:00 UTC.\n\n") == 57
+
+
+async def test_a_chat_gets_no_more_than_it_takes_and_the_number_of_what_is_left_out(
+    ledger: Ledger, post: Postbox
+) -> None:
+    async with hook() as (url, got):
+        tell = alerter(ledger, post, url)
+        await tell.raise_all([Alarm("bug", f"job{n:02}", f"job{n:02} met a bug: {'x' * 80}") for n in range(57)])
+        await tell.raise_all([Alarm("bug", "wordy", "y" * 5000), Alarm("bug", "last", "-")])
+    many, long = (one["text"] for one in got)
+    lines = many.splitlines()
+    assert (len(many) <= 2000, len(lines), lines[-1]) == (True, 19, "and 39 more: overnight alerts")
+    assert [line[:18] for line in lines[:-1]] == [f"Alert: job{n:02} met a" for n in range(18)]
+    assert sorted(map(len, long.splitlines())) == [len("Alert: -"), 1000]
+    assert [len(changes) for _, changes in post.sent] == [57, 2], "a mail has room"
 
 
 async def test_a_resolve_message_says_how_long_it_lasted(ledger: Ledger, post: Postbox, clock: ManualClock) -> None:

@@ -182,6 +182,16 @@ def test_a_check_of_the_doctors_that_breaks_is_a_line_and_the_others_are_made(
     assert told["disk"][0]
 
 
+def test_doctor_says_that_a_token_of_the_page_is_soon_guessed(
+    overnight: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OVERNIGHT_TOKEN", "1")
+    _, out, _ = overnight("", "--json", "doctor")
+    [row] = [row for row in json.loads(out) if row["check"] == "environment"]
+    assert (row["ok"], "1 of at least 16 characters" in row["message"]) == (False, True)
+    assert "openssl rand -hex 24" in row["message"]
+
+
 def test_doctor_says_when_the_api_cannot_be_reached(overnight: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     ok, message = doctor(overnight, f"{{ editor: {{ model: {HAIKU} }} }}", monkeypatch, "http://127.0.0.1:9")
     assert not ok

@@ -16,7 +16,7 @@ from typing import Any, cast
 
 import pytest
 from aiohttp import ClientSession
-from sqlalchemy import insert, update
+from sqlalchemy import event, insert, update
 
 from overnight.alerts import Alarm, note
 from overnight.errors import Refused
@@ -269,6 +269,15 @@ async def test_a_port_that_is_taken_does_not_keep_jobs_from_running(ledger: Ledg
             assert second == ""
 
 
+async def test_an_address_of_ipv6_is_told_and_answered(ledger: Ledger, tmp_path: Path) -> None:
+    work = cast("Workplace", _Work(tmp_path, ledger, ledger.clock))
+    async with serving(lambda: work, Heart(), lambda: None, "::1", 0) as url:
+        if not url:
+            pytest.skip("this machine has no IPv6")
+        assert url.startswith("http://[::1]:")
+        assert await asyncio.to_thread(_code, f"{url}/livez") == 200
+
+
 async def test_there_is_nothing_else(ledger: Ledger, tmp_path: Path) -> None:
     work = cast("Workplace", _Work(tmp_path, ledger, ledger.clock))
     async with serving(lambda: work, Heart(), lambda: None, "127.0.0.1", 0) as url:
@@ -376,7 +385,7 @@ async def test_alive_and_ready_are_two_questions(ledger: Ledger, tmp_path: Path)
 
 async def test_strangers_get_the_word_and_who_brings_the_token_everything(ledger: Ledger, tmp_path: Path) -> None:
     work = cast(
-        "Workplace", _Work(tmp_path, ledger, ledger.clock, loads(SCHEDULE, {"OVERNIGHT_TOKEN": "a-long-secret"}))
+        "Workplace", _Work(tmp_path, ledger, ledger.clock, loads(SCHEDULE, {"OVERNIGHT_TOKEN": "a-long-enough-secret"}))
     )
     async with serving(lambda: work, Heart(), lambda: None, "127.0.0.1", 0) as url:
 
@@ -384,9 +393,9 @@ async def test_strangers_get_the_word_and_who_brings_the_token_everything(ledger
             async with ClientSession() as session, session.get(url + path, headers=headers) as answer:
                 return answer.status, answer.content_type, await answer.text()
 
-        good = {"Authorization": "Bearer a-long-secret"}
+        good = {"Authorization": "Bearer a-long-enough-secret"}
         assert await asking("/api/health", Host="any.example") == (200, "application/json", '{"status": "healthy"}')
-        for wrong in ("Bearer a-long-secre", "Basic a-long-secret", "Bearer ", "Bearer é"):
+        for wrong in ("Bearer a-long-enough-secre", "Basic a-long-enough-secret", "Bearer ", "Bearer é"):
             assert (await asking("/api/health", Authorization=wrong))[2] == '{"status": "healthy"}'
             assert (await asking("/metrics", Authorization=wrong))[0] == 401
         assert "checks" in json.loads((await asking("/api/health", **good))[2])
@@ -407,8 +416,55 @@ async def test_without_a_token_only_this_machine_is_answered(ledger: Ledger, tmp
                 assert (answer.status, answer.headers["Cache-Control"]) == (200, "no-store")
 
 
-def test_another_address_than_this_machine_needs_a_token() -> None:
-    require_loopback("127.0.0.1", "")
-    require_loopback("0.0.0.0", "a-long-secret")  # noqa: S104  that is the question
-    with pytest.raises(Refused, match="OVERNIGHT_TOKEN"):
-        require_loopback("0.0.0.0", "")  # noqa: S104
+def test_another_address_than_this_machine_needs_a_token_that_is_not_soon_guessed() -> None:
+    require_loopback("127.0.0.1", {})
+    require_loopback("127.0.0.1", {"OVERNIGHT_TOKEN": "1"})  # jobs matter more than the page, which it does not open
+    require_loopback("0.0.0.0", {"OVERNIGHT_TOKEN": "a-long-enough-secret"})  # noqa: S104  that is the question
+    with pytest.raises(Refused, match="without OVERNIGHT_TOKEN it binds to this machine only"):
+        require_loopback("0.0.0.0", {"OVERNIGHT_TOKEN": ""})  # noqa: S104
+    for short in ("1", "fifteen-letters"):
+        with pytest.raises(Refused, match=f"has {len(short)} of at least 16 characters.*: openssl rand -hex 24"):
+            require_loopback("0.0.0.0", {"OVERNIGHT_TOKEN": short})  # noqa: S104
+    require_loopback("0.0.0.0", {"OVERNIGHT_TOKEN": "sixteen-letters!"})  # noqa: S104
+
+
+async def test_a_token_that_is_too_short_is_a_degradation(ledger: Ledger, tmp_path: Path) -> None:
+    finding = (await examiner(ledger, tmp_path, OVERNIGHT_TOKEN="1").report()).findings["environment"]
+    assert (finding.status, finding.output[:36]) == ("degraded", "OVERNIGHT_TOKEN has 1 of at least 16")
+
+
+async def test_however_many_ask_at_once_there_is_one_examination(ledger: Ledger, tmp_path: Path) -> None:
+    examine, asked = examiner(ledger, tmp_path), list[str]()
+    event.listen(ledger.engine, "before_cursor_execute", lambda _c, _cursor, statement, *_: asked.append(statement))
+    impatient = asyncio.create_task(examine.report())
+    others = [asyncio.create_task(examine.report()) for _ in range(200)]
+    await asyncio.sleep(0)
+    impatient.cancel()  # who goes away takes it from nobody
+    once = {id(report) for report in await asyncio.gather(*others)}
+    cost = len(asked)
+    assert (len(once), cost < 40) == (1, True)
+    fit = {id(report) for report in await asyncio.gather(*(examine.ready() for _ in range(200)))}
+    assert (len(fit), len(asked) - cost < 4) == (1, True)
+    assert id(await examine.report()) not in once, "who asks next is told how it is now"
+
+
+async def test_a_flood_of_strangers_costs_one_examination_a_second(ledger: Ledger, tmp_path: Path) -> None:
+    token, written = "a-long-enough-secret", list[str]()
+    work = cast("Workplace", _Work(tmp_path, ledger, ledger.clock, loads(SCHEDULE, {"OVERNIGHT_TOKEN": token})))
+    heart = Heart()
+    event.listen(ledger.engine, "before_cursor_execute", lambda _c, _cursor, statement, *_: written.append(statement))
+    async with serving(lambda: work, heart, lambda: None, "127.0.0.1", 0) as url, ClientSession() as session:
+
+        async def asking(path: str, **headers: str) -> int:
+            async with session.get(url + path, headers=headers) as answer:
+                return answer.status
+
+        assert [await asking(path) for path in ("/api/health", "/readyz") * 5] == [200] * 10
+        assert sum("UPDATE meta" in one for one in written) == 2, "one for each of the two"
+        heart.looked_at = NOW - timedelta(minutes=4)
+        assert await asking("/api/health") == 200
+        assert await asking("/api/health", Authorization=f"Bearer {token}") == 503, "who may know is told how it is now"
+        heart.looked_at = NOW
+        assert isinstance(ledger.clock, ManualClock)
+        ledger.clock.move(1)
+        assert await asking("/api/health") == 200

@@ -98,8 +98,10 @@ def a_night(ledger: Ledger) -> None:
     ledger.writing(lambda c: LedgerRows(c).put_circuit("anthropic", Circuit("open", 1, 1, until)))
     ledger.writing(lambda c: LedgerRows(c).put_level("anthropic.tokens", Level(1.0, NOW, waited_ms=2500)))
     ledger.writing(lambda c: note(c, Alarm("bug", "greet", "oops"), NOW, DAY))
-    waits = {"id": "d", "channel": "ops/email/1", "changes": "[]", "created_at": NOW, "next_at": NOW, "error": "x"}
-    ledger.writing(lambda connection: connection.execute(insert(notice).values(waits)))
+    waits = {"changes": "[]", "created_at": NOW, "next_at": NOW, "error": "x"}
+    for id_, channel in (("d", "ops/email/1"), ("e", "ops/email/1"), ("f", "ops/webhook/2")):
+        each = {**waits, "id": id_, "channel": channel}
+        ledger.writing(lambda connection, each=each: connection.execute(insert(notice).values(each)))  # type: ignore[misc]
 
 
 def test_the_figures_are_those_of_the_ledger(ledger: Ledger, tmp_path: Path) -> None:
@@ -123,7 +125,7 @@ def test_the_figures_are_those_of_the_ledger(ledger: Ledger, tmp_path: Path) -> 
         "overnight_rate_limit_wait_seconds_total{limiter=anthropic.tokens}": 2.5,
         "overnight_queue_depth{state=retry}": 1,
         "overnight_alerts{rule=bug,state=firing}": 1,
-        "overnight_alerts_undelivered{channel=ops}": 1,
+        "overnight_alerts_undelivered{channel=ops}": 3,
         "overnight_run_duration_seconds{job=greet}": 90,
         "overnight_run_last_success_timestamp_seconds{job=greet}": (NOW + timedelta(seconds=90)).timestamp(),
         "overnight_run_next_timestamp_seconds{job=greet}": (NOW + timedelta(hours=1)).timestamp(),

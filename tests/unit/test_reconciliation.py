@@ -185,7 +185,7 @@ class Books:
                 forget(self.ledger, ANN, list, lambda _: None)
             case "raise":
                 self.ledger.writing(lambda c: raise_cap(c, day_counter(slot), NANO, NANO))
-        await publish(self.root, self.schedule, self.ledger, Dependencies({}, self.clock), self.alerter)
+        await publish(self.root, self.schedule, self.ledger, Dependencies({}, self.clock), self.alerter.raise_all)
 
     def published(self) -> dict[str, bytes]:
         """The CSVs in the folder of reports, each as its manifest says."""
@@ -208,7 +208,7 @@ class Books:
         days = {name.removesuffix(".csv")[-10:] for name in before}
         kept = self.ledger.reading(retired_days, list(days))
         self.ledger.writing(lambda c: owe_reports(c, days))
-        await publish(self.root, self.schedule, self.ledger, Dependencies({}, self.clock), self.alerter)
+        await publish(self.root, self.schedule, self.ledger, Dependencies({}, self.clock), self.alerter.raise_all)
         after = self.published()
         assert {name: after[name] for name in after if name[-14:-4] in kept} == {
             name: before[name] for name in before if name[-14:-4] in kept

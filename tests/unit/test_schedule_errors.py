@@ -29,6 +29,14 @@ BAD = {
         GOOD + "chanels: {}\n",
         "4:1: error: chanels: unknown key 'chanels'; did you mean 'channels'?",
     ),
+    "an alert that is over before it begins": (
+        GOOD + "alerts:\n  success_rate: { below: 95%, recover: 90% }\n",
+        "5:40: error: alerts.success_rate.recover: it ends at 90.0%, below the 95.0% where it begins",
+    ),
+    "an alert that begins above where it is over by default": (
+        GOOD + "alerts:\n  success_rate: { below: 99.5% }\n",
+        "5:26: error: alerts.success_rate.below: it ends at 97.0%, below the 99.5% where it begins",
+    ),
     "unknown nested key": (
         GOOD + "alerts:\n  success_rate: { bellow: 95% }\n",
         "5:19: error: alerts.success_rate.bellow: unknown key 'bellow'; did you mean 'below'?",

@@ -6,21 +6,23 @@ import errno
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import closing
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 from sqlalchemy import event
 
-from overnight.alerts import firing
+from overnight import upkeep
+from overnight.alerts import Alarm, firing
 from overnight.dispatcher import Dispatcher
 from overnight.errors import ConfigError, Refused
 from overnight.ledger import Ledger, LedgerFault
-from overnight.ledger.controls import alert
+from overnight.ledger.controls import alert, notice
 from overnight.ledger.runs import close_run, held_leases, owed_reports, reports_made
 from overnight.ledger.tables import item, lease, occurrence, run
 from overnight.liveness import HOST, RENEW_EVERY, slot_lock
@@ -30,6 +32,7 @@ from overnight.runner import Request, Result, Workplace, run_slot
 from overnight.schedule import Watch, load
 from overnight.schedule.watch import in_force, keep
 from overnight.service import _keep as keep_copy
+from overnight.upkeep import Upkeep
 from tests.slots import NOW, SLOT, ManualClock, begin, rows
 
 NIGHT = datetime(2026, 11, 22, 0, 0, tzinfo=UTC)
@@ -68,9 +71,9 @@ class Place:
     ledger: Ledger
     dispatcher: Recorded | None = None
 
-    def write(self, *jobs: str) -> None:
+    def write(self, *jobs: str, also: str = "") -> None:
         """Write schedule.yaml with these entries, as an operator would, and take it up."""
-        text = "version: 1\ntimezone: UTC\njobs:\n" + "".join(f"  {entry}\n" for entry in jobs)
+        text = f"version: 1\ntimezone: UTC\n{also}jobs:\n" + "".join(f"  {entry}\n" for entry in jobs)
         (self.root / "schedule.yaml").write_text(text, encoding="utf-8")
         for entry in jobs:
             name = entry.partition(":")[0]
@@ -88,6 +91,7 @@ class Place:
         before = len(self.dispatcher.started)
         await self.dispatcher.look()
         await asyncio.gather(*self.dispatcher.children)
+        await self.dispatcher.upkeep.beside.settle()
         return self.dispatcher.started[before:]
 
     def occurrences(self, job: str) -> list[tuple[str, str]]:
@@ -955,3 +959,105 @@ async def test_a_run_whose_lease_looks_old_has_time_to_renew_it_before_it_is_tak
         else:
             assert (await run_slot(work, Request("daily", "2026-11-22"))).status == "ok"
     assert clock.slept[0] > RENEW_EVERY
+
+
+@dataclass
+class Chat:
+    """A webhook on this machine; while it `hangs` it takes a message and says nothing."""
+
+    hangs: asyncio.Event = field(default_factory=asyncio.Event)
+    reached: asyncio.Event = field(default_factory=asyncio.Event)
+    url: str = ""
+    asked: int = 0
+    told: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
+
+    async def take(self, request: web.Request) -> web.Response:
+        self.asked += 1
+        self.reached.set()
+        text = (await request.json())["text"]
+        await self.hangs.wait()
+        self.told.put_nowait(text)
+        return web.Response()
+
+
+@asynccontextmanager
+async def chat(*, hangs: bool = False) -> AsyncIterator[Chat]:
+    it = Chat()
+    if not hangs:
+        it.hangs.set()
+    application = web.Application()
+    application.router.add_post("/", it.take)
+    runner = web.AppRunner(application)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    it.url = f"http://127.0.0.1:{runner.addresses[0][1]}/"
+    try:
+        yield it
+    finally:
+        it.hangs.set()  # or it would be waited for without end
+        await runner.cleanup()
+
+
+def telling(*chats: Chat) -> str:
+    named = ", ".join(f"c{n}: {{ webhook: '{one.url}' }}" for n, one in enumerate(chats))
+    return f"channels: {{ {named} }}\nalerts: {{ to: [{', '.join(f'c{n}' for n in range(len(chats)))}] }}\n"
+
+
+async def test_a_chat_that_hangs_holds_up_no_job_and_no_other_channel_and_gets_one_message_at_a_time(
+    place: Place,
+) -> None:
+    async with asyncio.timeout(15), chat(hangs=True) as slow, chat() as quick:  # a channel has 20 s
+        place.write("often: { every: 1h }", also=telling(slow, quick))
+        dispatcher = place.dispatcher
+        assert dispatcher is not None
+        for n in range(3):
+            place.clock.at = at(n + 1)
+            await dispatcher.upkeep.note(dispatcher.work, [Alarm("bug", f"job{n}", f"bug {n}")])
+            await dispatcher.look()
+            assert await quick.told.get() == f"Alert: bug {n}"
+        assert dispatcher.started == [("often", f"2026-11-22T0{n}:00Z") for n in (2, 3)]
+        assert slow.asked == 1
+        slow.hangs.set()
+        await dispatcher.upkeep.settle(dispatcher.work)
+        assert [slow.told.get_nowait() for _ in range(3)] == ["Alert: bug 0", "Alert: bug 1", "Alert: bug 2"]
+        assert rows(place.ledger, notice) == []
+
+
+async def test_what_was_not_told_when_serve_ended_is_told_by_the_next_one(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep, "HURRY", 0.1)
+    async with asyncio.timeout(15), chat(hangs=True) as slow:
+        place.write('daily: { at: "07:00" }', also=telling(slow))
+        assert place.dispatcher is not None
+        work, first, second = place.dispatcher.work, Upkeep(), Upkeep()
+        await first.note(work, [Alarm("bug", "daily", "a bug")])
+        await first.tell(work)
+        await slow.reached.wait()
+        first.stop()
+        await first.settle(work)
+        assert first.beside.tasks == {}
+        slow.hangs.set()
+        place.clock.move(61)
+        await second.settle(work)
+        assert slow.told.get_nowait() == "Alert: a bug"
+        assert rows(place.ledger, notice) == []
+
+
+async def test_a_store_that_hangs_holds_up_no_job(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def hangs(*_: Any) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr("overnight.upkeep.drain_spool", hangs)
+    monkeypatch.setattr("overnight.upkeep.waiting", lambda _folder: [place.root])
+    place.write("often: { every: 1h }")
+    assert place.dispatcher is not None
+    async with asyncio.timeout(15):
+        for hour in (1, 2):
+            place.clock.at = at(hour)
+            await place.dispatcher.look()
+        await asyncio.gather(*place.dispatcher.children)
+    assert place.dispatcher.started == [("often", "2026-11-22T02:00Z")]
+    assert "reports" in place.dispatcher.upkeep.beside.tasks
+    place.dispatcher.upkeep.beside.cancel("reports")
+    await place.dispatcher.upkeep.beside.settle()

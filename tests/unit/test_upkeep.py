@@ -12,7 +12,7 @@ from overnight.ledger.tables import meta
 from overnight.redact import Redactor
 from overnight.runner import Workplace
 from overnight.schedule import load
-from overnight.upkeep import Upkeep, guarded
+from overnight.upkeep import Upkeep
 from tests.slots import ManualClock, open_ledger, rows
 
 SCHEDULE = """version: 1
@@ -57,8 +57,9 @@ async def test_a_full_disk_is_told_once_and_tried_again_every_round(work: Workpl
             writing(work.ledger, "full")
         work.ledger.writing(lambda connection: connection.execute(insert(meta).values(name="late", value="x")))
 
+    upkeep = Upkeep()
     for _ in range(3):
-        await guarded(work, look)
+        await upkeep.guard(work, look)
     assert len(told(work)) == 1
     assert "overnight serve: the ledger is full" in told(work)[0]
     assert rows(work.ledger, meta, name="late") != []
@@ -70,7 +71,7 @@ async def test_a_ledger_that_cannot_be_trusted_ends_the_process_after_one_messag
         writing(work.ledger, kind)
 
     with pytest.raises(LedgerFault, match=f"is {kind}"):
-        await guarded(work, look)
+        await Upkeep().guard(work, look)
     assert len(told(work)) == 1
     work.ledger.faults.found = None
 
@@ -79,15 +80,17 @@ async def test_any_other_error_is_borne(work: Workplace) -> None:
     async def look() -> None:
         raise RuntimeError("a bug")
 
-    await guarded(work, look)
+    await Upkeep().guard(work, look)
     assert told(work) == []
 
 
 async def test_retention_is_begun_once_a_day_and_may_be_stopped(work: Workplace) -> None:
     first, second = Upkeep(), Upkeep()
-    await first.begin(work)
-    await second.begin(work)
-    assert (first.task is None, second.task is None) == (False, True)
+    await first.retire(work)
+    await second.retire(work)
+    assert (list(first.beside.tasks), list(second.beside.tasks)) == (["retention"], [])
+    [task] = first.beside.tasks.values()
     first.stop()
-    await first.settle()
-    await second.settle()
+    await first.settle(work)
+    await second.settle(work)
+    assert task.cancelled()

@@ -6,10 +6,11 @@ Rows 15, 52, 67, 68 and 69 of the security note.
 import asyncio
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from html.parser import HTMLParser
+from inspect import getsource
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -17,27 +18,37 @@ from urllib.parse import quote
 
 import aiohttp
 import pytest
-from sqlalchemy import event, insert
+from aiohttp import web
+from sqlalchemy import event, insert, update
 from sqlalchemy.exc import OperationalError
+from yarl import URL
 
 from overnight.alerts import Alarm, note
+from overnight.health import Examiner, Reach
 from overnight.ledger import Ledger
 from overnight.ledger.controls import alert, breaker
 from overnight.ledger.items import Recorded, plan, planned, record
+from overnight.ledger.rollups import trouble
 from overnight.ledger.runs import close_run
-from overnight.ledger.tables import call, effect, entry, item, run, slot, tool_call
+from overnight.ledger.tables import call, effect, entry, item, meta, run, slot, tool_call
+from overnight.mail.consent import keep as confirm
 from overnight.mail.outbox import folder_of, safe_name
 from overnight.outcome import Outcome, Scope
 from overnight.redact import Redactor
 from overnight.runner import Workplace
 from overnight.schedule import loads
 from overnight.web import server, serving
-from overnight.web.desk import queries
+from overnight.web.access import AT_ONCE, EACH, Access, Tries
+from overnight.web.desk import desk_routes, doing, queries, reading
+from overnight.web.desk.gate import Gate, Session, _mark
+from overnight.web.private import private_routes
+from overnight.web.public import public_routes
 from tests.slots import NOW, SLOT, ManualClock, begin, open_ledger, rows
 
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{7*7}}"
 CANARY = "canary-of-the-desk-0123456789"
 TOKEN = "the-token-of-these-tests"
+SECRET = "the-secret-of-these-tests"
 REF = "<abc.def@example.org>"
 KEY = f"k/1?{EVIL}"
 SCHEDULE = """version: 1
@@ -183,7 +194,7 @@ def furnish(ledger: Ledger, root: Path) -> Scope:
 async def opened(root: Path, problem: str | None = None, token: str = "", text: str = SCHEDULE) -> AsyncIterator[Desk]:
     clock, starts = ManualClock(), Starts()
     ledger = open_ledger(root, clock)
-    environ = {"OVERNIGHT_SECRET": "the-secret-of-these-tests"} | ({"OVERNIGHT_TOKEN": token} if token else {})
+    environ = {"OVERNIGHT_SECRET": SECRET} | ({"OVERNIGHT_TOKEN": token} if token else {})
     work = Workplace(root, loads(text, environ), ledger, clock, Redactor([CANARY, *environ.values()]))
     scope = furnish(ledger, root)
     clock.move(600)
@@ -245,6 +256,36 @@ async def test_every_page_is_shown_and_nothing_in_the_ledger_becomes_markup_or_t
         assert CANARY not in html, path
         Seen(html).check()
         assert (html.count("<h1"), html.count('<main id="main"')) == (1, 1), path
+
+
+async def test_health_tells_no_secret_either(desk: Desk) -> None:
+    code, said = await desk.get("/api/health")
+    assert (code, "schedule.yaml:3:9" in said, CANARY in said) == (200, True, False)
+
+
+@pytest.mark.slow
+async def test_a_secret_is_not_shown_in_part_where_a_text_is_cut(desk: Desk) -> None:
+    """Half of one is known to nobody but to who guesses the rest."""
+
+    def astride(most: int) -> str:
+        return "x" * (most - 20) + CANARY
+
+    def write(connection: Any) -> None:
+        long = {"error": astride(300), "payload": astride(20_000), "result": astride(20_000)}
+        connection.execute(update(item).where(item.c.key == KEY).values(long))
+        connection.execute(update(item).where(item.c.key == "fine").values(result=astride(300)))
+        connection.execute(update(call).values(response=astride(20_000)))
+        connection.execute(update(effect).values(detail=astride(500)))
+        connection.execute(update(tool_call).values(arguments=astride(20_000), result=astride(20_000)))
+        connection.execute(update(trouble).where(trouble.c.job == "greet").values(sample=astride(300)))
+        connection.execute(update(run).values(reason=astride(160)))
+        connection.execute(update(alert).values(message=astride(80)))
+        connection.execute(update(slot).where(slot.c.job == "greet").values(failed=0, unknown=0, retry=0))
+
+    desk.ledger.writing(write)
+    for path in every_page(desk):
+        code, html = await desk.get(path)
+        assert (code, CANARY[:12] in html) == (200, False), path
 
 
 async def test_the_overview_says_what_needs_somebody_with_the_action_on_each_line(desk: Desk) -> None:
@@ -426,6 +467,20 @@ async def test_run_now_starts_a_process_and_leads_to_its_page(desk: Desk) -> Non
     assert len(desk.starts.asked) == 1
 
 
+async def test_two_clicks_at_once_are_one_run(tmp_path: Path) -> None:
+    relay = SCHEDULE.replace("mail: {", "mail: { transport: smtp://127.0.0.1:2525,")
+    async with opened(tmp_path, text=relay) as desk:
+        desk.ledger.writing(lambda connection: confirm(connection, "smtp 127.0.0.1:2525", NOW))
+        form, headers, url = {"form": await desk.token()}, {"Origin": desk.url}, f"{desk.url}/jobs/other/run"
+
+        async def click() -> str:
+            async with desk.client.post(url, data=form, headers=headers, allow_redirects=False) as answer:
+                return answer.headers["Location"]
+
+        places = await asyncio.gather(*(click() for _ in range(5)))
+        assert (len(set(places)), len(desk.starts.asked)) == (1, 1)
+
+
 async def test_retry_takes_up_what_failed_under_an_id_that_is_known_before(desk: Desk) -> None:
     code, place = await desk.post(f"/runs/{desk.scope.run_id}/retry")
     assert (code, place.startswith("/runs/r_")) == (303, True)
@@ -444,6 +499,7 @@ async def test_pause_resume_silence_cancel_and_settle_do_what_the_commands_do(de
     key = f"bug:{EVIL}"
     assert await desk.post("/alerts/silence", {"key": key, "span": "8h"}) == (303, "/alerts")
     assert rows(desk.ledger, alert)[0]["silenced_until"] == desk.clock.now() + timedelta(hours=8)
+    assert "Quiet for 8 hours" not in (await desk.get("/"))[1], "it is"
     assert (await desk.post("/alerts/silence", {"key": key, "span": EVIL}))[0] == 409
     assert (await desk.post("/alerts/silence", {"key": "none", "span": "8h"}))[0] == 404
     assert await desk.post("/alerts/unsilence", {"key": key}) == (303, "/alerts")
@@ -537,11 +593,13 @@ async def test_with_a_token_nobody_sees_anything_without_it(tmp_path: Path) -> N
             async with desk.client.get(desk.url + path, allow_redirects=False) as answer:
                 assert (answer.status, answer.headers["Location"]) == (303, "/login"), path
             assert (await desk.get(path, headers={"Authorization": "Bearer wrong"}))[1].count("OVERNIGHT_TOKEN")
+            desk.clock.move(EACH)
             assert (await desk.get(path, headers={"Authorization": f"Bearer {TOKEN}"}))[0] == 200
         for path in (one.format(run=desk.scope.run_id) for one in ACTIONS):
             assert await desk.post(path, at="/login") == (303, "/login")
         assert desk.starts.asked == []
         for wrong in ("", "x", TOKEN[:-1], f"{TOKEN}x", "ü", EVIL):
+            desk.clock.move(EACH)
             code, html = await desk.post("/login", {"token": wrong}, at="/login")
             assert (code, "not the token" in html) == (403, True)
             Seen(html).check()
@@ -551,18 +609,105 @@ async def test_with_a_token_nobody_sees_anything_without_it(tmp_path: Path) -> N
         html = (await desk.get("/"))[1]
         assert (TOKEN in html, "Log out" in html) == (False, True)
         assert (await desk.get("/", headers={"Host": "desk.example.org"}))[0] == 200
-        cookies = {cookie.key: cookie.value for cookie in desk.client.cookie_jar}
         assert await desk.post("/jobs/greet/run") == (
             303,
             f"/runs/{desk.starts.asked[0][5]}" if desk.starts.asked else "",
         )
+
+
+def renew(desk: Desk, **environ: str) -> None:
+    """Reload the settings with other variables, as `serve` does."""
+    object.__setattr__(desk.work, "schedule", loads(SCHEDULE, {"OVERNIGHT_SECRET": SECRET, **environ}))
+
+
+async def inside(desk: Desk, **cookies: str) -> bool:
+    """Whether the overview is shown to who brings these cookies; without any, those of the desk's browser."""
+    async with AsyncExitStack() as stack:
+        client = await stack.enter_async_context(aiohttp.ClientSession()) if cookies else desk.client
+        answer = await stack.enter_async_context(client.get(desk.url, cookies=cookies, allow_redirects=False))
+        assert answer.status in (200, 303)
+        return answer.status == 200
+
+
+async def log_in(desk: Desk) -> dict[str, str]:
+    """Log in by the form; returns the cookie."""
+    assert await desk.post("/login", {"token": TOKEN}, at="/login") == (303, "/")
+    return {cookie.key: cookie.value for cookie in desk.client.cookie_jar}
+
+
+async def test_who_logs_out_has_ended_the_session_wherever_its_cookie_is_also_after_a_restart(tmp_path: Path) -> None:
+    async with opened(tmp_path, token=TOKEN) as desk:
+        copied, _ = await log_in(desk), desk.client.cookie_jar.clear()
+        mine = await log_in(desk)
+        assert (await inside(desk, **copied), await inside(desk, **mine)) == (True, True)
         assert await desk.post("/logout") == (303, "/login")
-        async with desk.client.get(desk.url, allow_redirects=False) as answer:
-            assert answer.status == 303
-        changed = loads(SCHEDULE, {"OVERNIGHT_SECRET": "the-secret-of-these-tests", "OVERNIGHT_TOKEN": "another-token"})
-        object.__setattr__(desk.work, "schedule", changed)
-        async with desk.client.get(desk.url, cookies=cookies, allow_redirects=False) as answer:
-            assert answer.status == 303, "a session ends with the token it was begun with"
+        assert not await inside(desk)
+        assert (await inside(desk, **mine), await inside(desk, **copied)) == (False, True)
+        other = Access(lambda: desk.work, Tries(desk.clock))
+        again = Gate(lambda: desk.work, other, 1.0, lambda *_: web.Response())
+        session = Session(again.tokens.read("session", next(iter(mine.values()))).partition("-")[0], _mark(TOKEN))
+        assert not await again._known(session)
+        desk.clock.move(13 * 3600)
+        await log_in(desk)
+        assert await desk.post("/logout") == (303, "/login")
+        kept = [row["name"] for row in rows(desk.ledger, meta) if row["name"].startswith("logged-out:")]
+        assert len(kept) == 1, "what would be over by now is forgotten"
+
+
+async def test_a_new_token_or_secret_ends_all_sessions_at_once(tmp_path: Path) -> None:
+    async with opened(tmp_path, token=TOKEN) as desk:
+        mine = await log_in(desk)
+        form = await desk.token()
+        renew(desk, OVERNIGHT_TOKEN="another-token-of-these-tests")
+        assert not await inside(desk, **mine)
+        renew(desk, OVERNIGHT_TOKEN=TOKEN)
+        assert await inside(desk, **mine)
+        renew(desk, OVERNIGHT_TOKEN=TOKEN, OVERNIGHT_SECRET="another-secret-of-these-tests")
+        assert not await inside(desk, **mine)
+        await log_in(desk)
+        assert (await desk.post("/jobs/greet/run", {"form": form}))[0] == 403
+        assert desk.starts.asked == []
+
+
+async def test_a_token_that_is_soon_guessed_opens_nothing_and_says_so(tmp_path: Path) -> None:
+    async with opened(tmp_path, token=TOKEN) as desk:
+        renew(desk, OVERNIGHT_TOKEN="fifteen-letters")
+        assert not await inside(desk)
+        assert "has 15 of at least 16 characters" in (await desk.get("/login"))[1]
+        assert (await desk.post("/login", {"token": "fifteen-letters"}, at="/login"))[0] == 403
+        headers = {"Authorization": "Bearer fifteen-letters"}
+        assert (await desk.get("/api/health", headers=headers))[1] == '{"status": "degraded"}'
+        assert (await desk.get("/metrics", headers=headers))[0] == 401
+
+
+async def test_ten_wrong_tokens_and_nobody_is_looked_at_for_a_while_but_who_is_inside_goes_on(tmp_path: Path) -> None:
+    async with opened(tmp_path, token=TOKEN) as desk:
+        mine = await log_in(desk)
+        desk.client.cookie_jar.clear()
+        form, right = await desk.token("/login"), {"Authorization": f"Bearer {TOKEN}"}
+        wrong: list[Any] = [desk.get("/api/health", headers={"Authorization": f"Bearer {n}"}) for n in range(20)]
+        wrong += [desk.post("/login", {"token": str(n), "form": form}, at="/login") for n in range(20)]
+        codes = [code for code, _ in await asyncio.gather(*wrong)]
+        assert (len(codes) - codes.count(429), set(codes) <= {200, 403, 429}) == (AT_ONCE, True)
+        for path in ("/", "/api/health", "/metrics"):
+            async with desk.client.get(desk.url + path, headers=right) as answer:
+                assert (answer.status, answer.headers["Retry-After"]) == (429, "5"), path
+                assert "too many wrong tokens have been tried here: try again in 5 s" in (await answer.text()).lower()
+        assert (await desk.post("/login", {"token": TOKEN}, at="/login"))[0] == 429
+        assert (await desk.get("/api/health"))[1] == '{"status": "degraded"}', "who shows nothing tries nothing"
+        assert await inside(desk, **mine)
+        desk.client.cookie_jar.update_cookies(mine, URL(desk.url))
+        assert await desk.post("/jobs/greet/pause", headers=right) == (303, "/")
+        desk.client.cookie_jar.clear()
+        desk.clock.move(EACH)
+        assert (await desk.get("/metrics", headers=right))[0] == 200, "a right one costs nothing"
+        assert (await desk.get("/metrics", headers={"Authorization": "Bearer x"}))[0] == 401
+        assert (await desk.get("/metrics", headers=right))[0] == 429
+        desk.clock.move(EACH * 100)
+        basic = {"Authorization": "Basic bWU6bXktcGFzc3dvcmQtYXQtdGhlLXByb3h5"}
+        assert {(await desk.get("/metrics", headers=basic))[0] for _ in range(12)} == {401}, "no try at our token"
+        codes = [(await desk.get("/metrics", headers={"Authorization": "Bearer"}))[0] for _ in range(12)]
+        assert codes == [401] * AT_ONCE + [429] * 2
 
 
 async def test_a_program_with_the_token_needs_no_form(tmp_path: Path) -> None:
@@ -599,6 +744,23 @@ async def test_a_form_that_does_not_end_and_a_header_that_is_no_text_are_answere
         assert desk.starts.asked == []
 
 
+@pytest.mark.slow
+async def test_a_button_is_answered_while_somebody_locks_the_ledger(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "PATIENCE", 3.0)
+    async with opened(tmp_path) as desk:
+        form, headers = {"form": await desk.token()}, {"Origin": desk.url}
+        other = open_ledger(tmp_path, ManualClock())
+        with other.engine.connect() as connection:
+            connection.execution_options(isolation_level="AUTOCOMMIT").exec_driver_sql("BEGIN IMMEDIATE")
+            pressed = desk.client.post(f"{desk.url}/jobs/greet/pause", data=form, headers=headers)
+            async with asyncio.timeout(30), pressed as answer:  # a writer waits for a minute
+                assert (answer.status, "That took too long" in await answer.text()) == (503, True)
+            connection.exec_driver_sql("ROLLBACK")
+        other.close()
+
+
 async def said(host: str, request: bytes) -> bytes:
     """The beginning of the answer to these bytes."""
     name, _, port = host.partition(":")
@@ -610,51 +772,71 @@ async def said(host: str, request: bytes) -> bytes:
         writer.close()
 
 
+WORDS = [
+    "", "0", "-1", "9" * 40, "²", "٣", "\0", "\udcff", "\r\nX: y", "../../etc", "💩", "' OR 1=1--", "{x|y}", EVIL,
+    "x" * 900, "-1h", "1h", "9" * 400, "sent",
+]  # fmt: skip
+ASKED = set(re.findall(r'\.get\("(\w+)"', getsource(reading))) | {"job", "status", "before", "x"}
+SENT = set(re.findall(r'\(caller, "(\w+)"\)', getsource(doing))) | {"token", "form", "email", "List-Unsubscribe"}
+
+
+def every_route(desk: Desk) -> list[tuple[str, str]]:
+    """Method and path of all that is served; what is added is here by itself."""
+
+    def work() -> Workplace:
+        return desk.work
+
+    access, examiner = Access(work, Tries(desk.clock)), Examiner(work, Heart(), lambda: None, Reach(desk.clock))
+    found = [
+        *desk_routes(work, access, examiner, lambda: None, desk.starts, 1.0),
+        *private_routes(work, access, examiner, lambda: None),
+        *public_routes(work, lambda: None, 1.0),
+    ]
+    return [(route.method, re.sub(r":[^}]*", "", route.path)) for route in found]
+
+
+def spelled(word: str) -> str:
+    return quote(word.encode("utf-8", "surrogateescape"), safe="")
+
+
+def filled(desk: Desk, path: str) -> list[str]:
+    """The path with values that exist, where it takes any, and with each of the words in each place."""
+    names = re.findall(r"{(\w+)}", path)
+    good = {"run": desk.scope.run_id, "job": "greet", "name": "desk.css", "token": "x"}
+    known = {name: good[name] for name in names}
+    return [path.format(**known)] + [path.format(**known | {name: spelled(word)}) for name in names for word in WORDS]
+
+
 @pytest.mark.slow
 async def test_no_route_and_no_parameter_is_answered_with_500(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
-    words = [
-        "",
-        "0",
-        "-1",
-        "9" * 40,
-        "%00",
-        "%ff",
-        "..%2f..%2fetc",
-        "%F0%9F%92%A9",
-        "'%20OR%201=1--",
-        quote(EVIL),
-        "x" * 900,
-    ]
-    runs = [desk.scope.run_id, "r_old", *words]
-    gets = [
-        f"/runs/{one}{rest}" for one, rest in product(runs, ("", "/item", "/mail", "/item/x", "?items=all&after=1"))
-    ]
-    names = ("job", "status", "before", "items", "after", "code", "key", "ref", "part", "span")
-    of = f"/runs/{desk.scope.run_id}"
-    gets += [
-        f"{path}?{name}={word}" for path, name, word in product(("/runs", of, f"{of}/item", f"{of}/mail"), names, words)
-    ]
-    gets += [f"{path}?x={word}" for path, word in product(PAGES, words)]
-    gets += [f"{path}/{word}" for path, word in product(("/static", "/jobs"), words)]
-    for path in gets:
-        code, _ = await desk.get(path, allow_redirects=False)
-        assert code in (200, 303, 400, 404), (path, code)
-    token = await desk.token()
-    posts = [f"/jobs/{one}/{what}" for one, what in product(words, ("run", "pause", "resume"))]
-    posts += [f"/runs/{one}/{what}" for one, what in product(words, ("retry", "cancel", "settle"))]
-    posts += ["/alerts/silence", "/alerts/unsilence", "/login", f"{of}/settle", "/none"]
-    fields = [{}, {"key": EVIL, "span": "-1h", "answer": "sent"}, {"key": "\0", "span": "9" * 400, "answer": "\ud83d"}]
-    for path, more in product(posts, fields):
-        data = {"form": token} | {name: value.encode("utf-8", "replace").decode() for name, value in more.items()}
-        async with desk.client.post(
-            desk.url + path, data=data, headers={"Origin": desk.url}, allow_redirects=False
-        ) as answer:
-            assert answer.status in (303, 400, 403, 404, 405, 409), (path, more, answer.status)
-    for method in ("HEAD", "PUT", "DELETE", "OPTIONS", "PATCH"):
-        for path in (*PAGES, of, "/jobs/greet/run"):
-            async with desk.client.request(method, desk.url + path) as answer:
-                assert answer.status in (200, 404, 405), (method, path)
-    assert desk.starts.asked == []
+    form, headers = await desk.token(), {"Origin": desk.url}
+
+    async def fine(method: str, path: str, **more: Any) -> None:
+        url = URL(desk.url + path, encoded=True)
+        async with desk.client.request(method, url, allow_redirects=False, **more) as answer:
+            ready = path.startswith("/readyz")  # schedule.yaml is broken here, and it says so
+            assert answer.status < 500 or (ready and answer.status == 503), (method, path, more, await answer.text())
+
+    assert {"key", "after", "code", "part", "items", "ref"} <= ASKED
+    assert {"key", "span", "answer", "reason"} <= SENT
+    routes = every_route(desk)
+    assert len(routes) >= 30
+    for method, path in routes:
+        known, *strange = filled(desk, path)
+        for each in (known, *strange):
+            await fine(method, each, headers=headers, data={"form": form} if method == "POST" else None)
+        for name, word in product(ASKED if method == "GET" else SENT, WORDS):
+            if method == "GET":
+                await fine(method, f"{known}?{name}={spelled(word)}&key=fine")
+                continue
+            field = word.encode("utf-8", "surrogateescape").decode("latin-1")
+            await fine(method, known, headers=headers, data={"form": form, "key": KEY, name: field})
+        for name in SENT if method == "POST" else ():
+            upload = aiohttp.FormData({"form": form})
+            upload.add_field(name, b"x", filename="x")
+            await fine(method, known, headers=headers, data=upload)
+        for other in ("HEAD", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "NONE"):
+            await fine(other, known)
     assert "met a bug" not in caplog.text
 
 

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -25,7 +25,7 @@ from overnight.runner import Workplace
 from overnight.schedule import loads
 from overnight.subscribers import add, everyone, unsubscribe
 from overnight.tokens import Tokens
-from overnight.web import server, serving
+from overnight.web import door, server, serving
 from tests.slots import NOW, ManualClock, locked, open_ledger, rows
 
 ADA = "ada@example.org"
@@ -174,7 +174,7 @@ async def test_a_token_of_a_megabyte_is_refused_before_it_is_read_and_fills_no_l
         writer.write(b"POST /u/" + b"A" * 1_000_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n")
         answer = await reader.read(12)
         writer.close()
-    assert answer in {b"HTTP/1.0 400", b"HTTP/1.1 400"}
+    assert answer in {b"HTTP/1.0 431", b"HTTP/1.1 431"}
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert (await site.get("/subscribe"))[0] == 200
 
@@ -278,7 +278,7 @@ async def test_a_large_body_is_refused(site: Site) -> None:
 @pytest.mark.slow
 async def test_who_is_slow_is_hung_up_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "PATIENCE", 0.2)
-    monkeypatch.setitem(server._LIMITS, "keepalive_timeout", 0.2)
+    monkeypatch.setitem(door._LIMITS, "keepalive_timeout", 0.2)
     async with opened(tmp_path) as site:
         host, port = site.url.removeprefix("http://").split(":")
         head = b"GET /subscribe HTTP/1.1\r\nHost: x\r\nX-Slow: "
@@ -299,10 +299,55 @@ async def test_the_rest_is_for_this_machine_alone(site: Site) -> None:
         assert (await site.get("/subscribe", headers={"Host": host}))[0] == 200, host
     assert (await site.get("/api/health?verbose=1"))[0] == 200
     assert (await site.post("/api/health"))[0] == 405
-    assert (await site.get("/api/health", headers={"X-Large": "x" * 100_000}))[0] == 400
+    assert (await site.get("/api/health", headers={"X-Large": "x" * 100_000}))[0] == 431
     with socket.create_connection(("127.0.0.1", int(site.url.rpartition(":")[2]))) as raw:
         raw.sendall(b"\x16\x03\x01\x02\x00garbage\r\n\r\n")
         assert b" 400 " in await asyncio.to_thread(raw.recv, 100)
+
+
+async def test_who_holds_many_connections_takes_no_more_files_and_lets_others_in_again(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(door, "MOST", 3)
+    host, port = site.url.removeprefix("http://").split(":")
+    held: list[asyncio.StreamWriter] = []
+
+    async def asked() -> bytes:
+        reader, writer = await asyncio.open_connection(host, int(port))
+        held.append(writer)
+        writer.write(b"GET /subscribe HTTP/1.1\r\nHost: x\r\n\r\n")
+        with suppress(ConnectionError):
+            return await reader.read(12)
+        return b""
+
+    async def let_go() -> None:
+        for writer in held:
+            writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
+        held.clear()
+
+    assert [await asked() for _ in range(5)] == [b"HTTP/1.1 200"] * 3 + [b""] * 2
+    await let_go()
+    async with asyncio.timeout(20):
+        while await asked() != b"HTTP/1.1 200":  # the server hears of it a little later
+            await let_go()
+    await let_go()
+
+
+async def test_no_answer_says_what_we_are_made_of(site: Site) -> None:
+    for path, headers in (("/subscribe", {}), ("/none", {}), ("/", {"X-Large": "x" * 9000})):
+        async with site.client.get(site.url + path, headers=headers) as answer:
+            assert answer.headers["Server"] == "overnight", path
+
+
+async def test_a_header_that_is_too_long_is_answered_in_words_and_not_repeated(site: Site) -> None:
+    for path, headers in (("/", {"Cookie": "a=" + "secret" * 2000}), (f"/runs?job={'secret' * 2000}", {})):
+        code, said = await site.get(path, headers=headers)
+        assert (code, "longer than 8192 bytes" in said, "secret" in said) == (431, True, False)
+    assert (await site.get("/subscribe", headers={"Cookie": "; ".join(f"c{n}={'x' * 90}" for n in range(80))}))[
+        0
+    ] == 200
 
 
 async def test_a_ledger_that_somebody_locks_is_told_as_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

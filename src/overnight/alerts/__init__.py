@@ -6,6 +6,6 @@ reaches the operators.
 
 from overnight.alerts.alarm import Alarm, of_run
 from overnight.alerts.book import firing, note
-from overnight.alerts.telling import Alerter, Channel
+from overnight.alerts.telling import Alerter, Channel, noted
 
-__all__ = ["Alarm", "Alerter", "Channel", "firing", "note", "of_run"]
+__all__ = ["Alarm", "Alerter", "Channel", "firing", "note", "noted", "of_run"]

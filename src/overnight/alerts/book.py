@@ -60,7 +60,7 @@ class Delivery:
     channel: str
     changes: tuple[Told, ...]
     created_at: datetime
-    tries: int = 1
+    tries: int
 
 
 def note(connection: Connection, alarm: Alarm, now: datetime, repeat: timedelta) -> Change | None:
@@ -129,43 +129,44 @@ _UNTOLD = select(select(alert.c.key).where(alert.c.untold.is_not(None)).exists()
 _DUE = select(select(notice.c.id).where(notice.c.next_at <= bindparam("now")).exists())
 
 
-def take_untold(connection: Connection, channels: Sequence[str], now: datetime) -> list[Delivery]:
-    """Make one message of all that is untold, for each channel; it is ours to deliver within a minute."""
+def write_up(connection: Connection, channels: Sequence[str], now: datetime) -> list[str]:
+    """Make one message of all that is untold, for each channel; returns the channels for which any message is due.
+
+    Messages for a channel that was taken out are forgotten: nobody is to get them any more.
+    """
+    connection.execute(delete(notice).where(notice.c.channel.not_in(channels), notice.c.next_at <= now))
     untold = select(alert).where(alert.c.untold.is_not(None)).order_by(alert.c.untold, alert.c.first_at)
-    rows = connection.execute(untold).mappings().all()
-    if not rows:
-        return []
-    connection.execute(update(alert).where(alert.c.untold.is_not(None)).values(untold=None))
-    changes = tuple(
-        Told(row["rule"], row["scope"], row["message"], row["untold"], row["first_at"], row["last_at"]) for row in rows
+    changes = _json(
+        Told(row["rule"], row["scope"], row["message"], row["untold"], row["first_at"], row["last_at"])
+        for row in connection.execute(untold).mappings()
     )
-    made = [Delivery(f"d_{token(8)}", channel, changes, now) for channel in channels]
-    for one in made:
-        values = {"id": one.id, "channel": one.channel, "changes": _json(changes), "created_at": now}
-        connection.execute(insert(notice).values(**values, tries=1, next_at=now + AT_ONCE))
-    return made
+    if connection.execute(update(alert).where(alert.c.untold.is_not(None)).values(untold=None)).rowcount:
+        for channel in channels:
+            values = {"id": f"d_{token(8)}", "channel": channel, "changes": changes, "created_at": now}
+            connection.execute(insert(notice).values(**values, tries=0, next_at=now))
+    return list(connection.execute(select(notice.c.channel).where(notice.c.next_at <= now).distinct()).scalars())
 
 
-def take_due(connection: Connection, now: datetime) -> list[Delivery]:
-    """Take over the messages whose next attempt is due."""
-    rows = connection.execute(select(notice).where(notice.c.next_at <= now)).mappings().all()
-    connection.execute(
-        update(notice).where(notice.c.next_at <= now).values(next_at=now + AT_ONCE, tries=notice.c.tries + 1)
-    )
-    return [
-        Delivery(row["id"], row["channel"], _told(row["changes"]), row["created_at"], row["tries"] + 1) for row in rows
-    ]
+def take(connection: Connection, channel: str, now: datetime) -> Delivery | None:
+    """Take over the message for a channel that is due for longest; it is ours to deliver within a minute."""
+    due = select(notice).where(notice.c.channel == channel, notice.c.next_at <= now)
+    row = connection.execute(due.order_by(notice.c.next_at, notice.c.created_at).limit(1)).mappings().one_or_none()
+    if row is None:
+        return None
+    one = Delivery(row["id"], channel, _told(row["changes"]), row["created_at"], row["tries"] + 1)
+    connection.execute(update(notice).where(notice.c.id == one.id).values(next_at=now + AT_ONCE, tries=one.tries))
+    return one
 
 
-def delivered(connection: Connection, ids: Sequence[str]) -> None:
-    """Forget messages that a channel has taken, or that nobody is to get any more."""
-    connection.execute(delete(notice).where(notice.c.id.in_(ids)))
+def delivered(connection: Connection, one: Delivery) -> None:
+    """Forget a message that a channel has taken."""
+    connection.execute(delete(notice).where(notice.c.id == one.id))
 
 
 def postponed(connection: Connection, one: Delivery, error: str, now: datetime) -> bool:
     """Try again later, each time twice as late; False when it was given up."""
     if now - one.created_at >= PATIENCE:
-        delivered(connection, [one.id])
+        delivered(connection, one)
         return False
     later = min(AT_ONCE * 2 ** min(one.tries - 1, 10), SLOWEST)
     connection.execute(update(notice).where(notice.c.id == one.id).values(next_at=now + later, error=error))
@@ -174,12 +175,10 @@ def postponed(connection: Connection, one: Delivery, error: str, now: datetime) 
 
 def undelivered(connection: Connection) -> Sequence[RowMapping]:
     """Channels that have failed to take a message: `channel`, `waiting` messages, the newest `error`."""
-    query = (
-        select(notice.c.channel, func.count().label("waiting"), func.max(notice.c.error).label("error"))
-        .where(notice.c.error.is_not(None))
-        .group_by(notice.c.channel)
-        .order_by(notice.c.channel)
-    )
+    of, newest = notice.c.channel, notice.c.created_at.desc()
+    waiting = func.count().over(partition_by=of).label("waiting")
+    error = func.first_value(notice.c.error).over(partition_by=of, order_by=(newest, notice.c.id)).label("error")
+    query = select(of, waiting, error).distinct().where(notice.c.error.is_not(None)).order_by(of)
     return connection.execute(query).mappings().all()
 
 

@@ -132,10 +132,11 @@ def _spent(connection: Connection, first: date, last: date) -> dict[str, int]:
 def stuck(connection: Connection, schedule: Schedule, now: datetime) -> Iterator[Alarm]:
     """Whether a run that goes on gets nowhere."""
     rule = schedule.alerts.stuck
-    going = {row["job"]: row for row in connection.execute(_GOING, {"now": now}).mappings()}
+    going = connection.execute(_GOING, {"now": now}).mappings()  # also several of one job, over other slots
+    still = {row["job"]: row for row in going if not _gets_on(connection, row, now - rule.after)}
     for job in schedule.jobs:
-        row = going.get(job)
-        if row is None or _gets_on(connection, row, now - rule.after):
+        row = still.get(job)
+        if row is None:
             yield Alarm("stuck", job, f"{job} is getting on, or is over", firing=False)
             continue
         where, idle = f"{job} {row['slot']} ({row['id']})", compact_of(now - _last_sign(connection, row))

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from html import escape
+from itertools import accumulate
 from typing import Any, Literal, Protocol
 
 from overnight import logs
@@ -23,18 +24,21 @@ from overnight.alerts.book import (
     firing,
     note_all,
     postponed,
-    take_due,
-    take_untold,
+    take,
     worth_noting,
+    write_up,
 )
 from overnight.alerts.rules import STANDING
 from overnight.clock import Clock
 from overnight.ledger import Ledger
 from overnight.outcome import Scope
+from overnight.proxies import proxy_for
 from overnight.redact import Redactor
 
 Send = Callable[[Scope, str, str, Mapping[str, Any]], Awaitable[str]]
 
+CHAT_MAX = 1900  # characters of a message to a chat, and some for the last line: Discord refuses more than 2,000
+LINE_MAX = 1000  # characters of one change in it
 TIMEOUT = 20.0  # seconds for one message to one channel
 
 
@@ -91,36 +95,32 @@ class Alerter:
         await self.tell()
 
     async def tell(self) -> None:
-        """Send what is untold, and again what a channel has refused."""
-        now = self.clock.now()
-        if not await self.ledger.read(anything_to_tell, now):
-            return
-        ids = [channel.id for channel in self.channels]
-        taken: list[Delivery] = await self.ledger.write(
-            lambda connection: [*take_due(connection, now), *take_untold(connection, ids, now)]
-        )
-        await asyncio.gather(*(self._deliver(one) for one in taken))
+        """Send what is untold, and again what a channel has refused; no channel waits for another."""
+        await asyncio.gather(*(self.serve(channel) for channel in await due(self.ledger, self.clock, self.channels)))
+
+    async def serve(self, channel: Channel) -> None:
+        """Hand over what is due for one channel, one message after the other, until it refuses one."""
+        while one := await self.ledger.write(partial(take, channel=channel.id, now=self.clock.now())):
+            if not await self._deliver(channel, one):
+                return  # the others for it are due, and would most likely meet the same
 
     async def last_words(self, message: str) -> None:
         """Try once to tell what no ledger can note: that the ledger itself cannot be written."""
         now, clean = self.clock.now(), self.redactor.text(message)
         logs.get().error("alert", alert="ledger:", change="new", alert_message=clean)
-        one = Delivery(f"{now:%Y-%m-%dT%H:%M:%S.%fZ}", "", (Told("ledger", "", clean, "new", now, now),), now)
-        for channel in self.channels:
-            if (error := await self._attempt(channel, one, self.post.send_unnoted)) is not None:
-                _failed(channel.id, error)
+        one = Delivery(f"{now:%Y-%m-%dT%H:%M:%S.%fZ}", "", (Told("ledger", "", clean, "new", now, now),), now, 1)
+        await asyncio.gather(*(self._attempt(channel, one, self.post.send_unnoted) for channel in self.channels))
 
-    async def _deliver(self, one: Delivery) -> None:
-        channel = next((channel for channel in self.channels if channel.id == one.channel), None)
-        error = None if channel is None else await self._attempt(channel, one, self.post.send)
+    async def _deliver(self, channel: Channel, one: Delivery) -> bool:
+        """Whether the channel has taken it; what it has not waits in the ledger."""
+        error = await self._attempt(channel, one, self.post.send)
         if error is None:
-            await self.ledger.write(partial(delivered, ids=[one.id]))
-            return
-        _failed(one.channel, error)
-        now = self.clock.now()
-        if not await self.ledger.write(partial(postponed, one=one, error=error, now=now)):
+            await self.ledger.write(partial(delivered, one=one))
+            return True
+        if not await self.ledger.write(partial(postponed, one=one, error=error, now=self.clock.now())):
             lines = "; ".join(told.line for told in one.changes)
             logs.get().error("an alert was given up after a day", channel=one.channel, alert_message=lines)
+        return False
 
     async def _attempt(self, channel: Channel, one: Delivery, send: Send) -> str | None:
         """Hand one message over; returns what was wrong."""
@@ -129,8 +129,19 @@ class Alerter:
                 await _sending(channel, one, self.clock.now(), send)
         except Exception as error:  # noqa: BLE001  a channel that fails must not become an alert of its own
             text = self.redactor.text(str(error).replace(channel.target, channel.name))
-            return f"{type(error).__name__}: {text}"[:500]
+            said = f"{type(error).__name__}: {text}"[:500]
+            logs.get().warning("an alert could not be delivered", channel=channel.id, error=said)
+            return said
         return None
+
+
+async def due(ledger: Ledger, clock: Clock, channels: Sequence[Channel]) -> list[Channel]:
+    """Write up what is untold; returns the channels for which a message is due."""
+    now = clock.now()
+    if not await ledger.read(anything_to_tell, now):
+        return []
+    ids = await ledger.write(partial(write_up, channels=[channel.id for channel in channels], now=now))
+    return [channel for channel in channels if channel.id in ids]
 
 
 async def noted(ledger: Ledger, clock: Clock, redactor: Redactor, alarms: Sequence[Alarm], repeat: timedelta) -> None:
@@ -147,18 +158,22 @@ async def noted(ledger: Ledger, clock: Clock, redactor: Redactor, alarms: Sequen
 
 def _sending(channel: Channel, one: Delivery, now: datetime, send: Send) -> Awaitable[object]:
     if channel.kind == "webhook":
-        text = "\n".join(told.line for told in one.changes)
-        return _post(channel.target, escape(text, quote=False))  # or a text from outside could ping all, or hide a link
+        return _post(channel.target, _in_short([told.line for told in one.changes]))
     scope = Scope("alert", f"{one.created_at:%Y-%m-%dT%H:%M:%S.%fZ}", one.id, "")
     return send(scope, channel.target, "alert", {"changes": one.changes, "now": now})
 
 
+def _in_short(lines: Sequence[str]) -> str:
+    """What fits into one message of a chat; the first line does, cut where it has to be."""
+    safe = [escape(line[:LINE_MAX], quote=False) for line in lines]  # or they could ping all, or hide a link
+    sizes = accumulate(len(line) + 1 for line in safe)
+    shown = max(1, sum(size <= CHAT_MAX for size in sizes))
+    more = [f"and {len(safe) - shown} more: overnight alerts"] if shown < len(safe) else []
+    return "\n".join([*safe[:shown], *more])
+
+
 def _clean(alarm: Alarm, redactor: Redactor) -> Alarm:
     return Alarm(alarm.rule, alarm.scope, redactor.text(alarm.message), alarm.firing, alarm.hold)
-
-
-def _failed(channel: str, error: str) -> None:
-    logs.get().warning("an alert could not be delivered", channel=channel, error=error)
 
 
 async def _post(url: str, text: str) -> None:
@@ -168,7 +183,7 @@ async def _post(url: str, text: str) -> None:
     async with (
         aiohttp.ClientSession() as session,
         # a page that asks to log in would answer with 200, and has told nobody
-        session.post(url, json={"text": text}, allow_redirects=False) as response,
+        session.post(url, json={"text": text}, allow_redirects=False, proxy=proxy_for(url)) as response,
     ):
         if response.status // 100 != 2:
             raise OSError(f"HTTP {response.status}")  # aiohttp's own error would quote the address, which is a secret

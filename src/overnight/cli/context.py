@@ -50,11 +50,13 @@ class Cli:
     @cached_property
     def schedule(self) -> "Schedule":
         """The settings. Raises ConfigError with everything that is wrong with them."""
+        from overnight.proxies import adopt  # noqa: PLC0415
         from overnight.schedule import load  # noqa: PLC0415
         from overnight.schedule.watch import in_force  # noqa: PLC0415
 
         loaded = in_force(self.path) if self.follows else load(self.path)
         Cli._redactor = _redactor(loaded.secrets)
+        adopt(loaded.environ)
         return loaded
 
     @cached_property

@@ -75,8 +75,10 @@ def _schedule(cli: Cli) -> str:
 
 
 def _environment(cli: Cli) -> str:
-    from overnight.health import missing_variables  # noqa: PLC0415
+    from overnight.health import missing_variables, weak_token  # noqa: PLC0415
 
+    if weak := weak_token(cli.schedule.environ):
+        raise OSError(weak)
     if missing := missing_variables(cli.schedule):
         raise OSError(f"{', '.join(missing)} is not set")
     return "all variables that the settings need are set"
@@ -284,7 +286,7 @@ def _answer_of(one: "Whereabouts") -> str:
 CHECKS = (
     Check("python", _python, "install Python 3.11 or newer"),
     Check("schedule.yaml", _schedule, "correct it, then: overnight validate"),
-    Check("environment", _environment, "put the variable into .env beside schedule.yaml, then: overnight doctor"),
+    Check("environment", _environment, "correct the variable in .env beside schedule.yaml, then: overnight doctor"),
     Check("time zone", _zones, "pip install tzdata, or install the system's"),
     Check("ledger", _ledger, "docs/ledger.md says what each message means"),
     Check("jobs", _jobs, "overnight validate names each error"),

@@ -26,7 +26,7 @@ def serve(cli: Cli, host: str, port: int, *, yes: bool) -> None:
     from overnight.schedule import refuse  # noqa: PLC0415
     from overnight.storage.address import half_a_pair  # noqa: PLC0415
 
-    require_loopback(host, cli.schedule.environ.get("OVERNIGHT_TOKEN", ""))  # before anything is said
+    require_loopback(host, cli.schedule.environ)  # before anything is said
     findings = [*unpriced(cli.schedule, cli.clock.now()), *half_a_pair(cli.schedule.reports.to, cli.schedule.environ)]
     refuse(cli.path, findings, cli.schedule.secrets)
     work = cli.workplace

@@ -1,12 +1,15 @@
 """What `/api/health`, `/livez` and `/readyz` say: is somebody needed, and why."""
 
-from overnight.health.checks import NO_KEY, Examiner, Heart, has_key, missing_variables
+from overnight.health.checks import Examiner, Heart
 from overnight.health.disk import Disks, places
 from overnight.health.reach import Reach
-from overnight.health.report import Finding, Report
+from overnight.health.report import FRESH, Finding, Report
+from overnight.health.variables import NO_KEY, TOKEN, has_key, missing_variables, weak_token
 
 __all__ = [
+    "FRESH",
     "NO_KEY",
+    "TOKEN",
     "Disks",
     "Examiner",
     "Finding",
@@ -16,4 +19,5 @@ __all__ = [
     "has_key",
     "missing_variables",
     "places",
+    "weak_token",
 ]

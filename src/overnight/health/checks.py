@@ -19,7 +19,8 @@ from overnight.budget import day_counter, dollars
 from overnight.clock import iso
 from overnight.health.disk import Disks, finding, places
 from overnight.health.reach import Reach, mail_of, model_of, store_of
-from overnight.health.report import VITAL, Check, Finding, Report, examined
+from overnight.health.report import VITAL, Check, Finding, Report, Shared, examined
+from overnight.health.variables import NO_KEY, has_key, missing_variables, weak_token
 from overnight.ledger import Ledger
 from overnight.ledger.controls import budget
 from overnight.ledger.flow import Held, held
@@ -30,7 +31,6 @@ from overnight.schedule import Schedule
 
 HEARTBEAT = timedelta(minutes=3)  # three rounds of the dispatcher
 RECENT = timedelta(hours=1)  # a run that fell silent earlier has an alert of its own by now
-NO_KEY = "ANTHROPIC_API_KEY is not set: questions to a model go to their fallback, or fail"
 
 
 class Heart(Protocol):
@@ -42,7 +42,7 @@ class Heart(Protocol):
     def draining(self) -> bool: ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Examiner:
     """Makes the checks of one process; `problem` is what is wrong with schedule.yaml as it is now."""
 
@@ -51,20 +51,33 @@ class Examiner:
     problem: Callable[[], str | None]
     reach: Reach
     disks: Disks = field(default_factory=Disks)
+    _whole: Shared = field(init=False)
+    _fit: Shared = field(init=False)
 
-    async def report(self) -> Report:
-        """All checks. Takes two seconds at most."""
+    def __post_init__(self) -> None:
+        """What many may ask at once is found out once."""
+        self._whole = Shared(self._examine, self.current().clock)
+        self._fit = Shared(self._examine_fitness, self.current().clock)
+
+    async def report(self, max_age: float = 0.0) -> Report:
+        """All checks; what was found within the last `max_age` seconds will do. Takes two seconds at most."""
+        return await self._whole.report(max_age)
+
+    async def alive(self, _max_age: float = 0.0) -> Report:
+        """Whether the loop turns and the scheduler looks; what else is wrong is no reason to restart us."""
+        return Report(self.current().clock.now(), await examined({"scheduler": self._heartbeat}, VITAL))
+
+    async def ready(self, max_age: float = 0.0) -> Report:
+        """Whether what is due now would be run; `max_age` as for a report."""
+        return await self._fit.report(max_age)
+
+    async def _examine(self) -> Report:
         left_alone: list[Held] = []
         found = await examined(self._checks(left_alone), VITAL)
         named = [{"name": one.name, "state": one.state, "until": iso(one.until)} for one in left_alone]
         return Report(self.current().clock.now(), found, named)
 
-    async def alive(self) -> Report:
-        """Whether the loop turns and the scheduler looks; what else is wrong is no reason to restart us."""
-        return Report(self.current().clock.now(), await examined({"scheduler": self._heartbeat}, VITAL))
-
-    async def ready(self) -> Report:
-        """Whether what is due now would be run."""
+    async def _examine_fitness(self) -> Report:
         checks = {"ledger": self._writable, "schedule": self._valid, "draining": self._taking}
         return Report(self.current().clock.now(), await examined(checks, checks))
 
@@ -211,20 +224,6 @@ async def _model(reach: Reach, plan: Schedule) -> Finding:
     return await reach.of(model_of(plan)) if has_key(plan) or not plan.roles else Finding("healthy", NO_KEY)
 
 
-def has_key(plan: Schedule) -> bool:
-    """Whether a model can be asked at all."""
-    return bool(plan.environ.get("ANTHROPIC_API_KEY"))
-
-
 async def _environment(plan: Schedule) -> Finding:
-    missing = missing_variables(plan)
-    told = ", ".join(f"{name} is not set" for name in missing) or "complete"
-    return Finding("degraded" if missing else "healthy", told, len(missing), "missing")
-
-
-def missing_variables(plan: Schedule) -> list[str]:
-    """Names of variables that the settings need beside those they mention, which have to be there to be loaded."""
-    pair = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")  # neither: the machine has a role of its own
-    if not plan.reports.to.startswith("s3://") or not any(plan.environ.get(name) for name in pair):
-        return []
-    return [name for name in pair if not plan.environ.get(name)]
+    amiss = [*(f"{name} is not set" for name in missing_variables(plan)), *filter(None, [weak_token(plan.environ)])]
+    return Finding("degraded" if amiss else "healthy", ", ".join(amiss) or "complete", len(amiss), "amiss")

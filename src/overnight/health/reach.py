@@ -4,20 +4,19 @@ Each is tried at most twice a minute, however often somebody asks.
 """
 
 import asyncio
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 from overnight.clock import Clock
 from overnight.health.report import Finding
+from overnight.proxies import proxy_for
 from overnight.schedule import Schedule
 
 FRESH = 30.0  # seconds
 TIMEOUT = 1.5  # seconds: below the patience of a check
 PORTS = {"https": 443, "http": 80, "smtp": 587, "smtp+starttls": 587, "smtps": 465}
 API = "https://api.anthropic.com"
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 @dataclass(slots=True)
@@ -66,20 +65,14 @@ def store_of(schedule: Schedule) -> str:
     environ = schedule.environ
     own = environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL")
     region = environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or "us-east-1"
-    return _on_the_way(own or f"https://s3.{region}.amazonaws.com", environ)
+    return _on_the_way(own or f"https://s3.{region}.amazonaws.com")
 
 
 def model_of(schedule: Schedule) -> str:
     """The API, nothing where no role is declared."""
-    return _on_the_way(schedule.environ.get("ANTHROPIC_BASE_URL") or API, schedule.environ) if schedule.roles else ""
+    return _on_the_way(schedule.environ.get("ANTHROPIC_BASE_URL") or API) if schedule.roles else ""
 
 
-def _on_the_way(url: str, environ: Mapping[str, str]) -> str:
+def _on_the_way(url: str) -> str:
     """The proxy that stands before the URL, if one does."""
-    parts = urlsplit(url)
-    proxy = environ.get(f"{parts.scheme.upper()}_PROXY") or environ.get(f"{parts.scheme}_proxy")
-    return proxy if proxy and _is_far(parts) and urlsplit(proxy).scheme in PORTS else url
-
-
-def _is_far(parts: SplitResult) -> bool:
-    return parts.hostname not in LOOPBACK
+    return proxy_for(url) or url

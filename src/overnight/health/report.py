@@ -1,16 +1,18 @@
 """A verdict from many checks: each by itself, within its limit, and the worst of them counts."""
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-from overnight.clock import iso
+from overnight.clock import Clock, iso
 
 Status = Literal["healthy", "degraded", "unhealthy"]
 RANK: Mapping[Status, int] = {"healthy": 0, "degraded": 1, "unhealthy": 2}
 VITAL = ("scheduler", "ledger")  # the rest of a report is no reason for a 503, also when it cannot be told
+FRESH = 1.0  # seconds for which strangers get what was found before: their probes may come in floods
 PATIENCE = 1.8  # seconds a check may take: a locked ledger is an answer, not a reason to hang
 _WORDS: Mapping[Status, str] = {"healthy": "pass", "degraded": "warn", "unhealthy": "fail"}
 
@@ -63,6 +65,27 @@ class Report:
         plain = {"status": _WORDS[one.status], "time": iso(self.at), "output": one.output}
         observed = {} if one.value is None else {"observedValue": one.value, "observedUnit": one.unit}
         return {"componentType": "component", **observed, **plain}
+
+
+@dataclass(slots=True)
+class Shared:
+    """One examination for all who ask while it is made."""
+
+    examine: Callable[[], Awaitable[Report]]
+    clock: Clock
+    _made: asyncio.Task[Report] | None = None
+    _at: float = -math.inf
+
+    async def report(self, max_age: float) -> Report:
+        """What is found by who examines now, or was found within the last `max_age` seconds."""
+        if self._made is None or (self._made.done() and self.clock.monotonic() - self._at >= max_age):
+            self._made = asyncio.create_task(self._make())
+        return await asyncio.shield(self._made)  # one who goes away takes it from nobody
+
+    async def _make(self) -> Report:
+        report = await self.examine()
+        self._at = self.clock.monotonic()
+        return report
 
 
 async def examined(checks: Mapping[str, Check], vital: Collection[str]) -> dict[str, Finding]:

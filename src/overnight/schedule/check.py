@@ -8,11 +8,14 @@ from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
 
+from overnight.schedule.alerting import SuccessRate
 from overnight.schedule.job import TIMINGS, UTC_ZONE
 from overnight.schedule.problem import did_you_mean, one_of
 from overnight.schedule.source import Path_, Source
-from overnight.schedule.values import duration
+from overnight.schedule.values import duration, percent
 from overnight.triggers import Cron
+
+RATES = {name: SuccessRate.model_fields[name].default for name in ("below", "recover")}
 
 
 def cross_check(source: Source) -> None:
@@ -25,6 +28,7 @@ def cross_check(source: Source) -> None:
             _check_after(source, name, job, jobs)
     _check_cycles(source, jobs)
     _check_channels(source)
+    _check_recovery(source)
 
 
 def _mapping(value: Any) -> dict[str, Any]:
@@ -115,3 +119,17 @@ def _named(value: Any) -> Iterable[tuple[Path_, str]]:
         yield at, value
     elif isinstance(value, list):
         yield from (((*at, index), name) for index, name in enumerate(value) if isinstance(name, str))
+
+
+def _check_recovery(source: Source) -> None:
+    """Report an alert that would begin and end with each item: what is told is over where nothing is told yet."""
+    path: Path_ = ("alerts", "success_rate")
+    given = _mapping(_mapping(source.data.get("alerts")).get("success_rate"))
+    try:
+        below, recover = (percent(given[name]) if name in given else RATES[name] for name in RATES)
+    except ValueError:
+        return  # reported where it stands
+    if recover < below:
+        at = (*path, "recover" if "recover" in given else "below")
+        message = f"it ends at {recover:.1%}, below the {below:.1%} where it begins"
+        source.report(source.value_at(at), at, message, "as in { below: 95%, recover: 97% }")

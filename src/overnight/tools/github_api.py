@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 from overnight.deadline import off_the_clock
 from overnight.errors import OvernightError, Permanent, Stop, Transient, Unknown
+from overnight.proxies import proxy_for
 from overnight.retry import retry_after
 from overnight.tools.port import Hands
 
@@ -99,10 +100,11 @@ class GitHub:
         try:
             async with asyncio.timeout(SECONDS), aiohttp.ClientSession(headers=headers) as session:
                 where, params = f"{self.base}{path}", {name: str(value) for name, value in query.items()}
-                async with session.request(method, where, json=body, params=params, allow_redirects=False) as response:
+                how = {"json": body, "params": params, "allow_redirects": False, "proxy": proxy_for(where)}
+                async with session.request(method, where, **how) as response:
                     text = await _whole(response.content)
                     return self._read(what, method, response.status, response.headers, text)
-        except aiohttp.ClientConnectorError as error:  # nothing was sent
+        except (aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError) as error:  # nothing was sent
             raise Transient(f"{what}: cannot connect ({type(error).__name__})", code="connection") from error
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             raise self._lost(

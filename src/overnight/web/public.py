@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 
 from overnight import logs
 from overnight.ledger import LedgerFault
-from overnight.ports import secret_of
+from overnight.ports import tokens_of
 from overnight.runner import Workplace
 from overnight.subscribers import forms, leave
 from overnight.subscriptions import Confirmed, admitted, confirm, sign_up
@@ -81,7 +81,7 @@ class _Public:
     def tokens(self) -> Tokens:
         """Those of the secret in force: mails that go out after a reload are signed with the new one."""
         work = self.current()
-        return Tokens(secret_of(work.root, work.schedule.environ), work.clock)
+        return tokens_of(work.root, work.schedule.environ, work.clock)
 
     async def ask_to_leave(self, request: web.Request) -> web.Response:
         self.tokens.leaver(request.match_info["token"])

@@ -1,25 +1,23 @@
-"""The server: what is public and what is private, and how much patience it has with whoever calls."""
+"""The server: what is public and what is private, on one port."""
 
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from typing import Any
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
+from yarl import URL
 
 from overnight import logs
 from overnight.clock import token
 from overnight.health import Examiner, Heart, Reach
 from overnight.runner import Workplace
+from overnight.web.access import Access, Tries
 from overnight.web.desk import Nobody, Starter, desk_routes
+from overnight.web.door import PATIENCE, listening, unsigned
 from overnight.web.private import private_routes
 from overnight.web.public import public_routes
 from overnight.whereabouts import ALIVE, MARK, announced
 
 BODY_MAX = 4096  # bytes; a form of ours has one address in it
-HEAD_MAX = 4096  # bytes of a line or a header
-PATIENCE = 10.0  # seconds for the head of a request, and again for its body
 NOBODY = Nobody()
 
 
@@ -39,53 +37,33 @@ async def serving(
     A port that is taken is a warning: jobs matter more than the page.
     """
     application, mark = web.Application(client_max_size=BODY_MAX), token(8)
-    application.on_response_prepare.append(_signing(mark))
+    application.on_response_prepare.extend((unsigned, _marking(mark)))
     application.router.add_routes(public_routes(current, signed_up, PATIENCE))
-    examiner = Examiner(current, heart, problem, Reach(current().clock))
-    application.router.add_routes(private_routes(current, examiner, problem))
-    application.router.add_routes(desk_routes(current, examiner, problem, starter, PATIENCE))
-    runner = web.AppRunner(application, **_LIMITS)
+    clock = current().clock
+    access, examiner = Access(current, Tries(clock)), Examiner(current, heart, problem, Reach(clock))
+    application.router.add_routes(private_routes(current, access, examiner, problem))
+    application.router.add_routes(desk_routes(current, access, examiner, problem, starter, PATIENCE))
+    runner = web.AppRunner(application)
     await runner.setup()
-    try:
-        site = web.TCPSite(runner, host, port)
-        await site.start()
-        name, number = runner.addresses[0][:2]
-        url = f"http://[{name}]:{number}" if ":" in name else f"http://{name}:{number}"
-    except OSError as error:
-        logs.get().warning("the page is not served", url=f"http://{host}:{port}", error=str(error.strerror))
-        url = ""
-    try:
-        with announced(current().root, url, mark):
-            yield url
-    finally:
-        await runner.cleanup()
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(runner.cleanup)
+        try:
+            site = await listening(runner, host, port)
+            stack.callback(site.close)  # nobody new, then: who is being answered is waited for
+            name, number = site.sockets[0].getsockname()[:2]
+            url = str(URL.build(scheme="http", host=name, port=number))  # an address of IPv6 in brackets
+        except OSError as error:
+            logs.get().warning("the page is not served", url=f"http://{host}:{port}", error=str(error.strerror))
+            url = ""
+        stack.enter_context(announced(current().root, url, mark))
+        yield url
 
 
-def _signing(mark: str) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
+def _marking(mark: str) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
     """Let the answers that tell whether we live bear our mark: `overnight doctor` knows us by it."""
 
-    async def sign(request: web.Request, response: web.StreamResponse) -> None:
+    async def bear(request: web.Request, response: web.StreamResponse) -> None:
         if request.path == ALIVE:
             response.headers[MARK] = mark
 
-    return sign
-
-
-def _ours(record: logging.LogRecord) -> bool:
-    """Whether a line of the log is about us: anybody can send what is no HTTP, as often as he likes."""
-    return record.exc_info is None or not isinstance(record.exc_info[1], HttpProcessingError)
-
-
-_log = logging.getLogger("overnight.web")
-_log.addFilter(_ours)
-
-_LIMITS: dict[str, Any] = {
-    "logger": _log,
-    "access_log": None,  # tokens stand in the paths
-    "handle_signals": False,
-    "keepalive_timeout": PATIENCE,  # counts from the connection on: also for a head that never ends
-    "lingering_time": 1.0,
-    "max_line_size": HEAD_MAX,
-    "max_field_size": HEAD_MAX,
-    "max_headers": 64,
-}
+    return bear

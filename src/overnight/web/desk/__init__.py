@@ -1,6 +1,7 @@
 """The operator's desk: what runs, what failed, what it costs, and the buttons for it.
 
 gate       who gets in, and what every answer forbids
+sessions   which sessions have logged out
 queries    what is asked of the ledger
 figures, concerns, coming, drawing, letters, settings     what the pages show
 pages      templates to answers
@@ -12,9 +13,8 @@ from collections.abc import Callable
 from aiohttp import web
 
 from overnight.health import Examiner
-from overnight.ports import secret_of
 from overnight.runner import Workplace
-from overnight.tokens import Tokens
+from overnight.web.access import Access
 from overnight.web.desk.doing import Doing, Nobody, Starter
 from overnight.web.desk.entering import Entering
 from overnight.web.desk.gate import Gate
@@ -26,14 +26,15 @@ __all__ = ["Nobody", "Starter", "desk_routes"]
 
 def desk_routes(
     current: Callable[[], Workplace],
+    access: Access,
     examiner: Examiner,
     problem: Callable[[], str | None],
     starter: Starter,
     patience: float,
 ) -> list[web.RouteDef]:
     """The routes of the desk."""
-    work, pages = current(), Pages(current)
-    gate = Gate(current, Tokens(secret_of(work.root, work.schedule.environ), work.clock), patience, pages.failed)
+    pages = Pages(current)
+    gate = Gate(current, access, patience, pages.failed)
     doing, entering = Doing(current, starter), Entering(gate, pages)
     reading = Reading(current, examiner, problem, pages, doing)
     looked_at = {

@@ -1,8 +1,8 @@
 """What needs somebody, and what he can do about it: one line each, the gravest first."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import timedelta
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from urllib.parse import quote, urlencode
 
 from sqlalchemy import RowMapping
@@ -40,7 +40,7 @@ async def concerns(work: Workplace, problem: str | None) -> list[Concern] | None
         if (rows := await had(work, queries.troubled, now - RECENT)) is None
         else [_run(work, row) for row in rows],
         None if (found := await had(work, queries.unknown_effects)) is None else [_unknown(row) for row in found],
-        None if (alerts := await had(work, firing)) is None else [_alert(row) for row in alerts],
+        None if (alerts := await had(work, firing)) is None else [_alert(row, now) for row in alerts],
         None if (down := await had(work, held, now)) is None else [_breaker(one) for one in down if one.down],
         None if (left := await had(work, undelivered)) is None else [_channel(row) for row in left],
         None if (paused := await had(work, queries.pauses)) is None else [_paused(*one) for one in paused.items()],
@@ -79,17 +79,11 @@ def _unknown(row: RowMapping) -> Concern:
     return Concern("unknown", text, link=link, link_text="Say what became of it")
 
 
-def _alert(row: RowMapping) -> Concern:
-    key = str(row["key"])
-    return Concern(
-        "alert",
-        row["message"],
-        verb="Quiet for 8 hours",
-        action="/alerts/silence",
-        key=key,
-        link="/alerts",
-        link_text="Alerts",
-    )
+def _alert(row: RowMapping, now: datetime) -> Concern:
+    told = Concern("alert", row["message"], key=str(row["key"]), link="/alerts", link_text="Alerts")
+    if row["silenced_until"] is not None and row["silenced_until"] > now:
+        return told
+    return replace(told, verb="Quiet for 8 hours", action="/alerts/silence")
 
 
 def _breaker(one: Held) -> Concern:

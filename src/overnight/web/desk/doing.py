@@ -59,6 +59,7 @@ class Doing:
     current: Callable[[], Workplace]
     starter: Starter
     begun: dict[str, Begun] = field(default_factory=dict)
+    deciding: asyncio.Lock = field(default_factory=asyncio.Lock)  # two clicks at once are one run
 
     async def run_now(self, caller: Caller) -> web.StreamResponse:
         """Run the slot of now, or go on with it."""
@@ -126,10 +127,15 @@ class Doing:
         return _see(f"/jobs/{job}" if _text(caller, "from") == "job" else "/")
 
     async def _started(self, job: str, slot: str, *more: str) -> web.StreamResponse:
+        async with self.deciding:
+            return _see(f"/runs/{await self._start(job, slot, *more)}")
+
+    async def _start(self, job: str, slot: str, *more: str) -> str:
+        """The id of the run that has the slot by now, or which was started."""
         work, now = self.current(), self.current().clock.now()
         settings_of(work.schedule, job)
         if (busy := await work.ledger.read(_going_on, work, job, slot) or await self._starting(job, slot)) is not None:
-            return _see(f"/runs/{busy}")
+            return busy
         await self._may_mail(work, job)
         run_id = new_run_id(now)
         process = self.starter.start(job, slot, "--slot", slot, "--as", run_id, *more)
@@ -137,7 +143,7 @@ class Doing:
         for old in list(self.begun)[:-KEPT]:
             del self.begun[old]
         logs.get().info("somebody at the page has asked for a run", job=job, slot=slot, run_id=run_id)
-        return _see(f"/runs/{run_id}")
+        return run_id
 
     async def _starting(self, job: str, slot: str) -> str | None:
         """The run of this slot that was asked for here a moment ago, and has not opened yet."""

@@ -9,6 +9,7 @@ import hashlib
 import hmac
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -19,9 +20,11 @@ from overnight import logs
 from overnight.clock import token as chance
 from overnight.errors import ConfigError, OvernightError, Refused
 from overnight.ledger import LedgerFault
+from overnight.ports import tokens_of
 from overnight.runner import Workplace
 from overnight.tokens import SESSION, BadToken, Tokens
-from overnight.web.access import Handler, granted, guarded, token_of
+from overnight.web.access import Access, Handler
+from overnight.web.desk.sessions import has_logged_out, log_out
 
 OUTSIDE = "out"  # the mark of a session that has shown no token
 _POLICY = (
@@ -72,6 +75,7 @@ class Caller:
     session: Session
     form_token: str
     form: Mapping[str, Any]
+    known: bool = False  # by a session that is inside
 
 
 Served = Callable[[Caller], Awaitable[web.StreamResponse]]
@@ -83,18 +87,24 @@ class Gate:
     """Wraps handlers; `failed` makes the page that says what went wrong."""
 
     current: Callable[[], Workplace]
-    tokens: Tokens
+    access: Access
     patience: float
     failed: Failed
+
+    @property
+    def tokens(self) -> Tokens:
+        """Those of the secret in force: another one ends all sessions."""
+        work = self.current()
+        return tokens_of(work.root, work.schedule.environ, work.clock)
 
     def page(self, served: Served) -> Handler:
         """Something to look at."""
 
         async def answer(request: web.Request) -> web.StreamResponse:
             session = self._session(request)
-            if not self._inside(request, session):
+            if not (await self._known(session) or self.access.granted(request)):
                 raise web.HTTPSeeOther("/login")
-            return self._marked(request, session, await served(self._caller(request, session, {})))
+            return self._marked(request, session, await self._served(served, self._caller(request, session, {})))
 
         return self._calm(answer)
 
@@ -103,7 +113,7 @@ class Gate:
 
         async def answer(request: web.Request) -> web.StreamResponse:
             session = self._session(request)
-            return self._marked(request, session, await served(self._caller(request, session, {})))
+            return self._marked(request, session, await self._served(served, self._caller(request, session, {})))
 
         return self._calm(answer)
 
@@ -112,28 +122,31 @@ class Gate:
 
         async def answer(request: web.Request) -> web.StreamResponse:
             session = self._session(request)
-            if not for_all and not self._inside(request, session):
+            known = await self._known(session)
+            by_token = self.access.shown(request, known=known)
+            if self.access.token and not (for_all or known or by_token):
                 raise web.HTTPSeeOther("/login")
-            by_token = "Authorization" in request.headers and bool(self._token()) and granted(request, self._token())
             if not by_token and not _own_origin(request):
                 return self.failed(403, "This was refused", "The request does not come from a page of this desk.")
             form = await self._form(request)
             if not by_token and not self._ours(session, str(form.get("form", ""))):
                 return self.failed(403, "This form is too old", "Go back, reload the page, and try again.")
-            return await served(self._caller(request, session, form))
+            return await self._served(served, self._caller(request, session, form, known=known))
 
         return self._calm(answer)
 
-    def admit(self, request: web.Request, response: web.StreamResponse, given: str) -> bool:
-        """Let in whoever has typed the token; False when it is another one."""
-        if not hmac.compare_digest(given.strip().encode(errors="surrogatepass"), self._token().encode()):
+    def admit(self, caller: Caller, response: web.StreamResponse, given: str) -> bool:
+        """Let in whoever has typed the token; False when it is another one. As `Access.matches` does, raises."""
+        if not self.access.matches(caller.request, given, known=caller.known):
             return False
-        self._set(request, response, Session(chance(16), _mark(self._token())))
+        self._set(caller.request, response, Session(chance(16), _mark(self.access.token)))
         return True
 
-    def dismiss(self, request: web.Request, response: web.StreamResponse) -> None:
-        """Forget the session."""
-        response.del_cookie(_cookie(request), path="/")
+    async def dismiss(self, caller: Caller, response: web.StreamResponse) -> None:
+        """End the session, wherever its cookie may be by now."""
+        work = self.current()
+        response.del_cookie(_cookie(caller.request), path="/")
+        await work.ledger.write(partial(log_out, id_=caller.session.id, now=work.clock.now()))
 
     def _calm(self, answer: Handler) -> Handler:
         """The handler, with a page for whatever goes wrong."""
@@ -143,21 +156,34 @@ class Gate:
                 return await answer(request)
             except web.HTTPRequestEntityTooLarge:
                 return self.failed(413, "That was too much", "A form of ours is much smaller than what was sent.")
+            except web.HTTPTooManyRequests as error:
+                page = self.failed(429, "Too many wrong tokens", f"{str(error.text).strip().capitalize()}.")
+                page.headers["Retry-After"] = error.headers["Retry-After"]
+                return page
             except web.HTTPException:
                 raise
             except Exception as error:  # noqa: BLE001  a bug is a page and a line in the log, not a stack in a browser
                 return self.failed(*_told(request, error))
 
-        return guarded(calm, self._token)
+        return self.access.guarded(calm)
 
-    def _token(self) -> str:
-        return token_of(self.current())
+    async def _served(self, served: Served, caller: Caller) -> web.StreamResponse:
+        async with asyncio.timeout(self.patience):  # a ledger that somebody locks is waited for much longer
+            return await served(caller)
 
-    def _inside(self, request: web.Request, session: Session) -> bool:
-        return granted(request, self._token()) or hmac.compare_digest(session.mark, _mark(self._token()))
+    async def _known(self, session: Session) -> bool:
+        """Whether this session has shown the token that is in force, and has not ended."""
+        if not self.access.token or not hmac.compare_digest(session.mark, _mark(self.access.token)):
+            return False
+        try:
+            return not await self.current().ledger.read(has_logged_out, session.id)
+        except (LedgerFault, SQLAlchemyError):
+            return True  # whoever is inside needs the page most when the ledger is in trouble
 
-    def _caller(self, request: web.Request, session: Session, form: Mapping[str, Any]) -> Caller:
-        return Caller(request, session, self.tokens.make("form", session.id), form)
+    def _caller(
+        self, request: web.Request, session: Session, form: Mapping[str, Any], *, known: bool = False
+    ) -> Caller:
+        return Caller(request, session, self.tokens.make("form", session.id), form, known)
 
     def _session(self, request: web.Request) -> Session:
         try:
@@ -195,6 +221,8 @@ class Gate:
         try:
             async with asyncio.timeout(self.patience):
                 return await request.post()
+        except TimeoutError as error:
+            raise web.HTTPRequestTimeout(text="the form did not come to an end\n") from error
         except (ValueError, LookupError):
             return {}
 
@@ -226,7 +254,7 @@ def _told(request: web.Request, error: Exception) -> tuple[int, str, str]:
     if isinstance(error, ConfigError):
         return 404, "There is no such thing", str(error)
     if isinstance(error, TimeoutError):
-        return 408, "That took too long", "Try again."
+        return 503, "That took too long", "It may be done all the same, a little later. Look, then try again."
     if isinstance(error, (LedgerFault, SQLAlchemyError, OvernightError)):
         logs.get().error("the desk could not do what was asked", path=request.path, error=str(error))
         return 503, "The ledger does not answer", str(error)

@@ -14,10 +14,10 @@ from aiohttp import web
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from overnight.health import TOKEN
 from overnight.pricing import NANO
 from overnight.runner import Workplace
 from overnight.triggers import compact
-from overnight.web.access import token_of
 from overnight.web.desk.gate import HEADERS, Caller
 
 NONE = "n/a"
@@ -43,7 +43,15 @@ class Pages:
             finalize=self._clean,
         )
         self._environment.filters.update(
-            money=money, count=count, share=share, took=took, when=self._when, ago=self._ago, path=_path, query=_query
+            money=money,
+            count=count,
+            share=share,
+            took=took,
+            when=self._when,
+            ago=self._ago,
+            path=_path,
+            query=_query,
+            cut=self._cut,
         )
         self._environment.globals.update({name.replace(".", "_"): address(name) for name in STATIC})
 
@@ -55,7 +63,7 @@ class Pages:
         html = self._environment.get_template(f"{name}.html.j2").render(
             active=active,
             zone=str(self.current().schedule.timezone),
-            asks_token=bool(token_of(self.current())),
+            asks_token=bool(self.current().schedule.environ.get(TOKEN)),
             **{**plain, **values},
         )
         return web.Response(text=html, status=status, content_type="text/html", headers=HEADERS)
@@ -67,6 +75,10 @@ class Pages:
     def cleaned(self, text: str) -> str:
         """The text without secrets, for what is no template."""
         return self.current().redactor.text(text)
+
+    def _cut(self, text: str, most: int) -> str:
+        """The beginning of a text: cleaned first, for nobody would know half a secret."""
+        return self.cleaned(text)[:most]
 
     def _clean(self, value: Any) -> Any:
         return self.cleaned(value) if isinstance(value, str) and not isinstance(value, Markup) else value

@@ -16,6 +16,7 @@ from overnight.ledger.tables import UNKNOWN, call, effect, entry, histogram, ite
 
 PAGE = 100  # rows of a list
 MOST = 10_000  # unknown effects that are counted
+BEYOND = 4096  # characters that are read of a text beyond what is shown: a secret is known by the whole of it
 CALLS = 50  # of one item that are shown
 REAL = run.c.kind != "dry"
 _NEWEST = (run.c.started_at.desc(), run.c.id.desc())
@@ -207,7 +208,7 @@ def failures(connection: Connection, job: str, name: str) -> Sequence[RowMapping
 _SHOWN = [
     item.c[name]
     for name in ("key", "seq", "state", "reason", "error_class", "error_code", "attempts", "duration_ms", "cost_nano")
-] + [func.substr(item.c.error, 1, 300).label("error"), func.substr(item.c.result, 1, 120).label("result")]
+] + [func.substr(item.c[name], 1, BEYOND).label(name) for name in ("error", "result")]
 
 
 def troubled_items(
@@ -237,9 +238,9 @@ def planned_items(connection: Connection, job: str, name: str, after: int) -> Se
 
 
 def calls_with_text(connection: Connection, job: str, name: str, key: str, most: int) -> Sequence[RowMapping]:
-    """The model calls of one item, oldest first; of each answer `most` characters."""
+    """The model calls of one item, oldest first; of each answer `most` characters, and some beyond."""
     columns = [column for column in call.c if column.name != "response"]
-    text = func.substr(call.c.response, 1, most).label("response")
+    text = func.substr(call.c.response, 1, most + BEYOND).label("response")
     mine = (call.c.job == job, call.c.slot == name, call.c.key == key)
     query = select(*columns, text).where(*mine).order_by(call.c.started_at, call.c.id).limit(CALLS)
     return connection.execute(query).mappings().all()

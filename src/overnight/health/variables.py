@@ -1,0 +1,30 @@
+"""What the variables of a project lack."""
+
+from collections.abc import Mapping
+
+from overnight.schedule import Schedule
+
+TOKEN = "OVERNIGHT_TOKEN"  # noqa: S105  the name of the variable, not its value
+SHORTEST = 16  # characters of it: what is shorter is guessed
+NO_KEY = "ANTHROPIC_API_KEY is not set: questions to a model go to their fallback, or fail"
+
+
+def has_key(plan: Schedule) -> bool:
+    """Whether a model can be asked at all."""
+    return bool(plan.environ.get("ANTHROPIC_API_KEY"))
+
+
+def missing_variables(plan: Schedule) -> list[str]:
+    """Names of variables that the settings need beside those they mention, which have to be there to be loaded."""
+    pair = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")  # neither: the machine has a role of its own
+    if not plan.reports.to.startswith("s3://") or not any(plan.environ.get(name) for name in pair):
+        return []
+    return [name for name in pair if not plan.environ.get(name)]
+
+
+def weak_token(environ: Mapping[str, str]) -> str:
+    """What is wrong with the token of the page, and what to do; empty when it is long enough, or there is none."""
+    token = environ.get(TOKEN, "")
+    if not token or len(token) >= SHORTEST:
+        return ""
+    return f"{TOKEN} has {len(token)} of at least {SHORTEST} characters and opens nothing: openssl rand -hex 24"
