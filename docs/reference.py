@@ -91,6 +91,10 @@ ENVIRONMENT = {  # what each variable is for; a test compares with what the sour
     "AWS_WEB_IDENTITY_TOKEN_FILE": "A role by web identity; read by the SDK.",
     "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "A role of a container; read by the SDK.",
     "AWS_CONTAINER_CREDENTIALS_FULL_URI": "The same.",
+    "HTTPS_PROXY": "The proxy on the way to `https` addresses: the model, S3, GitHub, feeds, webhooks, heartbeats.",
+    "HTTP_PROXY": "The same for `http` addresses.",
+    "ALL_PROXY": "The same for both, where neither is set.",
+    "NO_PROXY": "Hosts that are reached directly, with commas.",
     "SSL_CERT_FILE": "Certificates of authorities to trust, beside the system's, for the relay.",
     "SSL_CERT_DIR": "The same, as a folder.",
 }

@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-NAMES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+NAMES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")  # or in small letters
 
 
 def adopt(environ: Mapping[str, str]) -> None:
     """Put the variables that stand in `.env` into the environment of this process and of those it starts."""
-    os.environ.update({name: value for name, value in environ.items() if name.lower() in NAMES})
+    os.environ.update({name: value for name, value in environ.items() if name.upper() in NAMES})
 
 
 def proxy_for(url: str) -> str | None:

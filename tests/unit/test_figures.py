@@ -19,8 +19,9 @@ MEASURED = re.compile(
 
 
 def blocks(page: Path) -> list[str]:
-    """Paragraphs, items of lists and rows of tables; no code."""
+    """Paragraphs, items of lists and rows of tables; no code, and no chapter of others' figures that has their date."""
     text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    text = re.sub(r"^## Peers\nMeasured in \w+ 20\d\d .*?^##", "##", text, flags=re.MULTILINE | re.DOTALL)
     return [block.strip() for block in re.split(r"\n\s*\n|\n(?=[|#-])", text) if MEASURED.search(block)]
 
 

@@ -43,7 +43,7 @@ from overnight.web.desk import desk_routes, doing, queries, reading
 from overnight.web.desk.gate import Gate, Session, _mark
 from overnight.web.private import private_routes
 from overnight.web.public import public_routes
-from tests.slots import NOW, SLOT, ManualClock, begin, open_ledger, rows
+from tests.slots import NOW, SLOT, ManualClock, begin, locked, open_ledger, rows
 
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>{{7*7}}"
 CANARY = "canary-of-the-desk-0123456789"
@@ -751,14 +751,10 @@ async def test_a_button_is_answered_while_somebody_locks_the_ledger(
     monkeypatch.setattr(server, "PATIENCE", 3.0)
     async with opened(tmp_path) as desk:
         form, headers = {"form": await desk.token()}, {"Origin": desk.url}
-        other = open_ledger(tmp_path, ManualClock())
-        with other.engine.connect() as connection:
-            connection.execution_options(isolation_level="AUTOCOMMIT").exec_driver_sql("BEGIN IMMEDIATE")
+        with locked(desk.ledger):
             pressed = desk.client.post(f"{desk.url}/jobs/greet/pause", data=form, headers=headers)
             async with asyncio.timeout(30), pressed as answer:  # a writer waits for a minute
                 assert (answer.status, "That took too long" in await answer.text()) == (503, True)
-            connection.exec_driver_sql("ROLLBACK")
-        other.close()
 
 
 async def said(host: str, request: bytes) -> bytes:

@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from aiohttp import web
-from yarl import URL
 
 from overnight import logs
 from overnight.clock import token
@@ -51,7 +50,7 @@ async def serving(
             site = await listening(runner, host, port)
             stack.callback(site.close)  # nobody new, then: who is being answered is waited for
             name, number = site.sockets[0].getsockname()[:2]
-            url = str(URL.build(scheme="http", host=name, port=number))  # an address of IPv6 in brackets
+            url = f"http://[{name}]:{number}" if ":" in name else f"http://{name}:{number}"
         except OSError as error:
             logs.get().warning("the page is not served", url=f"http://{host}:{port}", error=str(error.strerror))
             url = ""
