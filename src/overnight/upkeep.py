@@ -113,7 +113,7 @@ class Upkeep:
             self.beside.begin(RETENTION, partial(_retire, work))
 
     def stop(self) -> None:
-        """Leave the rest of the old rows to the next day."""
+        """Be brief from now on, and leave the rest of the old rows to the next day."""
         self.ending = True
         self.beside.cancel(RETENTION)
 

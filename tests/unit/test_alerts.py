@@ -1,5 +1,6 @@
 """Alerts: noted and told in one message for all that changed, as often as a channel needs."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
@@ -352,6 +353,22 @@ async def hook() -> AsyncIterator[tuple[str, list[Any]]]:
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     yield f"http://127.0.0.1:{runner.addresses[0][1]}/", got
     await runner.cleanup()
+
+
+async def test_last_words_reach_one_channel_though_another_says_nothing(ledger: Ledger) -> None:
+    class Silent(Postbox):
+        async def send_unnoted(self, *_: Any) -> str:
+            await heard.wait()
+            return "<id>"
+
+    heard = asyncio.Event()
+    async with hook() as (url, got), asyncio.timeout(15):  # a channel has 20 s
+        saying = asyncio.create_task(alerter(ledger, Silent(), url).last_words("the disk is full"))
+        while not got:
+            await asyncio.wait({saying}, timeout=0.01)
+        heard.set()
+        await saying
+    assert got == [{"text": "Alert: the disk is full"}]
 
 
 async def test_secrets_stay_out_of_messages_and_of_the_ledger(ledger: Ledger, post: Postbox) -> None:

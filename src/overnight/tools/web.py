@@ -1,7 +1,7 @@
 """`http.get`: one page of a host that the role names, and no way into the private network.
 
 What is looked at is the address that a socket is really opened to, on every hop: no spelling of an address, no second
-answer of a name server and no redirect leads around that.
+answer of a name server and no redirect leads around that. Behind a proxy nobody could look, so none is used.
 """
 
 import ipaddress
