@@ -190,28 +190,28 @@ def _default(field: Mapping[str, Any]) -> str:
 
 def commands() -> str:
     """What `--help` says of each command."""
-    parts = [
-        _help(("overnight",), cli),
-    ]
-    context = click.Context(cli)
+    root = _context("overnight", cli)
+    parts = [_help(root)]
     for section, names in SECTIONS.items():
         parts.append(f"## {section}")
         for name in names:
-            command = cli.get_command(context, name)
+            command = cli.get_command(root, name)
             assert command is not None
-            parts += [f"### {name}\n\n{SHORT[name]}", _help(("overnight", name), command)]
+            context = _context(name, command, root)
+            parts += [f"### {name}\n\n{SHORT[name]}", _help(context)]
             if isinstance(command, click.Group):
-                parts += [_help(("overnight", name, each), one) for each, one in sorted(command.commands.items())]
+                parts += [_help(_context(each, one, context)) for each, one in sorted(command.commands.items())]
     return "\n\n".join(parts)
 
 
-def _help(words: tuple[str, ...], command: click.Command) -> str:
-    context: click.Context | None = None
-    for word in words:
-        context = click.Context(command, info_name=word, parent=context, terminal_width=100, max_content_width=100,
-                                help_option_names=["-h", "--help"])  # fmt: skip
-    assert context is not None
-    return f"```text\n{command.get_help(context)}\n```"
+def _context(word: str, command: click.Command, parent: click.Context | None = None) -> click.Context:
+    """As the command line makes it: a usage line begins with the words, and the arguments, of the parents."""
+    return click.Context(command, info_name=word, parent=parent, terminal_width=100, max_content_width=100,
+                         help_option_names=["-h", "--help"])  # fmt: skip
+
+
+def _help(context: click.Context) -> str:
+    return f"```text\n{context.command.get_help(context)}\n```"
 
 
 def columns() -> str:

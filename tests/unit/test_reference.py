@@ -2,13 +2,16 @@
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import click
 import pytest
+from click.testing import CliRunner
 
 from docs.codes import FOLDERS, ROOT, codes, variables
 from docs.reference import ENVIRONMENT, INNER, PAGES, in_schedule, pages
+from overnight.cli import cli
 from overnight.schedule import json_schema
 
 RENEW = "run `make docs` and commit what it writes"
@@ -58,3 +61,23 @@ def test_every_key_of_the_schedule_explains_itself() -> None:
 def silent(name: str, part: Mapping[str, Any]) -> list[str]:
     """The keys of a block without an explanation."""
     return [f"{name}.{key}" for key, field in part["properties"].items() if not field.get("description")]
+
+
+def test_the_page_of_commands_has_for_each_what_its_help_says() -> None:
+    page = (PAGES / "commands.md").read_text(encoding="utf-8")
+    printed = [*helps((), cli)]
+    assert len(printed) == page.count("```text\n") > 50
+    assert [text for text in printed if f"```text\n{text}```\n" not in page] == []
+
+
+def helps(words: tuple[str, ...], command: click.Command) -> Iterator[str]:
+    """What `overnight WORDS --help` prints, of a command and of those below it."""
+    result = CliRunner().invoke(cli, [*words, "--help"], prog_name="overnight", terminal_width=100)
+    assert result.exit_code == 0, result.output
+    yield result.output
+    if isinstance(command, click.Group):
+        for name in command.list_commands(click.Context(command)):
+            inner = command.get_command(click.Context(command), name)
+            assert inner is not None
+            if not inner.hidden:
+                yield from helps((*words, name), inner)
