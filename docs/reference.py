@@ -91,7 +91,7 @@ ENVIRONMENT = {  # what each variable is for; a test compares with what the sour
     "AWS_WEB_IDENTITY_TOKEN_FILE": "A role by web identity; read by the SDK.",
     "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "A role of a container; read by the SDK.",
     "AWS_CONTAINER_CREDENTIALS_FULL_URI": "The same.",
-    "HTTPS_PROXY": "The proxy on the way to `https` addresses: the model, S3, GitHub, feeds, webhooks, heartbeats.",
+    "HTTPS_PROXY": "The proxy on the way to `https` addresses: the model, S3, GitHub, webhooks, heartbeats; not feeds, `http.get` and mail.",
     "HTTP_PROXY": "The same for `http` addresses.",
     "ALL_PROXY": "The same for both, where neither is set.",
     "NO_PROXY": "Hosts that are reached directly, with commas.",
@@ -127,23 +127,32 @@ def _words(name: str) -> str:
 def schedule() -> str:
     """Every key of schedule.yaml: form, default, meaning."""
     schema = json_schema()
-    return "\n\n".join([_section(path, model, schema) for path, model in _walked(schema)])
+    homes: dict[str, str] = {}
+    return "\n\n".join([_section(path, model, schema, homes) for path, model in _walked(schema, homes)])
 
 
-def _walked(schema: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Each block of the file with its path, in the order of the file; a block with the same keys only once."""
-    waiting, seen = [("the file", schema)], set()
+def _walked(schema: Mapping[str, Any], homes: dict[str, str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Each block of the file with its path, in the order of the file; a block with the same keys only once.
+
+    `homes` gets the path of each kind of block.
+    """
+    waiting = [("the file", schema)]
     while waiting:
         path, model = waiting.pop(0)
-        yield path, model
         inner = []
         for name, field in model["properties"].items():
-            ref, below = _reference(field)
-            if ref and ref not in seen:
-                seen.add(ref)
-                inside = f"{name}: …" if below else name
-                inner.append((inside if path == "the file" else f"{path}: {inside}", schema["$defs"][ref]))
+            ref, _ = _reference(field)
+            if ref and ref not in homes:
+                homes[ref] = _inside(path, name, field)
+                inner.append((homes[ref], schema["$defs"][ref]))
+        yield path, model
         waiting = inner + waiting
+
+
+def _inside(path: str, name: str, field: Mapping[str, Any]) -> str:
+    """The path of a block below another."""
+    inside = f"{name}: NAME" if _reference(field)[1] else name
+    return inside if path == "the file" else f"{path}: {inside}"
 
 
 def _reference(field: Mapping[str, Any]) -> tuple[str, bool]:
@@ -157,15 +166,24 @@ def _reference(field: Mapping[str, Any]) -> tuple[str, bool]:
     return (extra["$ref"].rpartition("/")[2], True) if isinstance(extra, dict) and "$ref" in extra else ("", False)
 
 
-def _section(path: str, model: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
+def _section(path: str, model: Mapping[str, Any], schema: Mapping[str, Any], homes: Mapping[str, str]) -> str:
     required = {*model.get("required", ())}
     rows = [
-        (f"`{name}`", _form(field), "required" if name in required else _default(field), field.get("description", ""))
+        (f"`{name}`", _form(field) + _as(homes, path, name, field), "required" if name in required else _default(field), field.get("description", ""))
         for name, field in model["properties"].items()
     ]
     title = path if path == "the file" else f"`{path}`"
     said = "" if model is schema else model.get("description", "").partition("\n")[0] + "\n\n"
     return f"## {title}\n\n{said}{_table(('key', 'form', 'default', 'meaning'), rows)}"
+
+
+def _as(homes: Mapping[str, str], path: str, name: str, field: Mapping[str, Any]) -> str:
+    """Where the keys of a block stand, when not under its own name."""
+    home = homes.get(_reference(field)[0], "")
+    if not home or home == _inside(path, name, field):
+        return ""
+    place = re.sub(r"[^\w\s-]", "", home.lower()).replace(" ", "-")
+    return f", as [`{home.rpartition('tools: ')[2]}`](#{place})"
 
 
 def _form(field: Mapping[str, Any]) -> str:
@@ -252,13 +270,11 @@ def exit_codes() -> str:
 
 def environment() -> str:
     """Every variable that the engine, or the schedule.yaml of a new project, reads."""
-    places = variables()
-    names = {*ENVIRONMENT, *(places.keys() - INNER), *in_schedule()}
+    names = {*ENVIRONMENT, *(variables().keys() - INNER), *in_schedule()}
     rows = [
-        (f"`{name}`", ENVIRONMENT.get(name, "?"), _places(places.get(name, ()), name))
-        for name in sorted(names, key=lambda name: [*ENVIRONMENT, name].index(name))
+        (f"`{name}`", ENVIRONMENT.get(name, "?")) for name in sorted(names, key=lambda name: [*ENVIRONMENT, name].index(name))
     ]
-    return _table(("variable", "what for", "read by"), rows)
+    return _table(("variable", "what for"), rows)
 
 
 @cache
@@ -291,12 +307,6 @@ def _classes() -> str:
 
 def _becomes(kinds: Iterable[str]) -> str:
     return " · ".join(dict.fromkeys(BECOMES[kind] for kind in sorted(kinds) if kind in BECOMES))
-
-
-def _places(modules: Iterable[str], name: str = "") -> str:
-    here = {module.removeprefix("overnight.") for module in modules}
-    here |= {"schedule.yaml"} if name in in_schedule() else set()
-    return " ".join(f"`{module}`" for module in sorted(here))
 
 
 def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
