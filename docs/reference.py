@@ -15,7 +15,9 @@ from typing import Any
 
 import click
 
+from docs.author import author
 from docs.codes import codes, variables
+from docs.tables import table
 from overnight import errors
 from overnight.cells import Kind
 from overnight.cli import SECTIONS, SHORT, cli
@@ -91,7 +93,7 @@ ENVIRONMENT = {  # what each variable is for; a test compares with what the sour
     "AWS_WEB_IDENTITY_TOKEN_FILE": "A role by web identity; read by the SDK.",
     "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "A role of a container; read by the SDK.",
     "AWS_CONTAINER_CREDENTIALS_FULL_URI": "The same.",
-    "HTTPS_PROXY": "The proxy on the way to `https` addresses: the model, S3, GitHub, webhooks, heartbeats; not feeds, `http.get` and mail.",
+    "HTTPS_PROXY": "The proxy to `https`: the model, S3, GitHub, webhooks, heartbeats; not feeds, `http.get`.",
     "HTTP_PROXY": "The same for `http` addresses.",
     "ALL_PROXY": "The same for both, where neither is set.",
     "NO_PROXY": "Hosts that are reached directly, with commas.",
@@ -110,6 +112,7 @@ def pages() -> dict[str, str]:
     made = {
         "schedule.md": schedule,
         "commands.md": commands,
+        "author.md": lambda: author(BECOMES),
         "columns.md": columns,
         "exit-codes.md": exit_codes,
         "environment.md": environment,
@@ -169,12 +172,17 @@ def _reference(field: Mapping[str, Any]) -> tuple[str, bool]:
 def _section(path: str, model: Mapping[str, Any], schema: Mapping[str, Any], homes: Mapping[str, str]) -> str:
     required = {*model.get("required", ())}
     rows = [
-        (f"`{name}`", _form(field) + _as(homes, path, name, field), "required" if name in required else _default(field), field.get("description", ""))
+        (
+            f"`{name}`",
+            _form(field) + _as(homes, path, name, field),
+            "required" if name in required else _default(field),
+            field.get("description", ""),
+        )
         for name, field in model["properties"].items()
     ]
     title = path if path == "the file" else f"`{path}`"
     said = "" if model is schema else model.get("description", "").partition("\n")[0] + "\n\n"
-    return f"## {title}\n\n{said}{_table(('key', 'form', 'default', 'meaning'), rows)}"
+    return f"## {title}\n\n{said}{table(('key', 'form', 'default', 'meaning'), rows)}"
 
 
 def _as(homes: Mapping[str, str], path: str, name: str, field: Mapping[str, Any]) -> str:
@@ -236,7 +244,7 @@ def columns() -> str:
     """Every column of every report: its form from the declaration, its meaning from the comment beside it."""
     rows = [(f"`{kind}`", form) for kind, form in FORMS.items()]
     parts = [
-        _table(("kind", "form"), rows),
+        table(("kind", "form"), rows),
     ]
     for report in (cost, success_rate, runs, errors_report, items):
         meanings = _comments(report)
@@ -244,7 +252,7 @@ def columns() -> str:
         module = inspect.getmodule(report.fn)
         assert module is not None
         said = f"{inspect.getdoc(module)}\n\n{inspect.getdoc(report.fn)}"
-        parts.append(f"## {report.name}\n\n{said}\n\n{_table(('column', 'kind', 'meaning'), lines)}")
+        parts.append(f"## {report.name}\n\n{said}\n\n{table(('column', 'kind', 'meaning'), lines)}")
     return "\n\n".join(parts)
 
 
@@ -263,18 +271,20 @@ def _comments(report: Report) -> dict[str, str]:
 
 def exit_codes() -> str:
     """The table of README, and which status of a run gives which code."""
-    table = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Exit codes\n")[2].partition("\n## ")[0]
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    said = readme.partition("## Exit codes\n")[2].partition("\n## ")[0]
     rows = [(f"`{status}`", str(code)) for status, code in EXIT.items()]
-    return f"{table.strip()}\n\n## Of a run\n\n{_table(('status', 'code'), rows)}"
+    return f"{said.strip()}\n\n## Of a run\n\n{table(('status', 'code'), rows)}"
 
 
 def environment() -> str:
     """Every variable that the engine, or the schedule.yaml of a new project, reads."""
     names = {*ENVIRONMENT, *(variables().keys() - INNER), *in_schedule()}
     rows = [
-        (f"`{name}`", ENVIRONMENT.get(name, "?")) for name in sorted(names, key=lambda name: [*ENVIRONMENT, name].index(name))
+        (f"`{name}`", ENVIRONMENT.get(name, "?"))
+        for name in sorted(names, key=lambda name: [*ENVIRONMENT, name].index(name))
     ]
-    return _table(("variable", "what for"), rows)
+    return table(("variable", "what for"), rows)
 
 
 @cache
@@ -292,9 +302,9 @@ def error_codes() -> str:
     parts = []
     for section, entries in known.items():
         rows = [(f"`{code}`", *entries[code], _becomes(found[code])) for code in entries if code in found]
-        parts.append(f"## {section}\n\n{_table(('code', 'what it means', 'what to do', 'then'), rows)}")
+        parts.append(f"## {section}\n\n{table(('code', 'what it means', 'what to do', 'then'), rows)}")
     api = [(f"`http_{status}`", remedy) for status, remedy in REMEDIES.items()]
-    parts.append(f"## What the model's API refuses for good\n\nThe run stops.\n\n{_table(('code', 'what to do'), api)}")
+    parts.append(f"## What the model's API refuses for good\n\nThe run stops.\n\n{table(('code', 'what to do'), api)}")
     parts.append("## Without a code of its own\n\nThen the code is the name of the class.\n\n" + _classes())
     return "\n\n".join(parts)
 
@@ -302,18 +312,11 @@ def error_codes() -> str:
 def _classes() -> str:
     kinds = ((name, getattr(errors, name).__doc__.partition("\n")[0], then) for name, then in BECOMES.items())
     rows = [(f"`{name.lower()}`", said, then) for name, said, then in kinds]
-    return _table(("code", "what it means", "then"), rows)
+    return table(("code", "what it means", "then"), rows)
 
 
 def _becomes(kinds: Iterable[str]) -> str:
     return " · ".join(dict.fromkeys(BECOMES[kind] for kind in sorted(kinds) if kind in BECOMES))
-
-
-def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    lines = [[*head]]
-    lines += [["---"] * len(lines[0])]
-    lines += [[" ".join(cell.split()).replace("|", "\\|") for cell in row] for row in rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def main() -> None:

@@ -9,8 +9,10 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from docs.codes import FOLDERS, ROOT, codes, variables
+from docs.author import ENGINES
+from docs.codes import FOLDERS, ROOT, alerts, codes, variables
 from docs.reference import ENVIRONMENT, INNER, PAGES, in_schedule, pages
+from overnight import Run
 from overnight.cli import cli
 from overnight.schedule import json_schema
 
@@ -50,6 +52,21 @@ def test_no_variable_is_read_by_a_name_that_the_page_cannot_know() -> None:
     named = {name for text in texts for name in re.findall(told, text)}
     assert len(named) > 10
     assert named - ENVIRONMENT.keys() == set()
+
+
+def test_every_alert_of_the_source_has_a_row_in_the_table_and_no_other() -> None:
+    text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    table = text.partition("| key of the alert |")[2].partition("\n\n")[0]
+    keys = {key for row in table.splitlines()[2:] for key in re.findall(r"`(\w+):[^`]*`", row.split("|")[1])}
+    assert len(alerts()) > 20
+    assert keys == alerts() | {"ledger", "TOPIC"}  # told without a note of it; a job's own
+
+
+def test_the_page_of_authors_has_everything_of_run_but_what_is_the_engines() -> None:
+    page = (PAGES / "author.md").read_text(encoding="utf-8")
+    public = {name for name in {*dir(Run), *Run.__dataclass_fields__} if not name.startswith("_")}
+    said = {*re.findall(r"(?m)^(?:\| `|await |)run\.(\w+)", page)}
+    assert public - said == ENGINES
 
 
 def test_every_key_of_the_schedule_explains_itself() -> None:
