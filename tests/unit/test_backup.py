@@ -69,7 +69,7 @@ def test_of_two_backups_within_a_second_the_later_is_the_newest_by_its_name(ledg
         made.append(back_up(ledger, tmp_path, tmp_path / "backups", NOW).folder)
     assert made == sorted((tmp_path / "backups").iterdir())
     assert names(made[-1] / "ledger.db") == {"first", "second", "third"}
-    assert newest_backup(tmp_path / "backups") == made[-1]
+    assert newest_backup(tmp_path / "overnight.db") == made[-1]
 
 
 def test_a_restored_ledger_is_the_one_of_then_and_the_other_is_kept(ledger: Ledger, tmp_path: Path) -> None:
