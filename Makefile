@@ -13,7 +13,7 @@ help:  ## show this list
 demo: .venv/.runtime  ## a night in a minute: sham subscribers, sham model, no account, nothing leaves this machine
 	@$(BIN)/overnight demo
 
-test: .venv/.dev  ## unit, conformance and acceptance tests
+test: .venv/.dev  ## all tests: unit, conformance, acceptance, oracle, simulation, project
 	@$(BIN)/pytest -q -n 3 --dist worksteal
 
 check: .venv/.dev  ## style, types, imports and sizes

@@ -1,4 +1,4 @@
-"""The error codes and the variables that the source names: read from its syntax, so that none is forgotten."""
+"""The error codes, variables and alerts that the source names: read from its syntax, so that none is forgotten."""
 
 import ast
 import re
@@ -50,6 +50,19 @@ def variables() -> dict[str, set[str]]:
             if isinstance(node.value, str) and _VARIABLE.fullmatch(node.value):
                 found[node.value].add(module)
     return dict(sorted(found.items()))
+
+
+@cache
+def alerts() -> set[str]:
+    """The rule of each alert: the first thing that `Alarm`, `_alarm` and `run.warn` are given."""
+    return {
+        text
+        for _, tree in sources()
+        for call in _nodes(tree, ast.Call)
+        if _called(call) in ("Alarm", "_alarm", "warn") and call.args
+        for text in _texts(call.args[0], [tree])
+        if text.isidentifier()
+    }
 
 
 def _given(call: ast.Call, positions: Mapping[str, int]) -> list[ast.expr]:

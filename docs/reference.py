@@ -15,7 +15,9 @@ from typing import Any
 
 import click
 
+from docs.author import author
 from docs.codes import codes, variables
+from docs.tables import table
 from overnight import errors
 from overnight.cells import Kind
 from overnight.cli import SECTIONS, SHORT, cli
@@ -91,7 +93,7 @@ ENVIRONMENT = {  # what each variable is for; a test compares with what the sour
     "AWS_WEB_IDENTITY_TOKEN_FILE": "A role by web identity; read by the SDK.",
     "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "A role of a container; read by the SDK.",
     "AWS_CONTAINER_CREDENTIALS_FULL_URI": "The same.",
-    "HTTPS_PROXY": "The proxy on the way to `https` addresses: the model, S3, GitHub, feeds, webhooks, heartbeats.",
+    "HTTPS_PROXY": "The proxy to `https`: the model, S3, GitHub, webhooks, heartbeats; not feeds, `http.get`.",
     "HTTP_PROXY": "The same for `http` addresses.",
     "ALL_PROXY": "The same for both, where neither is set.",
     "NO_PROXY": "Hosts that are reached directly, with commas.",
@@ -110,6 +112,7 @@ def pages() -> dict[str, str]:
     made = {
         "schedule.md": schedule,
         "commands.md": commands,
+        "author.md": lambda: author(BECOMES),
         "columns.md": columns,
         "exit-codes.md": exit_codes,
         "environment.md": environment,
@@ -127,23 +130,32 @@ def _words(name: str) -> str:
 def schedule() -> str:
     """Every key of schedule.yaml: form, default, meaning."""
     schema = json_schema()
-    return "\n\n".join([_section(path, model, schema) for path, model in _walked(schema)])
+    homes: dict[str, str] = {}
+    return "\n\n".join([_section(path, model, schema, homes) for path, model in _walked(schema, homes)])
 
 
-def _walked(schema: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Each block of the file with its path, in the order of the file; a block with the same keys only once."""
-    waiting, seen = [("the file", schema)], set()
+def _walked(schema: Mapping[str, Any], homes: dict[str, str]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Each block of the file with its path, in the order of the file; a block with the same keys only once.
+
+    `homes` gets the path of each kind of block.
+    """
+    waiting = [("the file", schema)]
     while waiting:
         path, model = waiting.pop(0)
-        yield path, model
         inner = []
         for name, field in model["properties"].items():
-            ref, below = _reference(field)
-            if ref and ref not in seen:
-                seen.add(ref)
-                inside = f"{name}: …" if below else name
-                inner.append((inside if path == "the file" else f"{path}: {inside}", schema["$defs"][ref]))
+            ref, _ = _reference(field)
+            if ref and ref not in homes:
+                homes[ref] = _inside(path, name, field)
+                inner.append((homes[ref], schema["$defs"][ref]))
+        yield path, model
         waiting = inner + waiting
+
+
+def _inside(path: str, name: str, field: Mapping[str, Any]) -> str:
+    """The path of a block below another."""
+    inside = f"{name}: NAME" if _reference(field)[1] else name
+    return inside if path == "the file" else f"{path}: {inside}"
 
 
 def _reference(field: Mapping[str, Any]) -> tuple[str, bool]:
@@ -157,15 +169,29 @@ def _reference(field: Mapping[str, Any]) -> tuple[str, bool]:
     return (extra["$ref"].rpartition("/")[2], True) if isinstance(extra, dict) and "$ref" in extra else ("", False)
 
 
-def _section(path: str, model: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
+def _section(path: str, model: Mapping[str, Any], schema: Mapping[str, Any], homes: Mapping[str, str]) -> str:
     required = {*model.get("required", ())}
     rows = [
-        (f"`{name}`", _form(field), "required" if name in required else _default(field), field.get("description", ""))
+        (
+            f"`{name}`",
+            _form(field) + _as(homes, path, name, field),
+            "required" if name in required else _default(field),
+            field.get("description", ""),
+        )
         for name, field in model["properties"].items()
     ]
     title = path if path == "the file" else f"`{path}`"
     said = "" if model is schema else model.get("description", "").partition("\n")[0] + "\n\n"
-    return f"## {title}\n\n{said}{_table(('key', 'form', 'default', 'meaning'), rows)}"
+    return f"## {title}\n\n{said}{table(('key', 'form', 'default', 'meaning'), rows)}"
+
+
+def _as(homes: Mapping[str, str], path: str, name: str, field: Mapping[str, Any]) -> str:
+    """Where the keys of a block stand, when not under its own name."""
+    home = homes.get(_reference(field)[0], "")
+    if not home or home == _inside(path, name, field):
+        return ""
+    place = re.sub(r"[^\w\s-]", "", home.lower()).replace(" ", "-")
+    return f", as [`{home.rpartition('tools: ')[2]}`](#{place})"
 
 
 def _form(field: Mapping[str, Any]) -> str:
@@ -190,35 +216,35 @@ def _default(field: Mapping[str, Any]) -> str:
 
 def commands() -> str:
     """What `--help` says of each command."""
-    parts = [
-        _help(("overnight",), cli),
-    ]
-    context = click.Context(cli)
+    root = _context("overnight", cli)
+    parts = [_help(root)]
     for section, names in SECTIONS.items():
         parts.append(f"## {section}")
         for name in names:
-            command = cli.get_command(context, name)
+            command = cli.get_command(root, name)
             assert command is not None
-            parts += [f"### {name}\n\n{SHORT[name]}", _help(("overnight", name), command)]
+            context = _context(name, command, root)
+            parts += [f"### {name}\n\n{SHORT[name]}", _help(context)]
             if isinstance(command, click.Group):
-                parts += [_help(("overnight", name, each), one) for each, one in sorted(command.commands.items())]
+                parts += [_help(_context(each, one, context)) for each, one in sorted(command.commands.items())]
     return "\n\n".join(parts)
 
 
-def _help(words: tuple[str, ...], command: click.Command) -> str:
-    context: click.Context | None = None
-    for word in words:
-        context = click.Context(command, info_name=word, parent=context, terminal_width=100, max_content_width=100,
-                                help_option_names=["-h", "--help"])  # fmt: skip
-    assert context is not None
-    return f"```text\n{command.get_help(context)}\n```"
+def _context(word: str, command: click.Command, parent: click.Context | None = None) -> click.Context:
+    """As the command line makes it: a usage line begins with the words, and the arguments, of the parents."""
+    return click.Context(command, info_name=word, parent=parent, terminal_width=100, max_content_width=100,
+                         help_option_names=["-h", "--help"])  # fmt: skip
+
+
+def _help(context: click.Context) -> str:
+    return f"```text\n{context.command.get_help(context)}\n```"
 
 
 def columns() -> str:
     """Every column of every report: its form from the declaration, its meaning from the comment beside it."""
     rows = [(f"`{kind}`", form) for kind, form in FORMS.items()]
     parts = [
-        _table(("kind", "form"), rows),
+        table(("kind", "form"), rows),
     ]
     for report in (cost, success_rate, runs, errors_report, items):
         meanings = _comments(report)
@@ -226,7 +252,7 @@ def columns() -> str:
         module = inspect.getmodule(report.fn)
         assert module is not None
         said = f"{inspect.getdoc(module)}\n\n{inspect.getdoc(report.fn)}"
-        parts.append(f"## {report.name}\n\n{said}\n\n{_table(('column', 'kind', 'meaning'), lines)}")
+        parts.append(f"## {report.name}\n\n{said}\n\n{table(('column', 'kind', 'meaning'), lines)}")
     return "\n\n".join(parts)
 
 
@@ -245,20 +271,20 @@ def _comments(report: Report) -> dict[str, str]:
 
 def exit_codes() -> str:
     """The table of README, and which status of a run gives which code."""
-    table = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Exit codes\n")[2].partition("\n## ")[0]
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    said = readme.partition("## Exit codes\n")[2].partition("\n## ")[0]
     rows = [(f"`{status}`", str(code)) for status, code in EXIT.items()]
-    return f"{table.strip()}\n\n## Of a run\n\n{_table(('status', 'code'), rows)}"
+    return f"{said.strip()}\n\n## Of a run\n\n{table(('status', 'code'), rows)}"
 
 
 def environment() -> str:
     """Every variable that the engine, or the schedule.yaml of a new project, reads."""
-    places = variables()
-    names = {*ENVIRONMENT, *(places.keys() - INNER), *in_schedule()}
+    names = {*ENVIRONMENT, *(variables().keys() - INNER), *in_schedule()}
     rows = [
-        (f"`{name}`", ENVIRONMENT.get(name, "?"), _places(places.get(name, ()), name))
+        (f"`{name}`", ENVIRONMENT.get(name, "?"))
         for name in sorted(names, key=lambda name: [*ENVIRONMENT, name].index(name))
     ]
-    return _table(("variable", "what for", "read by"), rows)
+    return table(("variable", "what for"), rows)
 
 
 @cache
@@ -276,9 +302,9 @@ def error_codes() -> str:
     parts = []
     for section, entries in known.items():
         rows = [(f"`{code}`", *entries[code], _becomes(found[code])) for code in entries if code in found]
-        parts.append(f"## {section}\n\n{_table(('code', 'what it means', 'what to do', 'then'), rows)}")
+        parts.append(f"## {section}\n\n{table(('code', 'what it means', 'what to do', 'then'), rows)}")
     api = [(f"`http_{status}`", remedy) for status, remedy in REMEDIES.items()]
-    parts.append(f"## What the model's API refuses for good\n\nThe run stops.\n\n{_table(('code', 'what to do'), api)}")
+    parts.append(f"## What the model's API refuses for good\n\nThe run stops.\n\n{table(('code', 'what to do'), api)}")
     parts.append("## Without a code of its own\n\nThen the code is the name of the class.\n\n" + _classes())
     return "\n\n".join(parts)
 
@@ -286,24 +312,11 @@ def error_codes() -> str:
 def _classes() -> str:
     kinds = ((name, getattr(errors, name).__doc__.partition("\n")[0], then) for name, then in BECOMES.items())
     rows = [(f"`{name.lower()}`", said, then) for name, said, then in kinds]
-    return _table(("code", "what it means", "then"), rows)
+    return table(("code", "what it means", "then"), rows)
 
 
 def _becomes(kinds: Iterable[str]) -> str:
     return " · ".join(dict.fromkeys(BECOMES[kind] for kind in sorted(kinds) if kind in BECOMES))
-
-
-def _places(modules: Iterable[str], name: str = "") -> str:
-    here = {module.removeprefix("overnight.") for module in modules}
-    here |= {"schedule.yaml"} if name in in_schedule() else set()
-    return " ".join(f"`{module}`" for module in sorted(here))
-
-
-def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    lines = [[*head]]
-    lines += [["---"] * len(lines[0])]
-    lines += [[" ".join(cell.split()).replace("|", "\\|") for cell in row] for row in rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def main() -> None:

@@ -32,7 +32,8 @@ def cost(day: Day) -> DataFrame:
     `cost_wasted_usd` went into items that stand as failed. `cost_per_ok_item_usd` divides by all items of the slot that
     are ok, rounded down to a nano-dollar. `budget_usd` is the cap of the whole day; `budget_used_pct` is this row's
     part of it, so that the column adds up to what the day has used. `naive_usd` is what the valid answers would have
-    cost from the dearest model of the role, at the first try and without a cache.
+    cost from the dearest model of the role, at the first try, without cache and discount, and with all that was at hand
+    as context; replays and answers that were thrown away count nothing.
     """
     frame = day.query(
         """

@@ -29,6 +29,8 @@ LIMIT = 100_000  # rows of a day; counts of all items are in `success_rate`
 def items(day: Day) -> DataFrame:
     """Items as they stand now. A slot of more than 20,000 shows those in trouble; what is ok there is a number.
 
+    A day has 100,000 rows at most.
+
     `naive_usd` is what the item's valid answers would have cost from the dearest model of the role, at the first try,
     without a cache and with all that was at hand as its context; empty without such an answer.
     """

@@ -13,7 +13,7 @@ from overnight.report import Day, report
         "run_id": "text",
         "job": "text",
         "slot": "text",
-        "kind": "text",  # scheduled, manual, retry or resume
+        "kind": "text",  # scheduled, manual, retry, resume, or sweep: what was deferred is taken up
         "retry_of": "text",  # the run whose items are taken up
         "status": "text",  # running, ok, partial, failed, interrupted, stopped or cancelled
         "scheduled_for": "instant",  # when it was due

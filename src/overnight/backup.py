@@ -13,7 +13,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -57,7 +57,7 @@ def back_up(ledger: Ledger, root: Path, folder: Path, now: datetime) -> Backup:
         raise Refused(
             "the ledger is on a database server: back it up with the server's own tools (pg_dump), and var/secret"
         )
-    place = folder / f"{now:%Y%m%dT%H%M%SZ}"
+    place = _unused(folder, now)
     partial = folder / f".{place.name}.{os.getpid()}"
     try:
         partial.mkdir(parents=True, mode=0o700)
@@ -72,6 +72,13 @@ def back_up(ledger: Ledger, root: Path, folder: Path, now: datetime) -> Backup:
             f"no backup was made in {folder}: {error}; name a folder with room for the ledger", code="backup"
         ) from error
     return Backup(place, (place / LEDGER).stat().st_size, secret)
+
+
+def _unused(folder: Path, now: datetime) -> Path:
+    """Named by the second: of two within one, the later gets the next name that is free, and stays the newest."""
+    while (place := folder / f"{now:%Y%m%dT%H%M%SZ}").exists():
+        now += timedelta(seconds=1)
+    return place
 
 
 def _copied_secret(root: Path, folder: Path) -> bool:

@@ -65,7 +65,7 @@ def png(picture: Picture) -> bytes:
     try:
         from PIL import Image, ImageDraw, ImageFont  # noqa: PLC0415  an extra; 0.1 s and 21 MB for who asks for it
     except ImportError as error:
-        raise ImportError("`charts: png` needs Pillow: pip install overnight[charts]") from error
+        raise ImportError("`charts: png` needs Pillow: pip install pillow") from error
     image = Image.new("RGB", (WIDTH, HEIGHT), "white")
     draw, font = ImageDraw.Draw(image), ImageFont.load_default(24)
     left, bottom, above = 24, HEIGHT - 44, 56

@@ -27,10 +27,10 @@ Items = Callable[[Run], Iterable[I] | AsyncIterable[I]]
 class Options:
     """How a job is run. Seconds for times; `attempts` includes the first; pauses grow from `initial`."""
 
-    concurrency: int = 8
-    timeout: float = 3600.0
-    item_timeout: float = 120.0
-    attempts: int = 3
+    concurrency: int = 8  # items at a time
+    timeout: float = 3600.0  # seconds for a run; what is left stays pending
+    item_timeout: float = 120.0  # seconds for an item, without waits; each request to a model has 300 of its own
+    attempts: int = 3  # of an item that raises Transient, the first included
     initial: float = 1.0
     longest: float = 30.0
 
@@ -98,8 +98,9 @@ def job(
 ) -> Any:
     """Make a Job of a function of `(item, run)`; without `items` the one item is the slot, a string.
 
-    `concurrency` items at a time; `timeout` (seconds) for the run, `item_timeout` for one item, without its requests to
-    models, which have 300 each; `attempts` for an item that raises Transient. schedule.yaml wins over all of them.
+    `items(run)` yields the items, an async generator as well; they are written into the ledger when the slot begins,
+    and come from there, rebuilt by the annotation of the function's first parameter. `key(item)` names each: short,
+    stable, nothing about a person. A result is kept as JSON. schedule.yaml wins over the other options.
     """
 
     def wrap(work: Callable[[Any, Run], Awaitable[Any]]) -> Job[Any, Any]:

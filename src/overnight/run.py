@@ -89,29 +89,27 @@ class Mail:
 class Run:
     """One run over a slot, as one item sees it.
 
-    `slot` is the local date of the edition (or the UTC instant of a job that fires more often than daily);
-    `scheduled_for` (UTC) is when it was due, which may be long ago: a job asks `run.now()` and this, never the clock of
-    the machine. `previous` is when the slot before this one was due, None for the first. `redact` cleans a text
-    of secrets before it is kept. `spool` is where reports wait for their store.
+    A run may be over a slot of long ago: a job asks `scheduled_for` and `now()`, never the clock of the machine.
     """
 
+    # What has a comment behind it is for jobs, and on the page docs/reference/author.md; the rest is the engine's.
     scope: Scope
-    scheduled_for: datetime
-    params: Mapping[str, Any]
-    root: Path
-    zone: ZoneInfo
+    scheduled_for: datetime  # when the slot was due, UTC
+    params: Mapping[str, Any]  # those of the job in schedule.yaml
+    root: Path  # the folder of the project
+    zone: ZoneInfo  # that of the job's times
     clock: Clock
     ledger: Ledger
     asks: Asks
     post: Post
-    log: Any
-    previous: datetime | None = None
-    public_url: str = ""
-    spool: Path = Path("var/spool")
-    rehearsal: bool = False
+    log: Any  # of structlog: `run.log.info("room booked", floor=2)` is one JSON line, with secrets replaced
+    previous: datetime | None = None  # when the slot before this one was due; None for the first
+    public_url: str = ""  # where `serve` can be reached from outside
+    spool: Path = Path("var/spool")  # where reports wait for their store
+    rehearsal: bool = False  # whether it is a rehearsal, which touches nothing outside
     on_unknown: Literal["park", "resend", "reconcile"] = "park"
     notices: dict[str, list[str]] = field(default_factory=dict)
-    redact: Callable[[str], str] = str
+    redact: Callable[[str], str] = str  # takes secrets out of a text before it is kept
     _onces: "Onces" = field(default_factory=lambda: Onces())  # noqa: PLW0108  the class is defined below
     _marks: list[tuple[str, str]] | None = None
     _steps: Steps | None = None
@@ -130,7 +128,7 @@ class Run:
 
     @property
     def slot(self) -> str:
-        """What the run is about."""
+        """What the run is about: the local date of the edition, or the UTC instant of a job of more than one a day."""
         return self.scope.slot
 
     @property
@@ -205,7 +203,8 @@ class Run:
         """The value of `compute(run)`, computed once per slot and stored before anybody uses it.
 
         Items that ask at the same time wait for the same computation, off their clock; a later run gets the stored
-        value. A failing computation is a Stop: no item can do without it.
+        value. It is kept as JSON under the function's name, and comes back as its return annotation says. A failing
+        computation is a Stop: no item can do without it.
         """
         value: T = await self._onces.get(compute, self)
         return value
@@ -240,7 +239,7 @@ class Run:
         self._marks.extend((source, key) for key in keys)
 
     def warn(self, topic: str, message: str) -> None:
-        """Tell the operator of something that does not stop the job: a log line now, one alert per run and topic."""
+        """Tell the operator of something that does not stop the job: a log line now, one alert `topic:JOB` per run."""
         self.log.warning(message, topic=topic)
         self.notices.setdefault(topic, []).append(message)
 

@@ -130,10 +130,10 @@ class Bench:
     """A place to run a job's items; `folder` is its project folder, with the templates of the real one."""
 
     folder: Path
-    slot: str = SLOT
-    bouncing: set[str] = field(default_factory=set)
-    script: Script = field(default_factory=Script)
-    clock: BenchClock = field(default_factory=BenchClock)
+    slot: str = SLOT  # that of the run
+    bouncing: set[str] = field(default_factory=set)  # addresses that refuse
+    script: Script = field(default_factory=Script)  # gives `bench.script.answers` in turn; `calls` has what was asked
+    clock: BenchClock = field(default_factory=BenchClock)  # stands still; waiting takes no time; `slept` says how long
 
     @property
     def outbox(self) -> list[Sent]:

@@ -55,10 +55,21 @@ def test_a_backup_that_cannot_be_written_leaves_nothing_behind(ledger: Ledger, t
     (tmp_path / "file").write_text("")
     with pytest.raises(Stop, match="name a folder with room"):
         back_up(ledger, tmp_path, tmp_path / "file", NOW)
-    back_up(ledger, tmp_path, tmp_path / "backups", NOW)
+    (tmp_path / "var" / "secret").unlink()
+    (tmp_path / "var" / "secret").mkdir()
     with pytest.raises(Stop, match="no backup was made"):
         back_up(ledger, tmp_path, tmp_path / "backups", NOW)
-    assert [path.name for path in (tmp_path / "backups").iterdir()] == ["20261122T070000Z"]
+    assert [*(tmp_path / "backups").iterdir()] == []
+
+
+def test_of_two_backups_within_a_second_the_later_is_the_newest_by_its_name(ledger: Ledger, tmp_path: Path) -> None:
+    made = []
+    for name in ("first", "second", "third"):
+        note(ledger, name)
+        made.append(back_up(ledger, tmp_path, tmp_path / "backups", NOW).folder)
+    assert made == sorted((tmp_path / "backups").iterdir())
+    assert names(made[-1] / "ledger.db") == {"first", "second", "third"}
+    assert newest_backup(tmp_path / "overnight.db") == made[-1]
 
 
 def test_a_restored_ledger_is_the_one_of_then_and_the_other_is_kept(ledger: Ledger, tmp_path: Path) -> None:

@@ -5,14 +5,19 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any, cast
 
+import click
 import pytest
+from click.testing import CliRunner
 
-from docs.codes import FOLDERS, ROOT, codes, variables
+from docs.author import ENGINES
+from docs.codes import FOLDERS, ROOT, alerts, codes, variables
 from docs.reference import ENVIRONMENT, INNER, PAGES, in_schedule
+from overnight import Run
+from overnight.cli import cli
 from overnight.schedule import json_schema
 
 RENEW = "run `make docs` and commit what it writes"
@@ -61,6 +66,21 @@ def test_no_variable_is_read_by_a_name_that_the_page_cannot_know() -> None:
     assert named - ENVIRONMENT.keys() == set()
 
 
+def test_every_alert_of_the_source_has_a_row_in_the_table_and_no_other() -> None:
+    text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    table = text.partition("| key of the alert |")[2].partition("\n\n")[0]
+    keys = {key for row in table.splitlines()[2:] for key in re.findall(r"`(\w+):[^`]*`", row.split("|")[1])}
+    assert len(alerts()) > 20
+    assert keys == alerts() | {"ledger", "TOPIC"}  # told without a note of it; a job's own
+
+
+def test_the_page_of_authors_has_everything_of_run_but_what_is_the_engines() -> None:
+    page = (PAGES / "author.md").read_text(encoding="utf-8")
+    public = {name for name in {*dir(Run), *Run.__dataclass_fields__} if not name.startswith("_")}
+    said = {*re.findall(r"(?m)^(?:\| `|await |)run\.(\w+)", page)}
+    assert public - said == ENGINES
+
+
 def test_every_key_of_the_schedule_explains_itself() -> None:
     schema = json_schema()
     assert silent("the file", schema) == []
@@ -70,3 +90,23 @@ def test_every_key_of_the_schedule_explains_itself() -> None:
 def silent(name: str, part: Mapping[str, Any]) -> list[str]:
     """The keys of a block without an explanation."""
     return [f"{name}.{key}" for key, field in part["properties"].items() if not field.get("description")]
+
+
+def test_the_page_of_commands_has_for_each_what_its_help_says() -> None:
+    page = (PAGES / "commands.md").read_text(encoding="utf-8")
+    printed = [*helps((), cli)]
+    assert len(printed) == page.count("```text\n") > 50
+    assert [text for text in printed if f"```text\n{text}```\n" not in page] == []
+
+
+def helps(words: tuple[str, ...], command: click.Command) -> Iterator[str]:
+    """What `overnight WORDS --help` prints, of a command and of those below it."""
+    result = CliRunner().invoke(cli, [*words, "--help"], prog_name="overnight", terminal_width=100)
+    assert result.exit_code == 0, result.output
+    yield result.output
+    if isinstance(command, click.Group):
+        for name in command.list_commands(click.Context(command)):
+            inner = command.get_command(click.Context(command), name)
+            assert inner is not None
+            if not inner.hidden:
+                yield from helps((*words, name), inner)

@@ -33,7 +33,7 @@ def init(cli: Cli, folder: Path) -> None:
 
 
 @click.command()
-@click.argument("folder", type=PATHS, metavar="DIR", default=Path("overnight-demo"))
+@click.argument("folder", type=PATHS, metavar="[DIR]", default=Path("overnight-demo"))
 @pass_cli
 def demo(cli: Cli, folder: Path) -> None:
     """Run the three jobs in DIR (default ./overnight-demo) on sham subscribers and a sham model."""
