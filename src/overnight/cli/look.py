@@ -77,7 +77,7 @@ def show(cli: Cli, run_id: str, key: str | None, *, all_: bool) -> None:
     lines += [f"  STUCK    {e['key']}  {e['name']} {e['detail']}: could not be undone" for e in stuck]
     if stuck:
         lines.append(f"  undo them by hand, then: overnight settle {run['id']} KEY unsent")
-    if any(e["state"] == "unknown" for e in effects):
+    if slot["unknown"] or any(e["state"] == "unknown" for e in effects):
         lines.append(f"  look them up in the relay's log, then: overnight settle {run['id']} KEY sent|unsent")
     told_run = _plain(run) | ({"alive": False} if died else {})
     document = {"run": told_run, "slot": _plain(slot), "items": [_plain(row) for row in items]}
