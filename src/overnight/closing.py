@@ -39,8 +39,19 @@ def settle(ledger: Ledger, root: Path, of: Any, key: str, answer: Answer, now: d
     """
     last: Any = ledger.reading(latest_run, of["job"], of["slot"])
     if last["status"] == "running" and not ledger.reading(has_died, root, last, now):
-        raise Refused(f"{last['id']} is running and may yet learn it; wait for it, or `overnight cancel {last['id']}`")
-    return ledger.writing(lambda connection: settle_item(connection, of, key, answer, now))
+        raise _may_yet_learn(last["id"])
+
+    def unless_one_has_begun(connection: Connection) -> list[str]:
+        newest: Any = latest_run(connection, of["job"], of["slot"])
+        if newest["status"] == "running" and newest["id"] != last["id"]:
+            raise _may_yet_learn(newest["id"])
+        return settle_item(connection, of, key, answer, now)
+
+    return ledger.writing(unless_one_has_begun)
+
+
+def _may_yet_learn(run_id: str) -> Refused:
+    return Refused(f"{run_id} is running and may yet learn it; wait for it, or `overnight cancel {run_id}`")
 
 
 def settle_item(connection: Connection, of: Any, key: str, answer: Answer, now: datetime) -> list[str]:

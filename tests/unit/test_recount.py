@@ -83,7 +83,7 @@ def by_hand(ledger: Ledger, name: str, chance: random.Random) -> None:
             ledger.writing(lambda c, k=row["key"], a=answer: settle_item(c, of, k, a, now))  # type: ignore[misc]
     if chance.random() < 0.3:
         edition = ledger.reading(next_edition, "greet", name, now)
-        ledger.writing(lambda c: supersede(c, "greet", edition))
+        ledger.writing(lambda c: supersede(c, "greet", edition, now))
 
 
 async def asked(ledger: Ledger, budgets: Budgets, scope: Scope, chance: random.Random) -> None:

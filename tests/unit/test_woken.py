@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from overnight import closing
 from overnight.alerts.rules import unknown
 from overnight.closing import settle_item
 from overnight.effects import Effect, Effects
-from overnight.errors import ConfigError
+from overnight.errors import ConfigError, Refused
 from overnight.ledger import Ledger
 from overnight.ledger.items import Recorded, page, plan, planned, record
 from overnight.ledger.rollups import trouble
@@ -122,6 +123,26 @@ async def test_what_has_happened_is_not_unknown_again_because_the_heir_had_looke
     await night.effects.done(mail)
     await night.effects.unknown(mail, WHY)
     assert [row["state"] for row in rows(night.ledger, effect)] == ["done"]
+
+
+async def test_a_run_that_begins_while_a_person_settles_is_left_to_learn_it(
+    night: Night, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await night.effects.begin(replace(night.stopped, key="a"), "mail", "letter", "t", "<letter>")
+    of = night.ledger.reading(latest_run, "greet", SLOT)
+    night.ledger.clock.move(3600)  # type: ignore[attr-defined]
+    now = night.ledger.clock.now()
+    judged = closing.has_died
+
+    def meanwhile(*given: Any) -> bool:
+        dead = judged(*given)
+        begin(night.ledger, kind="sweep")
+        return dead
+
+    monkeypatch.setattr(closing, "has_died", meanwhile)
+    with pytest.raises(Refused, match="is running and may yet learn it"):
+        closing.settle(night.ledger, tmp_path, of, "a", "sent", now)
+    assert [row["state"] for row in rows(night.ledger, effect)] == ["intent"]
 
 
 @pytest.mark.parametrize(("answer", "state"), [("sent", "ok"), ("unsent", "retry")])
