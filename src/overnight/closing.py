@@ -63,7 +63,7 @@ def settle_item(connection: Connection, of: Any, key: str, answer: Answer, now: 
     found = item_of(connection, of["job"], of["slot"], key)
     if found is None:
         raise ConfigError(f"{of['job']} {of['slot']} has no item {key!r}; `overnight show {of['id']}` lists them")
-    unsettled = [e for e in effects_of(connection, of["job"], of["slot"], OPEN + STUCK) if e["key"] == key]
+    unsettled = effects_of(connection, of["job"], of["slot"], OPEN + STUCK, key=key)
     lost = found["state"] == "unknown"
     if not unsettled and not lost:
         raise ConfigError(f"nothing of {of['job']}/{of['slot']}/{key} is unknown: overnight show {of['id']} {key}")
@@ -76,7 +76,7 @@ def settle_item(connection: Connection, of: Any, key: str, answer: Answer, now: 
     if lost or (found["state"] != "pending" and any(one["state"] in OPEN for one in unsettled)):
         _move(connection, found, answer, now)
     owe_reports(connection, days_of(connection, of["job"], of["slot"]))
-    return [one["ref"] or one["name"] for one in unsettled]
+    return [one["ref"] if one["kind"] == "mail" else one["name"] for one in unsettled]
 
 
 def _move(connection: Connection, found: Any, answer: Answer, now: datetime) -> None:

@@ -16,7 +16,7 @@ from overnight.clock import Clock
 from overnight.errors import Fenced
 from overnight.ledger import Ledger
 from overnight.ledger.items import TERM, hold, move
-from overnight.ledger.runs import days_of, item_of, owe_reports
+from overnight.ledger.runs import days_of, effects_of, item_of, owe_reports
 from overnight.ledger.statements import Prepared
 from overnight.ledger.tables import effect as table
 from overnight.ledger.tables import lease
@@ -90,6 +90,10 @@ class Effects:
         """Look up what is known of this effect, or None."""
         return await self._ledger.read(find, kind, effect_id(scope, kind, name, target))
 
+    async def of_item(self, scope: Scope, kind: str) -> list[Effect]:
+        """All effects of this kind that the item has, of whatever attempt, the oldest first."""
+        return await self._ledger.read(_of_item, scope, kind)
+
     async def begin(
         self,
         scope: Scope,
@@ -158,6 +162,11 @@ def find(connection: Connection, kind: str, id_: str) -> Effect | None:
     """Look up an effect of this kind by its identity, or None."""
     row = _find.one(connection, {"id": id_, "kind": kind}).first()
     return None if row is None else _effect(row)
+
+
+def _of_item(connection: Connection, scope: Scope, kind: str) -> list[Effect]:
+    found = effects_of(connection, scope.job, scope.slot, key=scope.key)
+    return [Effect(**{name: row[name] for name in _NAMES}) for row in found if row["kind"] == kind]
 
 
 def begun_at(connection: Connection, scope: Scope) -> datetime | None:
