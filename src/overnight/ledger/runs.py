@@ -366,8 +366,7 @@ def effects_of(
 ) -> Sequence[RowMapping]:
     """Side effects of a slot, all or those in the given states; with `key` those of one item."""
     query = select(effect).where(effect.c.job == job, effect.c.slot == name).order_by(effect.c.intent_at)
-    if key is not None:
-        query = query.where(effect.c.key == key)
+    query = query if key is None else query.where(effect.c.key == key)
     if states:
         query = query.where(effect.c.state.in_(list(states)))
     return connection.execute(query).mappings().all()
