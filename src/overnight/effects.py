@@ -297,6 +297,6 @@ _STILL_OPEN = select(table.c.id).where(
 _THIS = update(table).where(table.c.id == bindparam("b_id"))
 _ATTEMPT = _THIS.where(table.c.run_id == bindparam("b_run_id"))
 _DONE, _OURS = (
-    (each.where(table.c.state.not_in(("done", "unknown"))), each.where(table.c.state == "unknown"))
+    (each.where(table.c.state != "done", table.c.state != "unknown"), each.where(table.c.state == "unknown"))
     for each in (_THIS, _ATTEMPT)
 )
