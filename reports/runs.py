@@ -29,7 +29,7 @@ from overnight.report import Day, report
         "items_per_hour": "ratio",  # items by duration_s
         "backlog": "count",  # what it left pending or deferred
         "cost_usd": "money",
-        "code_version": "text",  # the version, and a hash of the file of the job
+        "code_version": "text",  # the version, and hashes of the file of the job and of templates/
         "config_hash": "text",  # changes with any setting in schedule.yaml
         "reason": "text",  # why it did not end well
     }

@@ -3,7 +3,7 @@
 The command line and the page do the same here.
 """
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,15 +11,14 @@ from sqlalchemy import Connection, RowMapping, update
 
 from overnight.errors import ConfigError, Refused
 from overnight.ledger import Ledger
-from overnight.ledger.rollups import entered, left
+from overnight.ledger.items import TERM, move
 from overnight.ledger.runs import close_dead, days_of, effects_of, item_of, latest_run, lease_of, owe_reports
-from overnight.ledger.tables import effect, item, occurrence, slot
+from overnight.ledger.tables import effect, occurrence
 from overnight.liveness import HOST, ask_to_end, is_dead
 
 Answer = Literal["sent", "unsent"]
 OPEN = ("unknown", "intent")  # states of an effect of which nobody knows what became
 STUCK = ("undoing", "stuck")  # and of one that was to be undone, and may still stand
-TERM = timedelta(days=1)  # how long a mail that was not sent is tried again
 
 
 def has_died(connection: Connection, root: Path, of: RowMapping, now: datetime) -> bool:
@@ -40,20 +39,33 @@ def settle(ledger: Ledger, root: Path, of: RowMapping, key: str, answer: Answer,
     """
     last = ledger.reading(latest_run, of["job"], of["slot"]) or of
     if last["status"] == "running" and not ledger.reading(has_died, root, last, now):
-        raise Refused(f"{last['id']} is running and may yet learn it; wait for it, or `overnight cancel {last['id']}`")
-    return ledger.writing(lambda connection: settle_item(connection, of, key, answer, now))
+        raise _may_yet_learn(last["id"])
+
+    def unless_one_has_begun(connection: Connection) -> list[str]:
+        newest: Any = latest_run(connection, of["job"], of["slot"])
+        if newest["status"] == "running" and newest["id"] != last["id"]:
+            raise _may_yet_learn(newest["id"])
+        return settle_item(connection, of, key, answer, now)
+
+    return ledger.writing(unless_one_has_begun)
+
+
+def _may_yet_learn(run_id: str) -> Refused:
+    return Refused(f"{run_id} is running and may yet learn it; wait for it, or `overnight cancel {run_id}`")
 
 
 def settle_item(connection: Connection, of: RowMapping, key: str, answer: Answer, now: datetime) -> list[str]:
     """Close the open effects of one item and move the item with its slot's counts; returns the effects' references.
 
-    Both in this one transaction. Raises ConfigError for an item that is not there or has nothing open.
+    Both in this one transaction. An item can be unknown without them: its job's own code has said so, or its effect was
+    settled by a process that had been stopped. Raises ConfigError for an item that is not there or has nothing open.
     """
     found = item_of(connection, of["job"], of["slot"], key)
     if found is None:
         raise ConfigError(f"{of['job']} {of['slot']} has no item {key!r}; `overnight show {of['id']}` lists them")
-    unsettled = [e for e in effects_of(connection, of["job"], of["slot"], OPEN + STUCK) if e["key"] == key]
-    if not unsettled:
+    unsettled = effects_of(connection, of["job"], of["slot"], OPEN + STUCK, key=key)
+    lost = found["state"] == "unknown"
+    if not unsettled and not lost:
         raise ConfigError(f"nothing of {of['job']}/{of['slot']}/{key} is unknown: overnight show {of['id']} {key}")
     for one in unsettled:
         values: dict[str, Any] = {"state": "done" if answer == "sent" else "failed", "done_at": now}
@@ -61,24 +73,16 @@ def settle_item(connection: Connection, of: RowMapping, key: str, answer: Answer
             values["detail"] = f"settled by hand: {answer}" if one["kind"] == "mail" else None
         connection.execute(update(effect).where(effect.c.id == one["id"]).values(**values))
     # An item whose turn is still to come finds the effect settled; one that failed downstream stays failed.
-    if found["state"] != "pending" and any(one["state"] in OPEN for one in unsettled):
+    if lost or (found["state"] != "pending" and any(one["state"] in OPEN for one in unsettled)):
         _move(connection, found, answer, now)
     owe_reports(connection, days_of(connection, of["job"], of["slot"]))
-    return [one["ref"] or one["name"] for one in unsettled]
+    return [one["ref"] if one["kind"] == "mail" else one["name"] for one in unsettled]
 
 
 def _move(connection: Connection, found: RowMapping, answer: Answer, now: datetime) -> None:
-    becomes = "ok" if answer == "sent" else "retry"
     later = {"next_at": now, "expires_at": now + TERM} if answer == "unsent" else {"next_at": None, "expires_at": None}
     cleared = {"reason": f"settled by hand: {answer}", "error_class": None, "error_code": None, "error": None}
-    mine = (item.c.job == found["job"], item.c.slot == found["slot"], item.c.key == found["key"])
-    left(connection, *mine)
-    connection.execute(update(item).where(*mine).values(state=becomes, **cleared, **later))
-    entered(connection, *mine)
-    if found["state"] != becomes:
-        moved = {found["state"]: slot.c[found["state"]] - 1, becomes: slot.c[becomes] + 1}
-        of_slot = (slot.c.job == found["job"], slot.c.slot == found["slot"])
-        connection.execute(update(slot).where(*of_slot).values(**moved))
+    move(connection, found, "ok" if answer == "sent" else "retry", **cleared, **later)
 
 
 def cancel(ledger: Ledger, root: Path, of: RowMapping, now: datetime) -> str:

@@ -20,6 +20,7 @@ from overnight.outcome import Scope
 T = TypeVar("T")
 
 KIND = "step"
+UNDOABLE = "undoable"  # the `ref` of one that has an `undo`: a later attempt that does not come to it knows by this
 PATIENCE = 120.0  # seconds for one compensation: the default `item_timeout`
 
 
@@ -63,7 +64,7 @@ class Steps:
         An error of this package's own (Permanent, Transient …) out of `do` says that it was surely not done; any other
         leaves it unknown.
         """
-        effect = await self.effects.begin(self.scope, KIND, step.name, "", "")
+        effect = await self.effects.begin(self.scope, KIND, step.name, "", UNDOABLE if step.undo else "")
         if effect.state == "done":
             return self._note(effect, step, await self._value(effect, step))
         if not effect.fresh:
@@ -82,8 +83,11 @@ class Steps:
         return await replace(self, on_unknown="reconcile").take(Step(name, look, None, find))
 
     async def undo(self) -> list[str]:
-        """Undo what was done, the last first; returns what could not be undone and why. Raises Fenced."""
-        failures = []
+        """Undo what was done, the last first; returns what could not be undone and why. Raises Fenced.
+
+        How to undo what only an earlier attempt has done this one cannot know: it is left as `stuck`, and told.
+        """
+        failures = await self._left_by_others()
         for effect, step, value in reversed(self._done.values()):
             if step.undo is None:
                 continue
@@ -95,6 +99,14 @@ class Steps:
                 await self.effects.stuck(self.scope, effect)
                 failures.append(f"{effect.name} of {self.scope.task_id} still stands: {type(error).__name__}: {error}")
         self._done.clear()
+        return failures
+
+    async def _left_by_others(self) -> list[str]:
+        failures = []
+        for effect in await self.effects.of_item(self.scope, KIND):
+            if effect.ref == UNDOABLE and effect.state in ("done", "undoing") and effect.id not in self._done:
+                await self.effects.stuck(self.scope, effect)
+                failures.append(f"{effect.name} of {self.scope.task_id} still stands: an earlier attempt has done it")
         return failures
 
     async def _do(self, effect: Effect, step: Step[T]) -> T:

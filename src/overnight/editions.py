@@ -60,8 +60,14 @@ def _number(row: RowMapping) -> int:
     return int(row["slot"].partition(EDITION)[2] or 1)
 
 
-def supersede(connection: Connection, job: str, edition: Edition) -> int:
-    """Let the items of the edition before that are not done pass: nobody gets it any more. Returns how many."""
+def supersede(connection: Connection, job: str, edition: Edition, now: datetime) -> int:
+    """Let the items of the edition before that are not done pass: nobody gets it any more. Returns how many.
+
+    Raises Refused when a run has begun, or another correction was made, while the operator was asked.
+    """
+    wanted = next_edition(connection, job, edition.before, now)
+    if wanted.name != edition.name:
+        raise Refused(f"{job} {edition.name} was made by somebody else just now: overnight runs {job}")
     mine = (item.c.job == job, item.c.slot == edition.before)
     passed, why = 0, moved_by_hand(f"superseded by {edition.name}")
     for state in OPEN:

@@ -15,7 +15,8 @@ from sqlalchemy import Connection, Row, bindparam, func, insert, select, tuple_,
 from overnight.clock import Clock
 from overnight.errors import Fenced
 from overnight.ledger import Ledger
-from overnight.ledger.items import hold
+from overnight.ledger.items import TERM, hold, move
+from overnight.ledger.runs import days_of, effects_of, item_of, owe_reports
 from overnight.ledger.statements import Prepared
 from overnight.ledger.tables import effect as table
 from overnight.ledger.tables import lease
@@ -89,6 +90,10 @@ class Effects:
         """Look up what is known of this effect, or None."""
         return await self._ledger.read(find, kind, effect_id(scope, kind, name, target))
 
+    async def of_item(self, scope: Scope, kind: str) -> list[Effect]:
+        """All effects of this kind that the item has, of whatever attempt, the oldest first."""
+        return await self._ledger.read(_of_item, scope, kind)
+
     async def begin(
         self,
         scope: Scope,
@@ -157,6 +162,11 @@ def find(connection: Connection, kind: str, id_: str) -> Effect | None:
     """Look up an effect of this kind by its identity, or None."""
     row = _find.one(connection, {"id": id_, "kind": kind}).first()
     return None if row is None else _effect(row)
+
+
+def _of_item(connection: Connection, scope: Scope, kind: str) -> list[Effect]:
+    found = effects_of(connection, scope.job, scope.slot, key=scope.key)
+    return [Effect(**{name: row[name] for name in _NAMES}) for row in found if row["kind"] == kind]
 
 
 def begun_at(connection: Connection, scope: Scope) -> datetime | None:
@@ -256,12 +266,37 @@ def _settle_many(connection: Connection, results: Sequence[_Result]) -> list[Non
     """Write results. Of an attempt that somebody has taken over only `done` counts: it has happened all the same."""
     for result in results:
         values = {"b_id": result.id, "state": result.state, "detail": result.detail, "done_at": result.at}
-        if result.state == "done":
-            connection.execute(_DONE, values)
-        else:
-            connection.execute(_OURS, values | {"b_run_id": result.run_id})
+        usual, parked = _DONE
+        if result.state != "done":
+            usual, parked = _OURS
+            values["b_run_id"] = result.run_id
+        if connection.execute(usual, values).rowcount == 0 and connection.execute(parked, values).rowcount:
+            _learned(connection, result)
     return [None] * len(results)
 
 
-_DONE = update(table).where(table.c.id == bindparam("b_id"), table.c.state != "done")
-_OURS = update(table).where(table.c.id == bindparam("b_id"), table.c.run_id == bindparam("b_run_id"))
+def _learned(connection: Connection, result: _Result) -> None:
+    """Let an item be taken up again of which everything is known at last: it finds what was done, and goes on.
+
+    A process was stopped for longer than its lease, its heir has left the item as unknown, and here it wakes. What has
+    happened stays so however late the next sweep comes; what has not is not done days later.
+    """
+    of = connection.execute(select(table.c.job, table.c.slot, table.c.key).where(table.c.id == result.id)).one()
+    found = item_of(connection, *of)
+    if found is None or found["state"] != "unknown" or connection.execute(_STILL_OPEN, of._asdict()).first():
+        return
+    why = {"reason": f"settled by its run: {result.state}", "error_class": None, "error_code": None, "error": None}
+    until = result.at + TERM if result.state == "failed" else None
+    move(connection, found, "retry", next_at=result.at, expires_at=until, **why)
+    owe_reports(connection, days_of(connection, of.job, of.slot))
+
+
+_STILL_OPEN = select(table.c.id).where(
+    *(table.c[name] == bindparam(name) for name in ("job", "slot", "key")), table.c.state.in_(("unknown", "intent"))
+)
+_THIS = update(table).where(table.c.id == bindparam("b_id"))
+_ATTEMPT = _THIS.where(table.c.run_id == bindparam("b_run_id"))
+_DONE, _OURS = (
+    (each.where(table.c.state != "done", table.c.state != "unknown"), each.where(table.c.state == "unknown"))
+    for each in (_THIS, _ATTEMPT)
+)

@@ -4,6 +4,7 @@ Not the root itself goes on `sys.path` (a project's `email.py` must not shadow t
 loaded by path: a class has one identity.
 """
 
+import hashlib
 import importlib
 import importlib.util
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from overnight import __version__
 from overnight.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -30,6 +32,22 @@ def find(start: Path) -> Path:
     raise ConfigError(
         f"no {FILE} in {start} or above it; go to your project, name one with --config, or make one: overnight init DIR"
     )
+
+
+def code_version(root: Path, source: Path) -> str:
+    """What a run is made from, `0.1.0+5d0c8f1a.93b1e07c`: our version, then hashes of the job's file and of templates/.
+
+    With the hash of the schedule it tells two runs apart of which somebody has edited code, a prompt or a mail between.
+    """
+    folder, templates = root / "templates", hashlib.sha256()
+    for path in sorted(folder.rglob("[!.]*")):
+        if path.is_file():
+            templates.update(f"{path.relative_to(folder)}\0{_hash(path)}\n".encode())
+    return f"{__version__}+{_hash(source)[:8]}.{templates.hexdigest()[:8]}"
+
+
+def _hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 class _Finder:

@@ -17,12 +17,13 @@ from overnight.budget import IN_FLIGHT, counters_of
 from overnight.histogram import bucket_of
 from overnight.ledger import Ledger, rollups
 from overnight.ledger.controls import budget
+from overnight.ledger.items import SETTLED
 from overnight.ledger.rollups import spend, trouble
 from overnight.ledger.tables import call, histogram, item, run, slot
 from overnight.outcome import STATES, Scope
 
-# Items moved by hand, by how their reason begins: what they were for the run that had recorded them.
-MOVED = {"settled by hand": "unknown", "superseded by": "retry", "forgotten": "retry"}
+# Items moved since, by how their reason begins: what they were for the run that had recorded them.
+MOVED = dict.fromkeys(SETTLED, "unknown") | {"superseded by": "retry", "forgotten": "retry"}
 _ENDED = tuple(state for state in STATES if state != "pending")
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import dataclasses
-import hashlib
 import os
 import signal
 from collections.abc import Callable
@@ -13,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, bindparam, select
 
-from overnight import __version__, alerts, logs, project
+from overnight import alerts, logs, project
 from overnight.alerts import Alarm
 from overnight.alerts.rules import standing
 from overnight.batch import Batch, Picked
@@ -163,7 +162,6 @@ def _slot(settings: JobSettings, request: Request, now: datetime) -> str:
 
 def _opening(work: Workplace, settings: JobSettings, job: Job[Any, Any], request: Request, slot: str) -> Opening:
     scheduled_for = settings.trigger().scheduled_for(original(slot))
-    source = Path(job.work.__code__.co_filename)
     return Opening(
         job=request.job,
         slot=slot,
@@ -173,7 +171,7 @@ def _opening(work: Workplace, settings: JobSettings, job: Job[Any, Any], request
         day=work.clock.now().astimezone(work.schedule.timezone).date().isoformat(),
         host=HOST,
         pid=os.getpid(),
-        code_version=f"{__version__}+{hashlib.sha256(source.read_bytes()).hexdigest()[:8]}",
+        code_version=project.code_version(work.root, Path(job.work.__code__.co_filename)),
         config_hash=work.schedule.config_hash,
         retry_of=request.retry_of,
         rehearsal=request.rehearsal,

@@ -5,6 +5,7 @@ The rules are read anew for each command, so that a test can change them while a
     {"refuse": {"a@example.org": "550 5.1.1 No such user"},   replies to RCPT TO
      "hang_up": ["b@example.org"],                            the text is taken, then the line goes dead
      "delay": 0.02,                                           seconds each text takes
+     "hold": 5,                                               with so many mails taken, texts wait while the rule stands
      "login": ["user", "password"]}                           who may send; absent: anybody
 
 A text that breaks the rules of tests/mailcheck.py is refused, whatever the test is about.
@@ -15,6 +16,7 @@ Usage: relay.py SPOOL RULES; prints its port. Beside the mails the spool has `as
 import asyncio
 import itertools
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -64,6 +66,8 @@ class Relay:
 
     async def handle_DATA(self, server: SMTP, _session: Session, envelope: Envelope) -> str:  # noqa: N802
         """Take a text: it is on disk before the sender hears of it."""
+        while len(list(self.spool.glob("*.eml"))) >= self.rules.get("hold", math.inf):  # noqa: ASYNC110  a file has no events
+            await asyncio.sleep(0.01)
         rules = self.rules
         await asyncio.sleep(rules.get("delay", 0))
         assert isinstance(envelope.content, bytes)

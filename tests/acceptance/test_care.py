@@ -214,3 +214,14 @@ def test_a_ledger_of_the_first_schema_is_migrated_by_the_next_command(project: P
     assert [run["job"] for run in project.json("runs")] == ["nightly_agents", "daily_email"]
     assert len(project.json("subscribers", "list")) == 3
     assert whole(file.with_name("overnight.db.schema-1"))
+
+
+def test_an_edited_prompt_is_seen_in_the_records_of_the_next_run(project: Project) -> None:
+    made = []
+    for _ in range(2):
+        made.append(project.json("show", project.json("run", "hello")["run_id"])["run"]["code_version"])
+        prompt = project.root / "templates" / "roles" / "editor.md.j2"
+        prompt.write_text(prompt.read_text(encoding="utf-8") + "Be brief.\n", encoding="utf-8")
+    before, after = made
+    assert before != after
+    assert before.rpartition(".")[0] == after.rpartition(".")[0], "version and job are the same"

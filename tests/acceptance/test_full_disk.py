@@ -152,6 +152,14 @@ def test_a_log_that_cannot_grow_loses_lines_and_not_the_job(mailing: Project, sm
     assert smtp.count() == len(PEOPLE)
 
 
+def test_a_page_of_the_outbox_that_cannot_be_written_is_told_and_the_run_is_what_it_was(project: Project) -> None:
+    project.subscribe(*PEOPLE[:3])
+    (project.root / "var" / "outbox" / "index.html").mkdir(parents=True)
+    said = project.json(*RUN)
+    assert (said["status"], said["items"]["ok"], len(project.outbox("daily_email"))) == ("ok", 3, 3)
+    assert "the index of the outbox could not be written" in {line["message"] for line in project.log()}
+
+
 def test_reports_that_do_not_fit_wait_in_the_spool_and_are_never_half_a_file(mailing: Project) -> None:
     reports = mailing.root / "elsewhere"
     reports.mkdir()

@@ -1,11 +1,10 @@
 """The sweep: the N-th thing that can go wrong in a run of `daily_email` does, for every N; then it is run again.
 
-A step is a commit, an fsync, a link, a rename, a model request, a command to the relay, or an upload. It fails as it
-can fail worst, or the process dies in it.
+A step is a commit, a write of a file, fsync, a link, a rename, a model request, a command to the relay, or an upload.
+It fails as it can fail worst, or the process dies in it.
 """
 
 import asyncio
-import dataclasses
 import shutil
 import tempfile
 from collections import Counter
@@ -13,9 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
-from overnight.runner import Request, run_slot
+from overnight.runner import Request
+from overnight.schedule import Schedule
 from overnight.subscribers import add
 from tests.simulation.loop import current
 from tests.simulation.weather import DEATHS, HOUR
@@ -23,11 +23,11 @@ from tests.simulation.world import START, World
 from tests.simulation.year import quietly
 
 ROOT = Path(__file__).parents[2]
-SUBSCRIBERS = 20
+SUBSCRIBERS = 8  # twice as many as there are connections
 SLOT = "2026-06-01"
 WORST = {
-    "commit": "full", "fsync": "full", "link": "full", "rename": "full", "model": "billed_lost", "connect": "refused",
-    "mail": "lost", "rcpt": "lost", "data": "ambiguous", "put": "late",
+    "commit": "full", "write": "full", "fsync": "full", "link": "full", "rename": "full", "model": "billed_lost",
+    "connect": "refused", "mail": "lost", "rcpt": "lost", "data": "ambiguous", "put": "late",
 }  # fmt: skip
 FEED = f"""<?xml version='1.0'?><feed xmlns='http://www.w3.org/2005/Atom'><title>Sweep</title>
 <entry><id>story</id><title>A story</title><link href='https://example.org/1'/><updated>{START:%Y-%m-%dT00:00:00Z}</updated>
@@ -38,19 +38,19 @@ Way = Literal["fails", "dies"]
 
 @dataclass(slots=True)
 class Nth:
-    """Faults: one at the `nth` step of a process, in this way; `step` is which one that was."""
+    """Faults: one at the `nth` of all steps, in this way; `step` is which one that was, `steps` counts each kind."""
 
     nth: int
     way: Way
-    steps: int = 0
+    steps: Counter[str] = field(default_factory=Counter)
     step: str = ""
 
     def draw(self, step: str) -> str:
         """The fault, when it is its turn."""
         if current() is None:
             return ""
-        self.steps += 1
-        if self.steps != self.nth:
+        self.steps[step] += 1
+        if self.steps.total() != self.nth:
             return ""
         self.step = step
         return WORST[step] if self.way == "fails" else DEATHS[step][-1]
@@ -58,9 +58,13 @@ class Nth:
 
 @dataclass(slots=True)
 class Swept:
-    """What two runs with one fault have come to; `mails` are counted by Message-ID where they arrived."""
+    """What three runs with one fault have come to; `mails` are counted by Message-ID where they arrived.
+
+    `ends` has for each run its exit code, and how many of the slot's items were not ok then.
+    """
 
     fault: Nth
+    ends: list[tuple[int, int]] = field(default_factory=list)
     states: Counter[str] = field(default_factory=Counter)
     mails: Counter[str] = field(default_factory=Counter)
     unknown: set[str] = field(default_factory=set)
@@ -78,18 +82,23 @@ def sweep(nth: int, way: Way, mail: str) -> Swept:
         root = Path(folder)
         _project(root)
         environ = {"MAIL_URL": mail, "REPORTS_TO": "s3://books/swept"}
-        world = World(root, 1, found.fault, environ=environ)
+        world = World(root, 1, found.fault, environ=environ, schedule=_schedules.get(mail))
 
         async def main() -> None:
             for n in range(SUBSCRIBERS):
                 add(world.ledger, world.clock, f"reader{n}@example.org")
             for _ in range(3):  # a crash, what was deferred by it, and what that has deferred
-                await asyncio.shield(world.start("run", lambda: _run(world)).exited)
+                code = await asyncio.shield(world.start("run", lambda: world.ran(Request("daily_email", SLOT))).exited)
+                found.ends.append((code, SUBSCRIBERS - world.ledger.reading(_ok)))
                 await asyncio.sleep(HOUR)
             await _told(world, found)
 
         world.run(main)
+        _schedules[mail] = world.schedule
     return found
+
+
+_schedules: dict[str, Schedule | None] = {}  # read once: nothing in one says where the project is
 
 
 def _memory() -> Path | None:
@@ -110,13 +119,8 @@ def _project(root: Path) -> None:
     (root / "feed.xml").write_text(FEED, encoding="utf-8")
 
 
-async def _run(world: World) -> int:
-    work = world.workplace()
-    try:
-        await run_slot(work, Request("daily_email", SLOT))
-    except Exception as error:  # noqa: BLE001  the command ends with an exit code whatever it is
-        return 1 if error else 0
-    return 0
+def _ok(connection: Connection) -> int:
+    return int(connection.execute(text("SELECT coalesce(sum(ok), 0) FROM slot")).scalar_one())
 
 
 async def _told(world: World, found: Swept) -> None:
@@ -135,6 +139,6 @@ async def _told(world: World, found: Swept) -> None:
     found.troubles = world.troubles
 
 
-def length(mail: str) -> int:
-    """How many steps a run without faults has."""
-    return dataclasses.replace(sweep(0, "fails", mail).fault).steps
+def steps_of(mail: str) -> Counter[str]:
+    """How many steps of each kind there are without faults."""
+    return sweep(0, "fails", mail).fault.steps

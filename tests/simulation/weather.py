@@ -20,18 +20,19 @@ RATES = {  # how likely each fault of a step is, on a quiet night
     "fsync": {"full": 0.0005},
     "link": {"full": 0.0005},
     "rename": {"full": 0.0005},
+    "write": {"full": 0.0005},
     "put": {"down": 0.01, "late": 0.01},
 }  # fmt: skip
 DEATHS = {  # where in a step a process can die
     "model": ("die_sent", "die_billed"), "connect": ("die",), "mail": ("die",), "rcpt": ("die",),
     "data": ("die", "die_after"), "commit": ("die_before", "die_after"), "fsync": ("die",), "link": ("die",),
-    "rename": ("die",), "put": ("die",),
+    "rename": ("die",), "write": ("die",), "put": ("die",),
 }  # fmt: skip
 OUTAGES = {  # what an outage does to which step
     "model": {"model": ("529", "500", "connection", "hang")},
     "relay": {"connect": ("refused",), "data": ("lost", "ambiguous", "451")},
     "bucket": {"put": ("down",)},
-    "disk": {"commit": ("full",), "fsync": ("full",), "link": ("full",), "rename": ("full",)},
+    "disk": {"commit": ("full",), "fsync": ("full",), "link": ("full",), "rename": ("full",), "write": ("full",)},
 }
 
 

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import dataclasses
 import errno
+import io
 import itertools
 import os
 import random
@@ -22,7 +23,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from types import CodeType
-from typing import Any
+from typing import Any, ClassVar, Self
 from unittest.mock import patch
 
 from jinja2 import BytecodeCache, Environment
@@ -110,16 +111,41 @@ class Disk(Inline):
 
 
 class Compiled(BytecodeCache):
-    """Templates as they were compiled once: each process of the machine compiles the same ones."""
+    """Templates as they were compiled once: each process of each machine compiles the same ones."""
 
-    def __init__(self) -> None:
-        self.codes: dict[tuple[str, str], CodeType | None] = {}
+    codes: ClassVar[dict[str, CodeType | None]] = {}
 
     def load_bytecode(self, bucket: Compilation) -> None:
-        bucket.code = self.codes.get((bucket.key, bucket.checksum))
+        bucket.code = self.codes.get(bucket.checksum)
 
     def dump_bytecode(self, bucket: Compilation) -> None:
-        self.codes[bucket.key, bucket.checksum] = bucket.code
+        self.codes[bucket.checksum] = bucket.code
+
+
+class Written:
+    """A file that is being written."""
+
+    def __init__(self, stream: Any, touch: Callable[[str], None]) -> None:
+        self._stream, self._touch = stream, touch
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._stream.close()
+
+    def write(self, data: Any) -> int:
+        """Write it, or half of it, and fail or die."""
+        try:
+            self._touch("write")
+        except BaseException:
+            self._stream.write(data[: len(data) // 2])
+            raise
+        written: int = self._stream.write(data)
+        return written
 
 
 @dataclass(eq=False, slots=True)
@@ -218,10 +244,13 @@ class World:
         return Child(self.start(" ".join(arguments), lambda: self.command(arguments)))
 
     async def command(self, arguments: list[str]) -> int:
-        """Do what `overnight run` does; returns its exit code."""
-        work = self.workplace()
+        """Do what `overnight run` does for the dispatcher; returns its exit code."""
+        return await self.ran(requested(self.ledger, arguments))
+
+    async def ran(self, request: Request) -> int:
+        """Do what `overnight run` does; returns its exit code. An error that is none of ours is a bug, and is told."""
         try:
-            result = await run_slot(work, requested(work.ledger, arguments))
+            result = await run_slot(self.workplace(), request)
         except Refused:
             return 4
         except ConfigError:
@@ -241,6 +270,7 @@ class World:
             (asyncio, "create_subprocess_exec", self.spawn),
             (os, "getpid", lambda real=os.getpid: process.pid if (process := current()) else real()),
             (os, "kill", self._signal),
+            (io, "open", self._opening(io.open)),
             (os, "fsync", lambda _descriptor: self._touch("fsync")),
             (os, "link", self._touching("link", os.link)),
             (os, "rename", self._touching("rename", os.rename)),
@@ -252,6 +282,15 @@ class World:
         for where, name, new in replaced:
             stack.enter_context(patch.object(where, name, new))
         stack.enter_context(patch("overnight.ports.Model", opened))
+
+    def _opening(self, real: Callable[..., Any]) -> Callable[..., Any]:
+        """Files that a process writes: of one that fails half is there, as on a disk that is full."""
+
+        def opened(file: Any, mode: str = "r", *arguments: Any, **more: Any) -> Any:
+            stream = real(file, mode, *arguments, **more)
+            return Written(stream, self._touch) if current() and mode[0] in "wxa" else stream
+
+        return opened
 
     def _touching(self, step: str, real: Callable[..., None]) -> Callable[..., None]:
         def touch(*arguments: Any, **more: Any) -> None:

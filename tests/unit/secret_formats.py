@@ -471,7 +471,7 @@ INNOCENT = (
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI{b43} ann@host",
     "SHA256:{b43} fingerprint of the host",
     'nonce {h32} in <untrusted-{h32} source="data">',
-    "config_hash={h64} code_version=0.1.0+{h8}",
+    "config_hash={h64} code_version=0.1.0+{h8}.{h8}",
     "skipped: no news; {d3} others",
     "mid-{a5}-{a7}-{a4}-and-{a9}-{a6}-{a8}",
     "task-force-risk-sk-assessments-{a6}-{d4}",

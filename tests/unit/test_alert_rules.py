@@ -11,10 +11,12 @@ from sqlalchemy import Connection, insert, update
 
 from overnight.alerts import Alarm, rules
 from overnight.alerts.rules import Rule, scheduled, spooled, standing
+from overnight.closing import settle_item
 from overnight.ledger import Ledger
 from overnight.ledger.flow import Circuit, LedgerRows
 from overnight.ledger.items import Recorded, plan, record
 from overnight.ledger.rollups import Move, spent
+from overnight.ledger.runs import latest_run
 from overnight.ledger.tables import call, effect, entry, histogram, lease, occurrence, run
 from overnight.occurrences import register, set_pause
 from overnight.outcome import Outcome, Scope, State
@@ -186,7 +188,8 @@ def test_effects_of_unknown_fate_are_told_with_the_way_to_settle_them(ledger: Le
     ledger.writing(lambda connection: connection.execute(insert(effect).values(row)))
     [alarm] = [alarm for alarm in alarms(ledger, rules.unknown) if alarm.firing]
     assert f"overnight settle {scope.run_id} KEY sent|unsent" in alarm.message
-    ledger.writing(lambda connection: connection.execute(update(effect).values(state="done")))
+    of = ledger.reading(latest_run, "greet")
+    ledger.writing(lambda connection: settle_item(connection, of, "k0", "sent", NOW))
     assert found(ledger, rules.unknown) == {"unknown:greet": False, "unknown:other": False}
 
 

@@ -151,6 +151,37 @@ async def test_what_is_stuck_is_undone_by_a_retry_before_it_is_done_anew(here: S
     assert sorted(desk.standing) == ["car", "room"]
 
 
+async def test_what_only_an_earlier_attempt_has_done_is_told_and_undone_by_the_next_that_comes_to_it(
+    here: Slot, desk: Desk
+) -> None:
+    async def look() -> str:
+        return "seen"
+
+    refused = True
+
+    @job
+    async def book(slot: str, run: Run) -> str:
+        await run.effect("room", lambda: desk.open("room"), undo=desk.close)
+        if desk.standing == ["room", "car"] and refused:  # the price is asked again
+            raise Downstream("no money any more")
+        await run.steps.seen("price", look)
+        await run.effect("note", look)
+        await run.effect("car", lambda: desk.open("car"), undo=desk.close)
+        raise Transient("the bank is closed", after=7200)
+
+    assert await here.work(book) == "retry"
+    assert await here.work(book) == "failed"
+    assert desk.standing == ["car"]
+    assert here.effects() == {"room": "undone", "price": "done", "note": "done", "car": "stuck"}
+    assert here.run is not None
+    assert here.run.notices == {
+        "stuck": ["car of greet/2026-11-22/2026-11-22 still stands: an earlier attempt has done it"]
+    }
+    refused = False
+    assert await here.work(book) == "retry"
+    assert desk.asked[-2:] == ["close id of car", "open car"]
+
+
 async def test_an_effect_that_says_it_failed_was_not_done_and_one_that_breaks_is_unknown(
     here: Slot, desk: Desk
 ) -> None:

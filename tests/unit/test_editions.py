@@ -44,12 +44,30 @@ def test_editions_are_numbered_from_the_slot_whichever_is_named(ledger: Ledger) 
 def test_the_edition_before_is_over_for_those_who_have_not_got_it(ledger: Ledger) -> None:
     edition(ledger, SLOT)
     found = ledger.reading(next_edition, "greet", SLOT, NOW)
-    assert ledger.writing(lambda c: supersede(c, "greet", found)) == 2
+    assert ledger.writing(lambda c: supersede(c, "greet", found, NOW)) == 2
     states = {row["key"]: (row["state"], row["reason"]) for row in rows(ledger, item)}
     over = ("skipped", f"superseded by {SECOND}")
     assert states == {"a": ("ok", None), "b": over, "c": over}
     counts = ledger.reading(slot_of, "greet", SLOT)
     assert (counts["ok"], counts["skipped"], counts["pending"], counts["retry"]) == (1, 2, 0, 0)
+
+
+def test_a_sweep_that_begins_while_the_operator_is_asked_keeps_its_items(ledger: Ledger) -> None:
+    edition(ledger, SLOT)
+    found = ledger.reading(next_edition, "greet", SLOT, NOW)
+    begin(ledger, kind="sweep")
+    before = rows(ledger, item)
+    with pytest.raises(Refused, match=f"greet {SLOT} is being run"):
+        ledger.writing(lambda c: supersede(c, "greet", found, NOW))
+    assert rows(ledger, item) == before
+
+
+def test_of_two_corrections_at_once_one_is_made(ledger: Ledger) -> None:
+    edition(ledger, SLOT)
+    found = ledger.reading(next_edition, "greet", SLOT, NOW)
+    edition(ledger, SECOND)
+    with pytest.raises(Refused, match=f"{SECOND} was made by somebody else"):
+        ledger.writing(lambda c: supersede(c, "greet", found, NOW))
 
 
 def test_everything_durable_is_new_but_what_was_used_is_its_own(ledger: Ledger) -> None:

@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -221,6 +223,23 @@ def test_a_report_stays_true_to_its_manifest_and_one_that_waits_is_still_uploade
         told = json.loads((folder / "manifest.json").read_text())
         assert told["sha256"] == sha256((folder / "faulty-2026-11-22.csv").read_bytes()).hexdigest()
         assert asyncio.run(spool.drain()).left == 0
+
+
+@pytest.mark.parametrize(("version", "address"), [(1, "bob@example.org"), (2, "mara@example.org")])
+def test_a_copy_from_before_the_last_migration_loses_a_person_who_waits_for_a_mail(
+    ledger: Ledger, tmp_path: Path, version: int, address: str
+) -> None:
+    copy = tmp_path / "var" / f"ledger.db.before-{version}"
+    with closing(sqlite3.connect(copy)) as connection:
+        connection.executescript((Path(__file__).parent / "ledgers" / f"schema-{version}.sql").read_text("utf-8"))
+        id_, name = connection.execute("SELECT id, name FROM subscriber WHERE email = ?", [address]).fetchone()
+        connection.execute("UPDATE item SET state = 'retry', error_code = 'smtp_451' WHERE key = ?", [id_])
+        connection.commit()
+    done = forget(ledger, Person(id_, (address,), name), lambda: files(ledger, tmp_path), nobody)
+    assert done.left == []
+    assert holding(tmp_path / "var", address) == set()
+    with closing(sqlite3.connect(copy)) as connection:
+        assert connection.execute("SELECT state FROM item WHERE key = ?", [id_]).fetchall() == [("skipped",)]
 
 
 def test_an_id_is_enough(ledger: Ledger, tmp_path: Path) -> None:

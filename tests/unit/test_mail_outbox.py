@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from overnight.errors import Permanent, Stop
 from overnight.mail.form import build
@@ -114,6 +115,18 @@ async def test_the_index_keeps_the_messages_of_earlier_runs(tmp_path: Path) -> N
         await box.send(letter(id_=id_), intent)
         await box.close()
     assert "2 messages" in (box.folder / "daily_email" / "2026-11-22T07-00-00Z" / "index.html").read_text()
+
+
+async def test_an_index_that_cannot_be_written_is_told_and_nothing_is_left_of_it(tmp_path: Path) -> None:
+    box = outbox(tmp_path)
+    await box.send(letter(), intent)
+    (box.folder / "index.html" / "in the way").mkdir(parents=True)
+    with capture_logs() as lines:
+        await box.close()
+    [line] = lines
+    assert (line["log_level"], line["event"]) == ("warning", "the index of the outbox could not be written")
+    assert f"correct the rights of {box.folder}" in line["remedy"]
+    assert leftovers(tmp_path) == []
 
 
 async def test_a_folder_that_cannot_be_written_stops_the_run(tmp_path: Path) -> None:

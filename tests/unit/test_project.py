@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from overnight import project
+from overnight import __version__, project
 from overnight.errors import ConfigError
 
 JOB = "from overnight import Run, job\n@job\nasync def {name}(slot: str, run: Run) -> str:\n    return {text!r}\n"
@@ -122,6 +122,24 @@ def test_a_job_without_a_file_is_named_with_the_file_to_write(tmp_path: Path) ->
     project.attach(made(tmp_path))
     with pytest.raises(ConfigError, match=r"job hello: there is no jobs/hello\.py in the project"):
         project.load_job("hello", "jobs.hello:hello")
+
+
+def test_every_file_that_prompts_and_mails_are_made_from_is_in_the_version(tmp_path: Path) -> None:
+    job = made(tmp_path, one="one") / "jobs" / "one.py"
+    versions = [project.code_version(tmp_path, job)]
+    for name in ("one.txt.j2", "roles/editor.md.j2", "roles/other.md.j2"):
+        (tmp_path / "templates" / name).parent.mkdir(parents=True, exist_ok=True)
+        for text in ("first", "second"):
+            (tmp_path / "templates" / name).write_text(text)
+            versions.append(project.code_version(tmp_path, job))
+    (tmp_path / "templates/one.txt.j2").rename(tmp_path / "templates/two.txt.j2")
+    versions.append(project.code_version(tmp_path, job))
+    job.write_text(job.read_text() + "# edited\n")
+    versions.append(project.code_version(tmp_path, job))
+    assert len(set(versions)) == len(versions)
+    assert {version.partition("+")[0] for version in versions} == {__version__}
+    (tmp_path / "templates/.two.txt.j2.swp").write_text("what an editor leaves")
+    assert project.code_version(tmp_path, job) == versions[-1]
 
 
 def test_a_project_without_reports_has_none(tmp_path: Path) -> None:

@@ -180,7 +180,7 @@ class Books:
                     self.ledger.writing(lambda c, k=one["key"]: settle_item(c, of, k, "unsent", self.clock.now()))  # type: ignore[misc]
             case "redo" if of:
                 edition = self.ledger.reading(next_edition, "digest", slot, self.clock.now())
-                self.ledger.writing(lambda c: supersede(c, "digest", edition))
+                self.ledger.writing(lambda c: supersede(c, "digest", edition, self.clock.now()))
             case "forget":
                 forget(self.ledger, ANN, list, lambda _: None)
             case "raise":

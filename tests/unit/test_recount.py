@@ -13,7 +13,7 @@ from sqlalchemy import select, update
 from overnight.budget import IN_FLIGHT, Also, Budgets, Caps, JobCaps, RoleCaps
 from overnight.closing import settle_item
 from overnight.editions import next_edition, supersede
-from overnight.effects import Effects
+from overnight.effects import Effect, Effects
 from overnight.ledger import Ledger
 from overnight.ledger.controls import budget
 from overnight.ledger.items import Recorded, plan, planned, record
@@ -48,6 +48,7 @@ async def busy(ledger: Ledger, chance: random.Random) -> None:
     assert isinstance(clock, ManualClock)
     budgets, effects = Budgets(ledger, clock, NOW.tzinfo, CAPS), Effects(ledger, clock)  # type: ignore[arg-type]
     for name in chance.sample(["2026-11-20", "2026-11-21", SLOT], chance.randint(1, 2)):
+        lost: list[Effect] = []
         for number in range(chance.randint(1, 3)):
             clock.move(60)
             scope = begin_run(ledger, slot=name)
@@ -62,10 +63,14 @@ async def busy(ledger: Ledger, chance: random.Random) -> None:
                 if state == "unknown":
                     begun = await effects.begin(replace(scope, key=row["key"]), "mail", "t", row["key"], "<id>")
                     await effects.unknown(begun)
+                    lost.append(begun)
                 outcome = Outcome(row["key"], state, duration_ms=chance.randint(1, 5000), attempts=chance.randint(1, 3))
                 await ledger.record(record, Recorded(scope, row["state"], outcome, clock.now()))
             if chance.random() < 0.7:
                 await ledger.write(lambda c, s=scope: close_run(c, s, "partial", None, clock.now()))
+        for begun in lost:  # a process that was stopped may wake
+            if chance.random() < 0.3:
+                await effects.done(begun)
         by_hand(ledger, name, chance)
 
 
@@ -78,7 +83,7 @@ def by_hand(ledger: Ledger, name: str, chance: random.Random) -> None:
             ledger.writing(lambda c, k=row["key"], a=answer: settle_item(c, of, k, a, now))  # type: ignore[misc]
     if chance.random() < 0.3:
         edition = ledger.reading(next_edition, "greet", name, now)
-        ledger.writing(lambda c: supersede(c, "greet", edition))
+        ledger.writing(lambda c: supersede(c, "greet", edition, now))
 
 
 async def asked(ledger: Ledger, budgets: Budgets, scope: Scope, chance: random.Random) -> None:

@@ -512,6 +512,13 @@ async def test_pause_resume_silence_cancel_and_settle_do_what_the_commands_do(de
     assert (await desk.post(f"/runs/{desk.scope.run_id}/settle", {"key": "lost", "answer": "maybe"}))[0] == 409
 
 
+async def test_an_item_that_is_unknown_for_other_reasons_than_its_effects_can_be_settled_too(desk: Desk) -> None:
+    desk.ledger.writing(lambda connection: connection.execute(effect.update().values(state="done")))
+    page = f"/runs/{desk.scope.run_id}/item?key="
+    assert "Nobody knows what became of it" in (await desk.get(f"{page}lost"))[1]
+    assert "Nobody knows what became of it" not in (await desk.get(f"{page}fine"))[1]
+
+
 ACTIONS = (
     "/jobs/greet/run", "/jobs/greet/pause", "/jobs/greet/resume", "/runs/{run}/retry", "/runs/{run}/cancel",
     "/runs/{run}/settle", "/alerts/silence", "/alerts/unsilence", "/logout",

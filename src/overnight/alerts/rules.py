@@ -10,7 +10,7 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
-from sqlalchemy import Column, ColumnElement, Connection, RowMapping, bindparam, func, or_, select
+from sqlalchemy import Column, ColumnElement, Connection, RowMapping, bindparam, exists, func, or_, select, union_all
 
 from overnight import logs
 from overnight.alerts.alarm import Alarm
@@ -19,7 +19,7 @@ from overnight.budget import dollars
 from overnight.histogram import quantile
 from overnight.ledger.controls import alert, breaker
 from overnight.ledger.flow import forgotten, held
-from overnight.ledger.rollups import spend
+from overnight.ledger.rollups import IN_TROUBLE, spend
 from overnight.ledger.tables import UNKNOWN, call, effect, entry, histogram, item, lease, occurrence, run, slot
 from overnight.schedule import JobSettings, Schedule
 from overnight.storage import waiting
@@ -270,12 +270,20 @@ _SPENT = (
 )
 _GOING = select(run).where(lease.c.run_id == run.c.id, lease.c.until > bindparam("now"))
 _CLOSED = select(breaker.c.name).where(breaker.c.state == "closed")
-_UNKNOWN = (
-    select(effect.c.job, func.count(), func.max(effect.c.run_id))
+_LOST = (
+    select(effect.c.job, effect.c.run_id)
     .join(slot, (slot.c.job == effect.c.job) & (slot.c.slot == effect.c.slot))
     .where(UNKNOWN, slot.c.rehearsal.is_(False))
-    .group_by(effect.c.job)
 )
+_OF_ITEM = (effect.c.job == item.c.job, effect.c.slot == item.c.slot, effect.c.key == item.c.key)
+_LOST_OTHERWISE = (  # an item whose own code says so, or whose effect is settled already
+    select(item.c.job, item.c.run_id)
+    .join(slot, (slot.c.job == item.c.job) & (slot.c.slot == item.c.slot))
+    .where(slot.c.unknown > 0, slot.c.rehearsal.is_(False), IN_TROUBLE, item.c.state == "unknown")
+    .where(~exists().where(*_OF_ITEM, effect.c.state == "unknown"))
+)
+_EACH = union_all(_LOST, _LOST_OTHERWISE).subquery()
+_UNKNOWN = select(_EACH.c.job, func.count(), func.max(_EACH.c.run_id)).group_by(_EACH.c.job)
 _FORMER = select(entry.c.job).where(entry.c.job.not_in(bindparam("jobs", expanding=True)))
 _GONE = select(alert.c.rule, alert.c.scope).where(
     alert.c.state.in_(OPEN), alert.c.rule != "unknown", alert.c.scope.in_(_FORMER)

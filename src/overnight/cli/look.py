@@ -77,7 +77,7 @@ def show(cli: Cli, run_id: str, key: str | None, *, all_: bool) -> None:
     lines += [f"  STUCK    {e['key']}  {e['name']} {e['detail']}: could not be undone" for e in stuck]
     if stuck:
         lines.append(f"  undo them by hand, then: overnight settle {run['id']} KEY unsent")
-    if any(e["state"] == "unknown" for e in effects):
+    if slot["unknown"] or any(e["state"] == "unknown" for e in effects):
         lines.append(f"  look them up in the relay's log, then: overnight settle {run['id']} KEY sent|unsent")
     told_run = _plain(run) | ({"alive": False} if died else {})
     document = {"run": told_run, "slot": _plain(slot), "items": [_plain(row) for row in items]}
@@ -94,7 +94,7 @@ def _show_item(cli: Cli, run: Any, key: str) -> None:
     replies = cli.ledger.reading(replies_of, run["job"], run["slot"], key)
     said = {c["id"]: words(replies[c["id"]], c["stop_reason"] or "") for c in calls if c["id"] in replies}
     talked = cli.ledger.reading(tool_calls_of, run["job"], run["slot"], key)
-    effects = [e for e in cli.ledger.reading(effects_of, run["job"], run["slot"]) if e["key"] == key]
+    effects = cli.ledger.reading(lambda connection: effects_of(connection, run["job"], run["slot"], key=key))
     names = ("state", "reason", "error_class", "error_code", "error", "attempts", "next_at", "expires_at", "result")
     lines = [f"{run['job']}/{run['slot']}/{key}"]
     lines += [f"  {name + ':':<13}{_text(item[name])}" for name in names if item[name] not in (None, "", 0)]

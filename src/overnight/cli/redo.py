@@ -29,7 +29,7 @@ def redo(cli: Cli, job: str, slot: str, *, yes: bool) -> int:
     project.load_job(job, settings.target)  # a job that cannot be loaded supersedes nothing
     edition = cli.ledger.reading(next_edition, job, slot, cli.clock.now())
     _confirm(job, edition, yes=yes)
-    left = cli.ledger.writing(lambda connection: supersede(connection, job, edition))
+    left = cli.ledger.writing(lambda connection: supersede(connection, job, edition, cli.clock.now()))
     if left:
         cli.say(f"{left} items of {job} {edition.before} that were not done are skipped")
     return run_and_tell(cli, Request(job, edition.name), yes=True)

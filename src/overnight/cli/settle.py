@@ -20,9 +20,10 @@ def settle(cli: Cli, run_id: str, key: str, answer: closing.Answer) -> None:
     row = found_run(cli, run_id)
     settled = closing.settle(cli.ledger, cli.root, row, key, answer, cli.clock.now())
     then = {"sent": "it is not sent again", "unsent": f"the next run sends it: overnight resume {row['id']}"}[answer]
+    which = f" ({', '.join(settled)})" if settled else ""
     cli.emit(
         {"job": row["job"], "slot": row["slot"], "key": key, "answer": answer, "effects": settled},
-        f"{row['job']}/{row['slot']}/{key}: {answer} ({', '.join(settled)}); {then}",
+        f"{row['job']}/{row['slot']}/{key}: {answer}{which}; {then}",
     )
 
 

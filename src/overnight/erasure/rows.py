@@ -11,7 +11,7 @@ from sqlalchemy import Connection, String, Table, Text, delete, false, inspect, 
 from overnight.erasure.person import Person, pattern_of, spelled
 from overnight.ledger.forgotten import tombstone
 from overnight.ledger.items import moved_by_hand
-from overnight.ledger.rollups import left
+from overnight.ledger.rollups import left, trouble
 from overnight.ledger.tables import call, item, metadata, outsider, signup, slot, tool_call
 from overnight.ledger.tables import subscriber as table
 from overnight.outcome import State
@@ -34,11 +34,11 @@ def bury(connection: Connection, person: Person) -> int:
 def erase_rows(connection: Connection, person: Person) -> Counter[str]:
     """Erase a person from every table but `subscriber`; returns how many rows of which."""
     rows: Counter[str] = Counter()
-    rows["item"] += _skip_open(connection, person)
+    there = inspect(connection)  # a copy may be of an older schema
+    rows["item"] += _skip_open(connection, person, summed=there.has_table(trouble.name))
     rows["item"] += _scrub_items(connection, person)
     answers = (call.c.key == person.id, call.c.response.is_not(None))
     rows["call"] += connection.execute(update(call).where(*answers).values(response=None)).rowcount
-    there = inspect(connection)  # a copy may be of an older schema
     if there.has_table(tool_call.name):
         talked = (tool_call.c.key == person.id, tool_call.c.arguments.is_not(None))
         told = update(tool_call).where(*talked).values(arguments=None, result=None)
@@ -57,8 +57,8 @@ def erase_rows(connection: Connection, person: Person) -> Counter[str]:
     return +rows
 
 
-def _skip_open(connection: Connection, person: Person) -> int:
-    """Let what is still to be done for the person pass."""
+def _skip_open(connection: Connection, person: Person, *, summed: bool) -> int:
+    """Let what is still to be done for the person pass; where troubles are `summed`, it leaves the sums."""
     total = 0
     for state in OPEN:
         mine = (item.c.key == person.id, item.c.state == state)
@@ -66,7 +66,8 @@ def _skip_open(connection: Connection, person: Person) -> int:
         for job, name in slots:
             moved = {state: slot.c[state] - 1, "skipped": slot.c.skipped + 1}
             connection.execute(update(slot).where(slot.c.job == job, slot.c.slot == name).values(**moved))
-        left(connection, *mine)
+        if summed:
+            left(connection, *mine)
         values = {"state": "skipped", "reason": moved_by_hand(REASON), "next_at": None, "expires_at": None}
         connection.execute(update(item).where(*mine).values(**values))
         total += len(slots)

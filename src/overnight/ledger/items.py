@@ -3,10 +3,10 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, Connection, Table, and_, bindparam, case, or_, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, Table, and_, bindparam, case, or_, select, update
 
 from overnight.clock import iso
 from overnight.errors import Fenced
@@ -199,10 +199,25 @@ def _count(connection: Connection, records: Sequence[Recorded]) -> None:
         _move_bucket.many(connection, [{"run_id": scope.run_id, "bucket": b, "n": n} for b, n in worked.items()])
 
 
+TERM = timedelta(days=1)  # how long what was settled as not done is tried again
+SETTLED = ("settled by hand", "settled by its run")  # how the reason of an item begins that was unknown before
+
+
+def move(connection: Connection, found: RowMapping, state: State, **values: Any) -> None:
+    """Put an item that no run works on into another state, and its slot's counts with it."""
+    mine = (*in_slot(found["job"], found["slot"]), item.c.key == found["key"])
+    left(connection, *mine)
+    connection.execute(update(item).where(*mine).values(state=state, **values))
+    entered(connection, *mine)
+    if found["state"] != state:
+        moved = {found["state"]: slot.c[found["state"]] - 1, state: slot.c[state] + 1}
+        of_slot = (slot.c.job == found["job"], slot.c.slot == found["slot"])
+        connection.execute(update(slot).where(*of_slot).values(**moved))
+
+
 def moved_by_hand(why: str) -> Any:
     """The reason of an item that a person, not a run, has moved; one that was settled before says so still."""
-    settled = item.c.reason.startswith("settled by hand")
-    return case((settled, f"settled by hand, then {why}"), else_=why)
+    return case(*((item.c.reason.startswith(how), f"{how}, then {why}") for how in SETTLED), else_=why)
 
 
 def _slot_of(scope: Scope) -> Any:

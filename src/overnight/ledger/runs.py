@@ -361,9 +361,12 @@ def seen_by_others(connection: Connection, job: str, name: str, source: str) -> 
     return set(connection.execute(query).scalars())
 
 
-def effects_of(connection: Connection, job: str, name: str, states: Sequence[str] = ()) -> Sequence[RowMapping]:
-    """Side effects of a slot, all or those in the given states."""
+def effects_of(
+    connection: Connection, job: str, name: str, states: Sequence[str] = (), *, key: str | None = None
+) -> Sequence[RowMapping]:
+    """Side effects of a slot, all or those in the given states; with `key` those of one item."""
     query = select(effect).where(effect.c.job == job, effect.c.slot == name).order_by(effect.c.intent_at)
+    query = query if key is None else query.where(effect.c.key == key)
     if states:
         query = query.where(effect.c.state.in_(list(states)))
     return connection.execute(query).mappings().all()

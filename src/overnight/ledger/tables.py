@@ -274,7 +274,7 @@ effect = Table(
     Column("kind", String(16), nullable=False),  # mail, step
     Column("name", String(128), nullable=False),  # the template, or what the job calls its step
     Column("target", String(255), nullable=False),  # opaque: a subscriber's id
-    Column("ref", String(255), nullable=False),  # the Message-ID
+    Column("ref", String(255), nullable=False),  # the Message-ID; of a step, whether it can be undone
     Column("state", String(16), nullable=False),  # intent, done, failed, unknown, undoing, undone, stuck
     Column("detail", Text),
     Column("run_id", String(40), nullable=False),

@@ -12,7 +12,8 @@ A file name is a Message-ID and is created exclusively, so a message is delivere
 import asyncio
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email import policy
 from email.parser import BytesParser
@@ -20,6 +21,7 @@ from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
+from overnight import logs
 from overnight.clock import token
 from overnight.errors import Stop
 from overnight.mail.replies import Bounced
@@ -72,9 +74,17 @@ class Outbox:
         return await asyncio.to_thread(self._path(letter).exists)
 
     async def close(self) -> None:
-        """Rewrite the index of each folder that got mail, and the one above."""
-        if self._touched:
+        """Rewrite the index of each folder that got mail, and the one above.
+
+        Never raises for a page that cannot be written: the mails are there, and the next run writes it.
+        """
+        if not self._touched:
+            return
+        try:
             await asyncio.to_thread(self._index)
+        except OSError as error:
+            remedy = f"free space or correct the rights of {self.folder}; the next run writes it"
+            logs.get().warning("the index of the outbox could not be written", error=str(error), remedy=remedy)
 
     def _path(self, letter: Letter) -> Path:
         return folder_of(self.folder, *letter.folder) / f"{safe_name(letter.message_id.strip('<>'))}.eml"
@@ -134,7 +144,7 @@ def safe_name(name: str) -> str:
 
 def _temporary(path: Path, data: bytes) -> Path:
     temporary = path.with_name(f".{token(8)}.tmp")
-    with temporary.open("xb") as file:
+    with _gone_unless_whole(temporary), temporary.open("xb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
@@ -158,8 +168,19 @@ def _create(path: Path, data: bytes) -> None:
 def _replace(path: Path, data: bytes) -> None:
     """Swap in a file that can be made again at any time: no sync, just never half of it."""
     temporary = path.with_name(f".{token(8)}.tmp")
-    temporary.write_bytes(data)
-    temporary.replace(path)
+    with _gone_unless_whole(temporary):
+        temporary.write_bytes(data)
+        temporary.replace(path)
+
+
+@contextmanager
+def _gone_unless_whole(temporary: Path) -> Iterator[None]:
+    """Half a file on a disk that is full is the last thing it needs."""
+    try:
+        yield
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def _sync_folder(folder: Path) -> None:
