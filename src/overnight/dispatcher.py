@@ -14,12 +14,11 @@ from functools import partial
 from sqlalchemy import Connection, RowMapping
 
 from overnight import __version__, logs
-from overnight.abandoned import abandon, orphans, taken_up
 from overnight.alerts import Alarm
 from overnight.budget import reap
 from overnight.errors import Stop
 from overnight.ledger.runs import Opening, held_leases, latest_run, paused
-from overnight.liveness import HOST, RENEW_EVERY, ask_to_end, is_dead
+from overnight.liveness import HOST, RENEW_EVERY, ask_to_end
 from overnight.occurrences import (
     Claim,
     Decision,
@@ -28,13 +27,10 @@ from overnight.occurrences import (
     claim,
     due,
     give_back,
-    leave,
-    left_open,
     let_go,
     newest,
     note,
     outdated,
-    prospects,
     queued,
     register,
     running,
@@ -45,16 +41,16 @@ from overnight.occurrences import (
 from overnight.ports import open_dependencies, operator_alerts
 from overnight.processes import Processes, remedy_of
 from overnight.publishing import drain_spool
-from overnight.runner import REHEARSAL, Workplace
+from overnight.runner import Workplace
 from overnight.schedule import JobSettings
 from overnight.storage import waiting
+from overnight.sweeps import has_died, left_to_do, may_sweep
 from overnight.triggers import Listed
 from overnight.upkeep import Upkeep
 
 FAILED = 1
 REFUSED = 4
 TOLD = (0, 3, REFUSED, 130)  # exit codes of runs that are over, refused, or asked to end
-GIVE_UP = 3  # deaths in a row after which a slot is left alone: a crash loop costs money
 LOOK_EVERY = 60.0  # seconds: repairs a suspended machine, a stepped clock, and other processes' deaths
 TAKEN_OUT = "the job was taken out of schedule.yaml while it waited"
 AWAY = timedelta(seconds=LOOK_EVERY * 1.5)  # after so long without a round nobody had a chance to renew a lease
@@ -151,7 +147,7 @@ class Dispatcher:
         opening = self._opening(settings, decision.slot, decision.scheduled_for, now)
         overlap = "queue" if decision.made_up else settings.overlap
         claimed: Claim | None = await self.work.ledger.write(
-            lambda connection: claim(connection, decision, opening, now, overlap, lambda row: self._died(row, now))
+            lambda connection: claim(connection, decision, opening, now, overlap, partial(has_died, self.work, now=now))
         )
         if claimed is not None and claimed.run_id:
             self.start(decision.job, decision.slot, "--occurrence", claimed.id)
@@ -203,7 +199,7 @@ class Dispatcher:
                 await self._miss(row, f"it waited for another run for longer than max_age ({settings.max_age})")
                 continue
             opening = self._opening(settings, row["slot"], row["scheduled_for"], now)
-            free = partial(start_if_free, row=row, opening=opening, now=now, died=partial(self._died, now=now))
+            free = partial(start_if_free, row=row, opening=opening, now=now, died=partial(has_died, self.work, now=now))
             if await self.work.ledger.write(free):
                 self.start(row["job"], row["slot"], "--occurrence", row["id"])
                 any_started = True
@@ -217,63 +213,15 @@ class Dispatcher:
     async def _sweep(self) -> None:
         """Go on with slots whose run died or was interrupted, and take up deferred items whose time has come."""
         now, own = self.work.clock.now(), set(self.children.values())  # also those that end while we read
-        held, stopped, deferred = await self.work.ledger.read(left_open, now)
-        self.processes.end_hung(_run_out(held, now))
-        left = {(row["job"], row["slot"]) for row in held if self._died(row, now)}
-        # Also what another scheduler's run is about: ours would be refused at once, and waking us, started again.
-        busy = {*own, *self._just_failed(), *({(row["job"], row["slot"]) for row in held} - left)}
-        await self._abandon(left - busy, set(stopped) - busy, now)
-        left.update(stopped)
-        for job, slot in sorted(left - busy):
-            if await self._may_sweep(job, slot) and await self._may_go_on(job, slot, now):
-                self.start(job, slot, "--slot", slot, "--sweep", "rest")
-        for job, slot in sorted(set(deferred) - left - busy):
-            if await self._may_sweep(job, slot):
-                self.start(job, slot, "--slot", slot, "--sweep", "deferred")
+        self.processes.end_hung(_run_out(await self.work.ledger.read(held_leases), now))
+        for rest in await left_to_do(self.work, now, own | self._just_failed()):
+            self.start(rest.job, rest.slot, "--slot", rest.slot, "--sweep", rest.what)
 
     def _just_failed(self) -> set[Slot]:
         """Slots whose process could not be begun a moment ago: each end wakes us, and this one would for ever."""
         now = self.work.clock.monotonic()
         self.unbegun = {slot: at for slot, at in self.unbegun.items() if now - at < LOOK_EVERY / 2}
         return set(self.unbegun)
-
-    async def _abandon(self, died: set[Slot], stopped: set[Slot], now: datetime) -> None:
-        """Close what nobody goes on with, and tell it; what was told enough is over."""
-        told = await self.work.ledger.read(taken_up, now)
-        for of, why in await self.work.ledger.read(orphans, self.work.schedule.jobs, died, stopped):
-            write = partial(abandon, of=of, why=why, now=now, died=partial(self._died, now=now))
-            told += await self.work.ledger.write(write)
-        if told:
-            await self.upkeep.note(self.work, told)
-
-    async def _may_sweep(self, job: str, slot: str) -> bool:
-        known = job in self.work.schedule.jobs and REHEARSAL not in slot
-        return known and await self.work.ledger.read(paused, job) is None
-
-    async def _may_go_on(self, job: str, slot: str, now: datetime) -> bool:
-        """Whether a dead run is continued: not a replaced or cancelled one, not too late, not for ever."""
-        newest_run, over, times = await self.work.ledger.read(prospects, job, slot)
-        if newest_run is None:
-            return False
-        if over:
-            await self._leave(job, slot, "nobody goes on with its run", now)
-            return False
-        remedy = f"overnight resume {newest_run['id']}"
-        if now - newest_run["scheduled_for"] > self.work.schedule.jobs[job].max_age:
-            await self._leave(job, slot, "the rest is older than max_age", now)
-            await self._alarm("missed", job, f"the rest of {job} {slot} is older than max_age: {remedy}")
-            return False
-        if 1 < times < GIVE_UP and now - newest_run["started_at"] < timedelta(seconds=LOOK_EVERY):
-            return False  # what killed it twice may be over in a minute
-        if times >= GIVE_UP:
-            died = f"{job} {slot} killed its process, or blocked it for over a minute, {GIVE_UP} times"
-            await self._leave(job, slot, f"its process died {GIVE_UP} times", now)
-            await self._alarm("gave_up", job, f"{died}; it is left alone; to see why: {remedy}")
-            return False
-        return True
-
-    async def _leave(self, job: str, slot: str, reason: str, now: datetime) -> None:
-        await self.work.ledger.write(lambda c: leave(c, job, slot, reason, now, partial(self._died, now=now)))
 
     async def _report(self) -> None:
         """Make the reports that dead runs owe, and upload what waits; a run that goes on does both at its own end."""
@@ -292,10 +240,6 @@ class Dispatcher:
     async def _alarm(self, rule: str, job: str, message: str) -> None:
         """Note it; what a round has to tell is told at its end, in one message."""
         await self.upkeep.note(self.work, [Alarm(rule, job, message)])
-
-    def _died(self, row: RowMapping, now: datetime) -> bool:
-        names = ("job", "slot", "host", "pid", "until")
-        return is_dead(self.work.root, now=now, **{name: row[name] for name in names})
 
     def _opening(self, settings: JobSettings, slot: str, scheduled_for: datetime, now: datetime) -> Opening:
         return Opening(
@@ -365,7 +309,7 @@ class Dispatcher:
     async def _tell_death(self, job: str, slot: str, code: int) -> None:
         """A run that ended by itself has told what was wrong; nobody else tells of one that could not."""
         row = await self.work.ledger.read(latest_run, job, slot)
-        if row is not None and row["status"] == "running" and await self._may_sweep(job, slot):
+        if row is not None and row["status"] == "running" and await may_sweep(self.work, job, slot):
             message = (
                 f"the process of {job} {slot} ended with {code} before its run was over; the slot is taken up again "
                 f"within a minute; to see why: overnight run {job} --slot {slot}"
