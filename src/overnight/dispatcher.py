@@ -86,10 +86,10 @@ class Dispatcher:
         for decision in await self._decisions():
             if self.draining:
                 return  # what is not taken yet is for the next start
-            if decision.job not in held_up and not await self._carry_out(decision):
+            if decision.job not in held_up and not await self._alone(self._carry_out(decision), decision.job):
                 held_up.add(decision.job)  # what is due later must not overtake it
         await self.take_queued()
-        await self._sweep()
+        await self._alone(self._sweep())
         await self._report()
         await self.upkeep.watch(self.work)
         await self.upkeep.begin(self.work)
@@ -130,6 +130,19 @@ class Dispatcher:
         found = [decision for one in timed for decision in due(one, now)]
         # A job that comes after another one does so also when both are late.
         return sorted(found, key=lambda one: (self.work.schedule.rank(one.job), one.scheduled_for))
+
+    async def _alone(self, doing: Awaitable[bool], job: str = "") -> bool:
+        """Do one thing of a round: one that fails holds up no other, and is tried again in the next. False then.
+
+        A ledger that fails does so for all of them.
+        """
+        try:
+            return await doing
+        except Stop:
+            raise
+        except Exception as error:  # noqa: BLE001
+            logs.get().error("a step of the look for due jobs failed; it is tried again", job=job, exc_info=error)
+            return False
 
     async def _carry_out(self, decision: Decision) -> bool:
         """Run an occurrence, or note why not; False while it waits for the job it comes after."""
@@ -185,37 +198,39 @@ class Dispatcher:
 
     async def take_queued(self) -> bool:
         """Start what waited for another run of its job; returns whether anything was started."""
-        any_started = False
-        for row in await self.work.ledger.read(queued):
-            settings, now = self.work.schedule.jobs.get(row["job"]), self.work.clock.now()
-            if settings is None or not settings.enabled:
-                await self.work.ledger.write(
-                    partial(withdraw, occurrence_id=row["id"], state="skipped", reason=TAKEN_OUT)
-                )
-                continue
-            if self.draining or await self.work.ledger.read(paused, row["job"]) is not None:
-                continue
-            if now - row["scheduled_for"] > settings.max_age:
-                await self._miss(row, f"it waited for another run for longer than max_age ({settings.max_age})")
-                continue
-            opening = self._opening(settings, row["slot"], row["scheduled_for"], now)
-            free = partial(start_if_free, row=row, opening=opening, now=now, died=partial(has_died, self.work, now=now))
-            if await self.work.ledger.write(free):
-                self.start(row["job"], row["slot"], "--occurrence", row["id"])
-                any_started = True
-        return any_started
+        rows = await self.work.ledger.read(queued)
+        return any([await self._alone(self._take(row), row["job"]) for row in rows])  # a list: each has its turn
+
+    async def _take(self, row: RowMapping) -> bool:
+        """Start one that waits if it is its turn, or give it up."""
+        settings, now = self.work.schedule.jobs.get(row["job"]), self.work.clock.now()
+        if settings is None or not settings.enabled:
+            await self.work.ledger.write(partial(withdraw, occurrence_id=row["id"], state="skipped", reason=TAKEN_OUT))
+            return False
+        if self.draining or await self.work.ledger.read(paused, row["job"]) is not None:
+            return False
+        if now - row["scheduled_for"] > settings.max_age:
+            await self._miss(row, f"it waited for another run for longer than max_age ({settings.max_age})")
+            return False
+        opening = self._opening(settings, row["slot"], row["scheduled_for"], now)
+        free = partial(start_if_free, row=row, opening=opening, now=now, died=partial(has_died, self.work, now=now))
+        if not await self.work.ledger.write(free):
+            return False
+        self.start(row["job"], row["slot"], "--occurrence", row["id"])
+        return True
 
     async def _miss(self, row: RowMapping, reason: str) -> None:
         """Give up an occurrence that waits in the queue."""
         if await self.work.ledger.write(partial(withdraw, occurrence_id=row["id"], state="missed", reason=reason)):
             await self._tell(Decision(row["job"], row["scheduled_for"], row["slot"], "missed", reason))
 
-    async def _sweep(self) -> None:
+    async def _sweep(self) -> bool:
         """Go on with slots whose run died or was interrupted, and take up deferred items whose time has come."""
         now, own = self.work.clock.now(), set(self.children.values())  # also those that end while we read
         self.processes.end_hung(_run_out(await self.work.ledger.read(held_leases), now))
         for rest in await left_to_do(self.work, now, own | self._just_failed()):
             self.start(rest.job, rest.slot, "--slot", rest.slot, "--sweep", rest.what)
+        return True
 
     def _just_failed(self) -> set[Slot]:
         """Slots whose process could not be begun a moment ago: each end wakes us, and this one would for ever."""

@@ -207,7 +207,7 @@ def claim(
 
     While another slot of the job is being run, `overlap` decides: the row says `skipped`, or waits as `queued` (for
     `replace` the caller cancels the other run, which nobody goes on with then). Behind one that is queued it queues,
-    too. `died` says of a lease that its owner is gone.
+    too, and while a retry, say, has its own slot. `died` says of a lease that its owner is gone.
     """
     row, id_ = _row(decision, now), f"o_{token(8)}"
     row["id"] = id_
@@ -217,14 +217,26 @@ def claim(
         reason = f"overlap: {busy[0]['run_id']} of {busy[0]['slot']} was still going on"
         new = insert_new(connection, occurrence, [row | {"state": "skipped", "reason": reason}])
         return Claim(id_, skipped=reason) if new else None
-    if busy or behind:
-        new = insert_new(connection, occurrence, [row | {"state": "queued", "reason": f"waits ({overlap})"}])
-        if new and overlap == "replace":
+    own = _owner(connection, decision.job, decision.slot, now, died)
+    if busy or behind or own:
+        why = f"waits ({overlap})" if busy or behind else f"waits for {own} of its own slot"
+        new = insert_new(connection, occurrence, [row | {"state": "queued", "reason": why}])
+        if new and (busy or behind) and overlap == "replace":
             _give_up(connection, decision)
         return Claim(id_) if new else None
     if not insert_new(connection, occurrence, [row | {"state": "claimed"}]):
         return None
     return Claim(id_, start(connection, id_, opening, now))
+
+
+def _owner(
+    connection: Connection, job: str, slot: str, now: datetime, died: Callable[[RowMapping], bool]
+) -> str | None:
+    """The run, of whatever kind, that somebody who lives does over this very slot."""
+    held = lease_of(connection, job, slot)
+    if held is None or held["until"] is None or held["until"] <= now or died(held):
+        return None
+    return str(held["run_id"])
 
 
 def _give_up(connection: Connection, newer: Decision) -> None:
@@ -234,8 +246,8 @@ def _give_up(connection: Connection, newer: Decision) -> None:
 
 
 def start(connection: Connection, occurrence_id: str, opening: Opening, now: datetime) -> str:
-    """Open the run of a claimed or queued occurrence; returns its id."""
-    scope = open_run(connection, opening, now, locked=False)
+    """Open the run of a claimed or queued occurrence, whose slot nobody has who lives; returns its id."""
+    scope = open_run(connection, opening, now, locked=True)
     connection.execute(
         update(occurrence)
         .where(occurrence.c.id == occurrence_id)
@@ -247,8 +259,9 @@ def start(connection: Connection, occurrence_id: str, opening: Opening, now: dat
 def start_if_free(
     connection: Connection, row: RowMapping, opening: Opening, now: datetime, died: Callable[[RowMapping], bool]
 ) -> bool:
-    """Open the run of an occurrence that is still queued, unless another slot of its job is being run."""
-    if running(connection, row["job"], now, died) or row["id"] not in {each["id"] for each in queued(connection)}:
+    """Open the run of an occurrence that is still queued, unless its slot or another one of its job is being run."""
+    busy = running(connection, row["job"], now, died) or _owner(connection, row["job"], row["slot"], now, died)
+    if busy or row["id"] not in {each["id"] for each in queued(connection)}:
         return False
     start(connection, row["id"], opening, now)
     return True

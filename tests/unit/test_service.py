@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import Connection, event
 
 from overnight.alerts import firing
 from overnight.dispatcher import Dispatcher
@@ -23,8 +23,9 @@ from overnight.ledger import Ledger, LedgerFault
 from overnight.ledger.controls import alert
 from overnight.ledger.runs import close_run, held_leases, owed_reports, reports_made
 from overnight.ledger.tables import item, lease, occurrence, run
+from overnight.ledger.turn import turn
 from overnight.liveness import HOST, RENEW_EVERY, slot_lock
-from overnight.occurrences import set_pause
+from overnight.occurrences import Claim, Decision, claim, set_pause
 from overnight.redact import Redactor
 from overnight.runner import Request, Result, Workplace, run_slot
 from overnight.schedule import Watch, load
@@ -956,3 +957,72 @@ async def test_a_run_whose_lease_looks_old_has_time_to_renew_it_before_it_is_tak
         else:
             assert (await run_slot(work, Request("daily", "2026-11-22"))).status == "ok"
     assert clock.slept[0] > RENEW_EVERY
+
+
+NOBODY = 2**22 + 1  # beyond the highest number a process can have
+
+
+@pytest.mark.parametrize("kind", ["retry", "sweep"])
+async def test_who_has_the_slot_of_today_holds_up_no_other_job_and_its_own_one_until_it_is_over(
+    place: Place, kind: str
+) -> None:
+    place.write('daily: { at: "07:00" }', 'other: { at: "07:00" }')
+    await place.look(at(0))
+    scope = begin(place.ledger, "daily", kind=kind, host="elsewhere")
+    place.ledger.writing(lambda connection: connection.execute(lease.update().values(until=FAR)))
+    assert await place.look(at(7)) == [("other", "2026-11-22")]
+    [row] = rows(place.ledger, occurrence, job="daily")
+    assert (row["state"], row["reason"]) == ("queued", f"waits for {scope.run_id} of its own slot")
+    assert await place.look(at(7, 1)) == []
+    place.ledger.writing(lambda connection: close_run(connection, scope, "ok", None, at(7, 1)))
+    assert await place.look(at(7, 2)) == [("daily", "2026-11-22")]
+
+
+@pytest.mark.parametrize("kind", ["retry", "sweep"])
+async def test_an_occurrence_takes_its_slot_over_at_once_from_one_that_was_killed(place: Place, kind: str) -> None:
+    place.write('daily: { at: "07:00" }', 'other: { at: "07:00" }')
+    await place.look(at(0))
+    begin(place.ledger, "daily", kind=kind, host=HOST, pid=NOBODY)
+    place.ledger.writing(lambda connection: connection.execute(lease.update().values(until=FAR)))
+    assert await place.look(at(7)) == [("daily", "2026-11-22"), ("other", "2026-11-22")]
+    assert sorted(row["status"] for row in rows(place.ledger, run, job="daily")) == ["interrupted", "running"]
+
+
+async def test_one_that_waits_takes_its_slot_over_from_a_retry_that_was_killed(place: Place) -> None:
+    place.write('daily: { at: "07:00" }')
+    await place.look(at(0))
+    begin(place.ledger, "daily", kind="retry", host=HOST, pid=os.getpid())
+    place.ledger.writing(lambda connection: connection.execute(lease.update().values(until=FAR)))
+    assert await place.look(at(7)) == []
+    place.ledger.writing(lambda connection: connection.execute(lease.update().values(pid=NOBODY)))
+    assert await place.look(at(7, 1)) == [("daily", "2026-11-22")]
+
+
+async def test_a_decision_that_fails_holds_up_no_other_job_and_is_taken_again(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(connection: Connection, decision: Decision, *more: Any) -> Claim | None:
+        if decision.job == "daily":
+            raise RuntimeError("a bug")
+        return claim(connection, decision, *more)
+
+    place.write('daily: { at: "07:00" }', 'other: { at: "07:00" }')
+    await place.look(at(0))
+    monkeypatch.setattr("overnight.dispatcher.claim", failing)
+    assert await place.look(at(7)) == [("other", "2026-11-22")]
+    monkeypatch.undo()
+    assert await place.look(at(7, 1)) == [("daily", "2026-11-22")]
+
+
+async def test_what_keeps_us_from_asking_who_lives_holds_up_no_other_job(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.write('daily: { at: "07:00" }', 'other: { at: "07:00" }')
+    await place.look(at(0))
+    begin(place.ledger, "daily", kind="retry", host=HOST, pid=NOBODY)
+    place.ledger.writing(lambda connection: connection.execute(lease.update().values(until=FAR)))
+    monkeypatch.setattr("overnight.liveness.TURN_SECONDS", 0.01)
+    (place.root / "var" / "locks").mkdir(parents=True)
+    with turn(place.root / "var" / "locks" / "turn", 1):  # of a process that is stopped
+        assert await place.look(at(7)) == [("other", "2026-11-22")]
+    assert await place.look(at(7, 1)) == [("daily", "2026-11-22")]
