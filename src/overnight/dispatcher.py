@@ -82,6 +82,7 @@ class Dispatcher:
         """One round: what is due, what waits in the queue, what died, what is deferred, what is spooled."""
         self.codes.clear()
         await self._come_round()
+        await self._end_hung()  # first, and from reads alone: one that was stopped may have locked the ledger
         held_up: set[str] = set()
         for decision in await self._decisions():
             if self.draining:
@@ -104,7 +105,7 @@ class Dispatcher:
             if not over:
                 await self._come_round()
                 self.looked_at = self.work.clock.now()
-                self.processes.end_hung(_run_out(await self.work.ledger.read(held_leases), self.looked_at))
+                await self._end_hung()
         await self.upkeep.tell(self.work)
         await self.upkeep.settle()
         return self.codes
@@ -119,6 +120,20 @@ class Dispatcher:
         """After a suspended machine, a clock set forward or a locked ledger: let who lives renew its lease first."""
         if self.looked_at is not None and self.work.clock.now() - self.looked_at > AWAY:
             await self.work.clock.sleep(RENEW_EVERY)
+
+    async def _end_hung(self) -> None:
+        """End our runs that let their lease run out.
+
+        One that was stopped while it wrote keeps the others from renewing theirs: then they have time for it.
+        """
+        if self.processes.end_hung(await self._silent(), only_stopped=True):
+            await self.work.clock.sleep(RENEW_EVERY)
+        self.processes.end_hung(await self._silent())
+
+    async def _silent(self) -> dict[Slot, int]:
+        """The slots of this machine whose lease was not renewed in time, and which process has it."""
+        held, now = await self.work.ledger.read(held_leases), self.work.clock.now()
+        return {(row["job"], row["slot"]): row["pid"] for row in held if row["host"] == HOST and row["until"] <= now}
 
     async def _decisions(self) -> list[Decision]:
         jobs, now = self.work.schedule.jobs, self.work.clock.now()
@@ -227,7 +242,6 @@ class Dispatcher:
     async def _sweep(self) -> bool:
         """Go on with slots whose run died or was interrupted, and take up deferred items whose time has come."""
         now, own = self.work.clock.now(), set(self.children.values())  # also those that end while we read
-        self.processes.end_hung(_run_out(await self.work.ledger.read(held_leases), now))
         for rest in await left_to_do(self.work, now, own | self._just_failed()):
             self.start(rest.job, rest.slot, "--slot", rest.slot, "--sweep", rest.what)
         return True
@@ -345,11 +359,6 @@ def _known(
     """
     reap(connection, now)
     return outdated(connection, listed, now), register(connection, listed, now), newest(connection)
-
-
-def _run_out(held: Sequence[RowMapping], now: datetime) -> dict[Slot, int]:
-    """The slots of this machine whose lease was not renewed in time, and which process has it."""
-    return {(row["job"], row["slot"]): row["pid"] for row in held if row["host"] == HOST and row["until"] <= now}
 
 
 def _timed(settings: JobSettings, entry: RowMapping, last: datetime | None) -> Timed:

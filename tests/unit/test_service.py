@@ -661,6 +661,52 @@ async def test_a_child_that_let_its_lease_run_out_is_ended_and_one_that_keeps_it
     assert await child.wait() == -signal.SIGKILL
 
 
+STOPS_IN_A_TRANSACTION = """import os, signal, sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("BEGIN IMMEDIATE")
+print("locked", flush=True)
+os.kill(os.getpid(), signal.SIGSTOP)
+"""
+
+
+async def test_a_run_that_was_stopped_while_it_wrote_is_ended_alone_and_the_other_jobs_are_run(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.write("often: { every: 1h }", "other: { every: 1h }", "late: { every: 2h }")
+    await place.look(at(0))
+    assert place.dispatcher is not None
+    place.dispatcher.busy = True
+    await place.look(at(1))
+    monkeypatch.setattr("overnight.ledger.BUSY_SECONDS", 2)
+    place.ledger.engine.dispose()  # its next connection waits no longer than that
+    slots = {"often": "2026-11-22T01:00Z", "other": "2026-11-22T01:00Z"}
+    file, piped = str(place.ledger.engine.url.database), asyncio.subprocess.PIPE
+    waits = await asyncio.create_subprocess_exec("sleep", "60")
+    for_lock = lease.update().where(lease.c.job == "other").values(until=at(2), pid=waits.pid, host=HOST)
+    stopped = await asyncio.create_subprocess_exec(sys.executable, "-c", STOPS_IN_A_TRANSACTION, file, stdout=piped)
+    held = lease.update().where(lease.c.job == "often").values(until=at(2), pid=stopped.pid, host=HOST)
+    place.ledger.writing(lambda connection: [connection.execute(one) for one in (held, for_lock)])
+    assert stopped.stdout is not None
+    assert await stopped.stdout.readline() == b"locked\n"
+
+    class Renewed(ManualClock):
+        async def sleep(self, seconds: float) -> None:
+            renewing = lease.update().where(lease.c.job == "other").values(until=FAR)
+            await place.ledger.write(lambda connection: connection.execute(renewing))
+            await ManualClock.sleep(self, seconds)
+
+    for child, job in ((stopped, "often"), (waits, "other")):
+        place.dispatcher.processes.of[child] = (job, slots[job])
+    place.dispatcher.work = dataclasses.replace(place.dispatcher.work, clock=Renewed(at(2)))
+    place.dispatcher.looked_at = at(1, 59)
+    await place.dispatcher.look()
+    assert await stopped.wait() == -signal.SIGKILL
+    assert waits.returncode is None, "it could not renew its lease while the other one kept the lock"
+    assert ("late", "2026-11-22T02:00Z") in place.dispatcher.started
+    waits.kill()
+    await waits.wait()
+
+
 async def test_an_audience_of_nobody_is_a_run_like_any_other(tmp_path: Path) -> None:
     result = await run_in(tmp_path, "items=lambda run: []", "pass")
     assert (result.status, result.items["total"], sum(result.slot_items.values())) == ("ok", 0, 0)
