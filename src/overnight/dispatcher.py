@@ -18,6 +18,7 @@ from overnight.alerts import Alarm
 from overnight.budget import reap
 from overnight.errors import Stop
 from overnight.ledger.runs import Opening, held_leases, latest_run, paused
+from overnight.leftovers import give_back, let_go
 from overnight.liveness import HOST, RENEW_EVERY, ask_to_end
 from overnight.occurrences import (
     Claim,
@@ -26,8 +27,6 @@ from overnight.occurrences import (
     Timed,
     claim,
     due,
-    give_back,
-    let_go,
     newest,
     note,
     outdated,

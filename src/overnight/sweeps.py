@@ -15,8 +15,9 @@ from overnight.abandoned import abandon, orphans, taken_up
 from overnight.alerts import Alarm
 from overnight.alerts.telling import noted
 from overnight.ledger.runs import paused
+from overnight.leftovers import leave, left_open, prospects
 from overnight.liveness import is_dead
-from overnight.occurrences import Slot, leave, left_open, prospects
+from overnight.occurrences import Slot
 from overnight.runner import REHEARSAL, Workplace
 
 GIVE_UP = 3  # deaths in a row after which a slot is left alone: a crash loop costs money
