@@ -20,6 +20,7 @@ from overnight.errors import Stop
 from overnight.ledger.runs import Opening, held_leases, latest_run, paused
 from overnight.leftovers import give_back, let_go
 from overnight.liveness import HOST, RENEW_EVERY, ask_to_end
+from overnight.missed import tell
 from overnight.occurrences import (
     Claim,
     Decision,
@@ -138,8 +139,7 @@ class Dispatcher:
         jobs, now = self.work.schedule.jobs, self.work.clock.now()
         listed = self.work.schedule.listed()
         lost, entries, last = await self.work.ledger.write(lambda connection: _known(connection, listed, now))
-        for decision in lost:
-            await self._tell(decision)
+        await tell(self.work, lost)
         timed = [_timed(settings, entries[name], last.get(name)) for name, settings in jobs.items() if settings.enabled]
         found = [decision for one in timed for decision in due(one, now)]
         # A job that comes after another one does so also when both are late.
@@ -167,7 +167,7 @@ class Dispatcher:
             decision = dataclasses.replace(decision, reason=reason)
         if decision.action != "run":
             if await self.work.ledger.write(lambda connection: note(connection, decision, now)):
-                await self._tell(decision)
+                await tell(self.work, [decision])
             return True
         if waits:
             return False  # no row yet: the next round looks again
@@ -195,16 +195,6 @@ class Dispatcher:
             if at > now and trigger.next(at - timedelta(seconds=1)) == at:
                 return True
         return await self.work.ledger.read(unfinished_on, after, slot)
-
-    async def _tell(self, decision: Decision) -> None:
-        log = logs.get()
-        log.warning(
-            "occurrence not run", job=decision.job, slot=decision.slot, status=decision.action, reason=decision.reason
-        )
-        if decision.action == "missed":
-            remedy = f"overnight run {decision.job} --slot {decision.slot}"
-            message = f"{decision.job} of {decision.slot} was not run: {decision.reason}; {remedy}"
-            await self._alarm("missed", decision.job, message)
 
     async def _cancel_others(self, job: str, now: datetime) -> None:
         for row in await self.work.ledger.read(running, job, now):
@@ -236,7 +226,7 @@ class Dispatcher:
     async def _miss(self, row: RowMapping, reason: str) -> None:
         """Give up an occurrence that waits in the queue."""
         if await self.work.ledger.write(partial(withdraw, occurrence_id=row["id"], state="missed", reason=reason)):
-            await self._tell(Decision(row["job"], row["scheduled_for"], row["slot"], "missed", reason))
+            await tell(self.work, [Decision(row["job"], row["scheduled_for"], row["slot"], "missed", reason)])
 
     async def _sweep(self) -> bool:
         """Go on with slots whose run died or was interrupted, and take up deferred items whose time has come."""

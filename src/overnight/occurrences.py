@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 from sqlalchemy import Connection, RowMapping, bindparam, func, select, update
 
 from overnight.clock import token
-from overnight.ledger.runs import Opening, lease_of, open_run
+from overnight.ledger.runs import Opening, lease_of, open_run, paused
 from overnight.ledger.statements import insert_new, put
 from overnight.ledger.tables import UNSETTLED, entry, lease, occurrence, run, slot
 from overnight.triggers import Listed, read
@@ -111,9 +111,9 @@ def outdated(connection: Connection, jobs: Mapping[str, Listed], now: datetime) 
 
 
 def _by_old_timing(row: RowMapping, last: datetime | None, now: datetime, *, edited: bool) -> list[Decision]:
-    paused = (row["pause_reason"] or "no reason given") if row["paused_at"] else None
-    timed = Timed(row["job"], read(row["timing"]), row["effective_since"], last, "none", timedelta(), paused)
-    if paused is not None:
+    held = (row["pause_reason"] or "no reason given") if row["paused_at"] else None
+    timed = Timed(row["job"], read(row["timing"]), row["effective_since"], last, "none", timedelta(), held)
+    if held is not None:
         return due(timed, now)
     what = "edited" if edited else "disabled or taken out"
     reason = f"it was due by `{row['timing']}`, and the entry was {what} before anybody looked"
@@ -159,11 +159,21 @@ def pause_listed(
     at: datetime | None,
     reason: str | None,
     now: datetime,
-) -> None:
-    """The same for a job of the file, which no scheduler may have seen yet."""
-    outdated(connection, jobs, now)
-    register(connection, jobs, now)
+) -> list[Decision] | None:
+    """The same for a job of the file, which no scheduler may have seen yet.
+
+    Returns what was due until now and is not run, with its rows; None when a pause was to end and there is none, which
+    changes nothing: what is due just now is to be run.
+    """
+    if at is None and paused(connection, job) is None:
+        return None
+    lost = outdated(connection, jobs, now)
+    mine = register(connection, jobs, now)[job]
+    if at is None:
+        passed = _by_old_timing(mine, newest(connection).get(job), now, edited=False)
+        lost += [decision for decision in passed if note(connection, decision, now)]
     set_pause(connection, job, at, reason, now)
+    return lost
 
 
 def newest(connection: Connection) -> dict[str, datetime]:

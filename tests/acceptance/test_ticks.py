@@ -64,6 +64,15 @@ def test_a_paused_job_does_not_run_until_it_is_resumed(daily: Project) -> None:
     assert daily.json("next", "hello")[0]["slot"]
 
 
+def test_the_end_of_a_pause_says_what_passed_and_without_one_that_nothing_was_changed(daily: Project) -> None:
+    daily.json("tick")
+    daily.json("pause", "hello", "--reason", "holidays")
+    _put_back(daily, timedelta(hours=25))
+    assert len(daily.json("resume-job", "hello")["passed"]) == 1
+    assert daily.json("resume-job", "hello") == {"job": "hello", "paused": False, "passed": []}
+    assert "hello was not paused; nothing was changed" in daily.run("resume-job", "hello").out
+
+
 def test_sigterm_lets_mails_in_flight_finish_and_a_second_run_brings_the_rest(
     project: Project, smtp: RelayBooks
 ) -> None:

@@ -25,7 +25,7 @@ from overnight.ledger.runs import close_run, held_leases, owed_reports, reports_
 from overnight.ledger.tables import item, lease, occurrence, run
 from overnight.ledger.turn import turn
 from overnight.liveness import HOST, RENEW_EVERY, slot_lock
-from overnight.occurrences import Claim, Decision, claim, set_pause
+from overnight.occurrences import Claim, Decision, claim, pause_listed, set_pause
 from overnight.redact import Redactor
 from overnight.runner import Request, Result, Workplace, run_slot
 from overnight.schedule import Watch, load
@@ -937,6 +937,39 @@ async def test_what_waited_when_its_job_was_paused_is_not_run_after_the_pause(pl
     place.ledger.writing(lambda connection: set_pause(connection, "often", None, None, at(2, 30)))
     [row] = rows(place.ledger, occurrence, slot="2026-11-22T02:00Z")
     assert (row["state"], row["reason"]) == ("skipped", "the job was paused while it waited")
+
+
+def switch(place: Place, job: str, at: datetime | None, now: datetime) -> list[tuple[str, str]] | None:
+    """Pause or resume a job as the command and the page do; returns what was not run, and why."""
+    assert place.dispatcher is not None
+    listed = place.dispatcher.work.schedule.listed()
+    found = place.ledger.writing(lambda c: pause_listed(c, listed, job, at, "holiday" if at else None, now))
+    return None if found is None else [(one.slot, one.reason) for one in found]
+
+
+async def test_what_was_due_in_a_pause_and_nobody_saw_has_a_row_when_the_pause_ends(place: Place) -> None:
+    place.write('daily: { at: "07:00" }')
+    await place.look(at(0))
+    assert switch(place, "daily", at(6), at(6)) == []
+    assert switch(place, "daily", None, at(9)) == [("2026-11-22", "paused: holiday")]
+    assert place.occurrences("daily") == [("2026-11-22", "skipped")]
+    assert await place.look(at(9, 1)) == []
+    assert await place.look(at(7, day=23)) == [("daily", "2026-11-23")]
+
+
+async def test_to_end_a_pause_that_is_none_keeps_what_is_due_just_now(place: Place) -> None:
+    place.write('daily: { at: "07:00" }')
+    await place.look(at(0))
+    assert switch(place, "daily", None, at(7, 2)) is None
+    assert await place.look(at(7, 3)) == [("daily", "2026-11-22")]
+
+
+async def test_what_an_edit_did_away_with_is_told_also_when_a_pause_sees_it_first(place: Place) -> None:
+    place.write('daily: { at: "02:00" }', 'other: { at: "20:00" }')
+    await place.look(at(0))
+    place.write('daily: { at: "20:00" }', 'other: { at: "20:00" }')
+    [(slot, reason)] = switch(place, "other", at(9), at(9)) or []
+    assert (slot, "the entry was edited before anybody looked" in reason) == ("2026-11-22", True)
 
 
 @dataclass(slots=True)
