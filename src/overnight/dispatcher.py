@@ -6,7 +6,7 @@ A run in its own process cannot stall the others, sees the newest code, and give
 import asyncio
 import dataclasses
 import os
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -83,12 +83,13 @@ class Dispatcher:
         self.codes.clear()
         await self._come_round()
         await self._end_hung()  # first, and from reads alone: one that was stopped may have locked the ledger
-        held_up: set[str] = set()
+        held_up: set[Slot] = set()
         for decision in await self._decisions():
             if self.draining:
                 return  # what is not taken yet is for the next start
-            if decision.job not in held_up and not await self._alone(self._carry_out(decision), decision.job):
-                held_up.add(decision.job)  # what is due later must not overtake it
+            overtakes = decision.job in {job for job, _ in held_up}
+            if overtakes or not await self._alone(self._carry_out(decision, held_up), decision.job):
+                held_up.add((decision.job, decision.slot))
         await self.take_queued()
         await self._alone(self._sweep())
         await self._report()
@@ -158,10 +159,10 @@ class Dispatcher:
             logs.get().error("a step of the look for due jobs failed; it is tried again", job=job, exc_info=error)
             return False
 
-    async def _carry_out(self, decision: Decision) -> bool:
-        """Run an occurrence, or note why not; False while it waits for the job it comes after."""
+    async def _carry_out(self, decision: Decision, held_up: Collection[Slot]) -> bool:
+        """Run an occurrence, or note why not; False while it waits for the job it comes after, which may do so, too."""
         settings, now = self.work.schedule.jobs[decision.job], self.work.clock.now()
-        waits = await self._waits(settings.after, decision.slot)
+        waits = (settings.after, decision.slot) in held_up or await self._waits(settings.after, decision.slot)
         if decision.action == "missed" and waits:
             reason = f"{settings.after} was not over within max_age ({settings.max_age})"
             decision = dataclasses.replace(decision, reason=reason)

@@ -212,6 +212,21 @@ async def test_after_does_not_wait_for_a_job_that_is_off(place: Place) -> None:
     assert await place.look(at(8)) == [("digest", "2026-11-22")]
 
 
+async def test_who_comes_after_one_that_waits_itself_waits_for_it_too(place: Place) -> None:
+    place.write('c: { at: "01:00" }', 'b: { at: "02:00", after: c }', 'a: { at: "03:00", after: b, max_age: 2h }')
+    await place.look(at(0))
+    assert place.dispatcher is not None
+    place.dispatcher.busy = True
+    assert await place.look(at(1)) == [("c", "2026-11-22")]
+    assert [await place.look(at(hour)) for hour in (2, 3)] == [[], []]
+    place.ledger.writing(lambda connection: connection.execute(occurrence.update().values(state="ran")))
+    assert await place.look(at(4)) == [("b", "2026-11-22")]
+    assert await place.look(at(4, 1)) == []
+    assert await place.look(at(5, 1)) == []
+    [row] = rows(place.ledger, occurrence, job="a")
+    assert (row["state"], row["reason"]) == ("missed", "b was not over within max_age (2:00:00)")
+
+
 async def test_who_waited_too_long_is_missed_and_says_for_whom(place: Place) -> None:
     place.write('nightly: { at: "02:00" }', 'digest: { at: "08:00", after: nightly, max_age: 1h }')
     await place.look(at(0))
