@@ -249,9 +249,11 @@ def _owner(
 
 
 def _give_up(connection: Connection, newer: Decision) -> None:
-    reason = f"replaced by {newer.slot}"
-    older = (occurrence.c.job == newer.job, occurrence.c.state == "claimed")
-    connection.execute(update(occurrence).where(*older).values(state="ran", reason=reason))
+    """Nobody goes on with the job's older runs, and what waits is not run any more."""
+    older = (occurrence.c.job == newer.job, occurrence.c.scheduled_for < newer.scheduled_for)
+    for state, becomes in (("claimed", "ran"), ("queued", "skipped")):
+        mine = update(occurrence).where(*older, occurrence.c.state == state)
+        connection.execute(mine.values(state=becomes, reason=f"replaced by {newer.slot}"))
 
 
 def start(connection: Connection, occurrence_id: str, opening: Opening, now: datetime) -> str:

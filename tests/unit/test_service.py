@@ -927,6 +927,21 @@ async def test_what_was_interrupted_is_gone_on_with_after_the_next_occurrence_an
     assert any("the rest of often 2026-11-22T01:00Z is older than max_age" in message for message in place.alerts())
 
 
+async def test_what_waits_to_replace_a_run_is_replaced_itself_by_what_comes_next(place: Place) -> None:
+    place.write("often: { every: 1h, overlap: replace }")
+    await place.look(at(0))
+    assert place.dispatcher is not None
+    place.dispatcher.busy = True
+    first, second, third = (f"2026-11-22T0{hour}:00Z" for hour in (1, 2, 3))
+    assert await place.look(at(1)) == [("often", first)]
+    assert [await place.look(at(hour)) for hour in (2, 3)] == [[], []], "the first one is being asked to end"
+    assert waiting(place, "often") == [third]
+    [row] = rows(place.ledger, occurrence, slot=second)
+    assert (row["state"], row["reason"]) == ("skipped", f"replaced by {third}")
+    place.ledger.writing(lambda connection: connection.execute(lease.update().values(until=None)))
+    assert await place.look(at(3, 1)) == [("often", third)]
+
+
 async def test_what_waited_for_longer_than_max_age_is_missed(place: Place) -> None:
     place.write("often: { every: 1h, overlap: queue, max_age: 2h }")
     await place.look(at(0))
