@@ -17,6 +17,7 @@ import pytest
 from sqlalchemy import Connection, event
 
 from overnight.alerts import firing
+from overnight.clock import SystemClock
 from overnight.dispatcher import Dispatcher
 from overnight.errors import ConfigError, Refused
 from overnight.ledger import Ledger, LedgerFault
@@ -28,9 +29,10 @@ from overnight.liveness import HOST, RENEW_EVERY, slot_lock
 from overnight.occurrences import Claim, Decision, claim, pause_listed, set_pause
 from overnight.redact import Redactor
 from overnight.runner import Request, Result, Workplace, run_slot
-from overnight.schedule import Watch, load
+from overnight.schedule import Schedule, Watch, load
 from overnight.schedule.watch import in_force, keep
 from overnight.service import _keep as keep_copy
+from overnight.service import serve
 from tests.slots import NOW, SLOT, ManualClock, begin, rows
 
 NIGHT = datetime(2026, 11, 22, 0, 0, tzinfo=UTC)
@@ -850,6 +852,34 @@ def test_what_is_kept_is_what_was_validated_and_not_what_somebody_has_written_si
     file.write_text("jobs: [")
     keep_copy(place.dispatcher.work)
     assert list(in_force(file).jobs) == ["daily"]
+
+
+async def test_what_serve_keeps_and_how_long_it_waits_at_its_end_is_of_the_schedule_in_force(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def patience(work: Workplace) -> float:
+        waited.append(work.schedule.drain)
+        return 5.0
+
+    def renew_logs(schedule: Schedule) -> None:
+        if schedule.drain == timedelta(seconds=7):
+            read.set()
+
+    waited: list[timedelta] = []
+    read = asyncio.Event()
+    monkeypatch.setattr("overnight.service._patience", patience)
+    place.write('daily: { at: "07:00" }')
+    assert place.dispatcher is not None
+    work = dataclasses.replace(place.dispatcher.work, clock=SystemClock())
+    async with asyncio.timeout(30):
+        serving = asyncio.create_task(serve(work, "127.0.0.1", 0, renew_logs))
+        work.file.write_text(f"drain: 7s\n{work.schedule.text}", encoding="utf-8")
+        await read.wait()
+        os.kill(os.getpid(), signal.SIGTERM)
+        await serving
+    assert waited == [timedelta(seconds=7)]
+    work.file.write_text("jobs: [")
+    assert in_force(work.file).drain == timedelta(seconds=7)
 
 
 def test_an_edit_between_the_first_reading_and_the_first_look_is_seen(tmp_path: Path) -> None:
