@@ -14,6 +14,7 @@ from functools import partial
 from sqlalchemy import Connection, RowMapping
 
 from overnight import __version__, logs
+from overnight.ahead import righted
 from overnight.alerts import Alarm
 from overnight.budget import reap
 from overnight.errors import Stop
@@ -28,7 +29,7 @@ from overnight.occurrences import (
     Timed,
     claim,
     due,
-    newest,
+    latest,
     note,
     outdated,
     queued,
@@ -139,7 +140,9 @@ class Dispatcher:
     async def _decisions(self) -> list[Decision]:
         jobs, now = self.work.schedule.jobs, self.work.clock.now()
         listed = self.work.schedule.listed()
-        lost, entries, last = await self.work.ledger.write(lambda connection: _known(connection, listed, now))
+        ahead, lost, entries, last = await self.work.ledger.write(lambda connection: _known(connection, listed, now))
+        for job, what in ahead:
+            await self._alarm("clock", job, f"{job} was looked at while the clock was ahead; {what}: overnight next")
         await tell(self.work, lost)
         timed = [_timed(settings, entries[name], last.get(name)) for name, settings in jobs.items() if settings.enabled]
         found = [decision for one in timed for decision in due(one, now)]
@@ -342,13 +345,14 @@ def _me() -> tuple[str, int]:
 
 def _known(
     connection: Connection, listed: Mapping[str, Listed], now: datetime
-) -> tuple[list[Decision], dict[str, RowMapping], dict[str, datetime]]:
-    """What an edit has done away with, and the jobs' entries and newest occurrences.
+) -> tuple[list[tuple[str, str]], list[Decision], dict[str, RowMapping], dict[str, datetime]]:
+    """What a clock that was ahead has left, what an edit has done away with, the jobs' entries and latest occurrences.
 
     What killed processes had reserved is settled on this occasion.
     """
     reap(connection, now)
-    return outdated(connection, listed, now), register(connection, listed, now), newest(connection)
+    ahead = righted(connection, now)
+    return ahead, outdated(connection, listed, now), register(connection, listed, now), latest(connection, now)
 
 
 def _timed(settings: JobSettings, entry: RowMapping, last: datetime | None) -> Timed:

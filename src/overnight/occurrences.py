@@ -102,7 +102,7 @@ def outdated(connection: Connection, jobs: Mapping[str, Listed], now: datetime) 
 
     It is not made up for: whoever edits an entry does not want mail by the old one. Returns what is new.
     """
-    last, found = newest(connection), []
+    last, found = latest(connection, now), []
     for row in connection.execute(_ENTRIES).mappings():
         new = jobs.get(row["job"], Listed("", enabled=False))
         if row["enabled"] and row["timing"] and (new.hash, new.enabled) != (row["hash"], True):
@@ -170,7 +170,7 @@ def pause_listed(
     lost = outdated(connection, jobs, now)
     mine = register(connection, jobs, now)[job]
     if at is None:
-        passed = _by_old_timing(mine, newest(connection).get(job), now, edited=False)
+        passed = _by_old_timing(mine, latest(connection, now).get(job), now, edited=False)
         lost += [decision for decision in passed if note(connection, decision, now)]
     set_pause(connection, job, at, reason, now)
     return lost
@@ -181,9 +181,15 @@ def newest(connection: Connection) -> dict[str, datetime]:
     return {job: at for job, at in connection.execute(_NEWEST) if at is not None}
 
 
+def latest(connection: Connection, now: datetime) -> dict[str, datetime]:
+    """The same up to now: what a clock that was ahead has run hides nothing that is due before."""
+    return {job: at for job, at in connection.execute(_LATEST, {"now": now}) if at is not None}
+
+
 # A seek for each job; `GROUP BY` would read every occurrence there ever was.
-_latest = select(func.max(occurrence.c.scheduled_for)).where(occurrence.c.job == entry.c.job)
-_NEWEST = select(entry.c.job, _latest.scalar_subquery())
+_last = select(func.max(occurrence.c.scheduled_for)).where(occurrence.c.job == entry.c.job)
+_NEWEST = select(entry.c.job, _last.scalar_subquery())
+_LATEST = select(entry.c.job, _last.where(occurrence.c.scheduled_for <= bindparam("now")).scalar_subquery())
 
 
 def note(connection: Connection, decision: Decision, now: datetime) -> bool:

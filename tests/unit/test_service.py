@@ -137,7 +137,8 @@ async def test_a_clock_stepped_back_runs_nothing_twice(place: Place) -> None:
     await place.look(at(6, 30))
     assert len(await place.look(at(7))) == 2
     assert await place.look(at(4)) == []
-    assert [await place.look(at(hour)) for hour in (5, 6, 7)] == [[], [], []]
+    hours = [await place.look(at(hour)) for hour in (5, 6, 7)]
+    assert hours == [[("often", "2026-11-22T05:00Z")], [("often", "2026-11-22T06:00Z")], []]
     assert await place.look(at(8)) == [("often", "2026-11-22T08:00Z")]
 
 
@@ -145,10 +146,66 @@ async def test_a_clock_stepped_forth_and_back_loses_no_later_day(place: Place) -
     place.write('daily: { at: "07:00" }')
     await place.look(at(0))
     assert await place.look(at(7, 1, day=24)) == [("daily", "2026-11-24")]
-    assert [await place.look(at(7, day=day)) for day in (22, 23, 24)] == [[], [], []]
+    days = [await place.look(at(7, day=day)) for day in (22, 23, 24)]
+    assert days == [[("daily", "2026-11-22")], [("daily", "2026-11-23")], []], "what was run is not run again"
     assert await place.look(at(7, day=25)) == [("daily", "2026-11-25")]
-    states = dict(place.occurrences("daily"))
-    assert set(states) == {f"2026-11-{day}" for day in (22, 23, 24, 25)}, "every day has its row"
+    assert place.occurrences("daily") == [(f"2026-11-{day}", "ran") for day in (22, 23, 24, 25)]
+
+
+async def test_a_job_that_was_added_while_the_clock_was_ahead_counts_from_when_it_is_right(place: Place) -> None:
+    place.write('daily: { at: "07:00" }')
+    await place.look(datetime(2027, 11, 22, tzinfo=UTC))
+    assert await place.look(at(8)) == [], "no back-dated mail"
+    assert any("it counted only from 2027-11-22T00:00:00" in message for message in place.alerts())
+    assert await place.look(at(7, day=23)) == [("daily", "2026-11-23")]
+
+
+async def test_what_was_left_out_or_waited_while_the_clock_was_ahead_is_decided_anew(place: Place) -> None:
+    place.write('daily: { at: "07:00", max_age: 3h }', "often: { every: 6h, overlap: queue }")
+    await place.look(at(1))
+    assert place.dispatcher is not None
+    place.dispatcher.busy = True
+    assert await place.look(at(6)) == [("often", "2026-11-22T06:00Z")]
+    assert await place.look(at(13)) == []
+    assert (place.occurrences("daily"), waiting(place, "often")) == ([("2026-11-22", "missed")], ["2026-11-22T12:00Z"])
+    assert await place.look(at(9)) == [("daily", "2026-11-22")]
+    assert place.occurrences("often") == [("2026-11-22T06:00Z", "claimed")]
+    assert any("what was left out then is decided anew (1)" in message for message in place.alerts())
+
+
+class Set(ManualClock):
+    """A wall clock that somebody sets; by the other one minutes pass."""
+
+    passed = 0.0
+
+    def monotonic(self) -> float:
+        self.passed += 60
+        return self.passed
+
+
+async def test_who_was_run_for_a_time_that_is_still_to_come_is_an_alert_until_then(place: Place) -> None:
+    def state() -> list[str]:
+        return [row["state"] for row in rows(place.ledger, alert) if row["rule"] == "ahead"]
+
+    place.clock = Set(NIGHT)
+    place.write('daily: { at: "07:00" }')
+    await place.look(at(0))
+    assert await place.look(at(8, day=25)) == [("daily", "2026-11-25")]
+    assert [(await place.look(at(7, 30, day=day)), state()) for day in (22, 23)] == [
+        ([("daily", "2026-11-22")], ["firing"]), ([("daily", "2026-11-23")], ["firing"]),
+    ]  # fmt: skip
+    assert any("daily of 2026-11-25 was run while the clock was ahead" in message for message in place.alerts())
+    await place.look(at(7, 30, day=24))
+    assert (await place.look(at(7, 30, day=25)), state()) == ([], ["resolved"])
+
+
+async def test_clocks_that_differ_by_a_minute_change_nothing_that_was_decided(place: Place) -> None:
+    place.write('daily: { at: "07:00", catch_up: none }')
+    await place.look(at(0))
+    await place.look(at(7, 3))
+    assert place.occurrences("daily") == [("2026-11-22", "missed")]
+    assert await place.look(at(7, 1)) == []
+    assert place.occurrences("daily") == [("2026-11-22", "missed")]
 
 
 async def test_an_edited_entry_sends_no_back_dated_mail(place: Place) -> None:
