@@ -5,10 +5,13 @@ from datetime import datetime
 
 from sqlalchemy import Connection, RowMapping, select, update
 
+from overnight.clock import token
 from overnight.ledger.items import due_slots
 from overnight.ledger.runs import KILLED, close_dead, deaths, held_leases, latest_run, lease_of
-from overnight.ledger.tables import UNSETTLED, lease, occurrence
+from overnight.ledger.statements import insert_new
+from overnight.ledger.tables import UNSETTLED, lease, occurrence, run
 from overnight.occurrences import Slot, unfinished_on
+from overnight.outcome import Scope, original
 
 
 def given_up(connection: Connection, job: str, slot: str) -> bool:
@@ -50,6 +53,22 @@ _INTERRUPTED = (
     .join(lease, (lease.c.job == occurrence.c.job) & (lease.c.slot == occurrence.c.slot))
     .where(UNSETTLED, occurrence.c.state == "claimed", lease.c.until.is_(None))
 )
+
+
+def leave_open(connection: Connection, scope: Scope, now: datetime) -> None:
+    """Let the next one who looks go on with a run that no scheduler has begun, when its machine wanted it to end.
+
+    Its slot gets an occurrence, as a scheduler's has. Not one for some items only, nor a rehearsal or a new edition.
+    """
+    of = connection.execute(select(run).where(run.c.id == scope.run_id)).mappings().one()
+    if of["partial"] or of["kind"] == "sweep" or original(scope.slot) != scope.slot:
+        return
+    row = {"job": scope.job, "slot": scope.slot, "scheduled_for": of["scheduled_for"], "noted_at": now}
+    row |= {"id": f"o_{token(8)}", "state": "claimed", "reason": None, "run_id": scope.run_id}
+    if not insert_new(connection, occurrence, [row]):
+        mine = (occurrence.c.job == scope.job, occurrence.c.slot == scope.slot)
+        given_up = occurrence.c.state.in_(("missed", "skipped"))  # by all but who has run it
+        connection.execute(update(occurrence).where(*mine, given_up).values(state="claimed", reason=None))
 
 
 def left_open(connection: Connection, now: datetime) -> tuple[Sequence[RowMapping], list[Slot], list[Slot]]:

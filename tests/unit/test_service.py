@@ -781,6 +781,44 @@ async def test_a_run_that_was_stopped_while_it_wrote_is_ended_alone_and_the_othe
     await waits.wait()
 
 
+ENDED = """import os
+from overnight import job
+
+@job(items=lambda run: ["a", "b"], concurrency=1)
+async def daily(item: str, run) -> None:
+    os.kill(os.getpid(), {number})
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+async def test_a_run_by_hand_that_its_machine_has_ended_is_gone_on_with_and_one_that_a_person_has_is_not(
+    place: Place, number: signal.Signals
+) -> None:
+    place.write('daily: { at: "07:00", max_age: 2d }')
+    await place.look(at(0))
+    assert place.dispatcher is not None
+    (place.root / "jobs" / "daily.py").write_text(ENDED.format(number=int(number)), encoding="utf-8")
+    place.clock.at = at(6)
+    result = await run_slot(place.dispatcher.work, Request("daily", "2026-11-21"))
+    assert (result.status, result.slot_items["pending"]) == ("interrupted", 1)
+    gone_on = [] if number == signal.SIGINT else [("daily", "2026-11-21")]
+    assert await place.look(at(6, 1)) == gone_on
+    assert await place.look(at(7)) == [("daily", "2026-11-22")]
+
+
+async def test_what_a_scheduler_has_given_up_and_a_person_has_begun_is_gone_on_with(place: Place) -> None:
+    place.write('daily: { at: "07:00", max_age: 2d }')
+    await place.look(at(0))
+    assert place.dispatcher is not None
+    (place.root / "jobs" / "daily.py").write_text(ENDED.format(number=int(signal.SIGTERM)), encoding="utf-8")
+    row = {"job": "daily", "slot": "2026-11-21", "id": "o", "scheduled_for": at(7, day=21), "noted_at": at(0)}
+    place.ledger.writing(lambda c: c.execute(occurrence.insert().values(state="missed", reason="why", **row)))
+    place.clock.at = at(6)
+    assert (await run_slot(place.dispatcher.work, Request("daily", "2026-11-21"))).status == "interrupted"
+    assert place.occurrences("daily") == [("2026-11-21", "claimed")]
+    assert await place.look(at(6, 1)) == [("daily", "2026-11-21")]
+
+
 async def test_an_audience_of_nobody_is_a_run_like_any_other(tmp_path: Path) -> None:
     result = await run_in(tmp_path, "items=lambda run: []", "pass")
     assert (result.status, result.items["total"], sum(result.slot_items.values())) == ("ok", 0, 0)
