@@ -11,7 +11,7 @@ from typing import Literal
 
 from sqlalchemy import RowMapping
 
-from overnight.abandoned import abandon, orphans, taken_up
+from overnight.abandoned import RULE, abandon, orphans, taken_up
 from overnight.alerts import Alarm
 from overnight.alerts.telling import noted
 from overnight.ledger.runs import paused
@@ -39,16 +39,22 @@ def has_died(work: Workplace, row: RowMapping, now: datetime) -> bool:
     return is_dead(work.root, now=now, **{name: row[name] for name in names})
 
 
-async def left_to_do(work: Workplace, now: datetime, busy: Collection[Slot]) -> list[Rest]:
-    """What to go on with now; `busy` slots are somebody's. What nobody goes on with any more is closed, and noted."""
+async def left_to_do(work: Workplace, now: datetime, busy: Collection[Slot], job: str | None = None) -> list[Rest]:
+    """What to go on with now, of all jobs or one; `busy` slots are somebody's.
+
+    What nobody goes on with any more is closed, and noted.
+    """
     held, stopped, deferred = await work.ledger.read(left_open, now)
+    if job is not None:
+        held = [row for row in held if row["job"] == job]
+        stopped, deferred = ([of for of in slots if of[0] == job] for slots in (stopped, deferred))
     dead = {(row["job"], row["slot"]) for row in held if has_died(work, row, now)}
     # Also what another scheduler's run is about: ours would be refused at once, and waking us, started again.
     taken = {*busy, *({(row["job"], row["slot"]) for row in held} - dead)}
     await _abandon(work, dead - taken, set(stopped) - taken, now)
     left = dead.union(stopped)
-    rest = [Rest(job, slot, "rest") for job, slot in sorted(left - taken)]
-    later = [Rest(job, slot, "deferred") for job, slot in sorted(set(deferred) - left - taken)]
+    rest = [Rest(name, slot, "rest") for name, slot in sorted(left - taken)]
+    later = [Rest(name, slot, "deferred") for name, slot in sorted(set(deferred) - left - taken)]
     wanted = [each for each in [*rest, *later] if await may_sweep(work, each.job, each.slot)]
     return [each for each in wanted if each.what == "deferred" or await _may_go_on(work, each.job, each.slot, now)]
 
@@ -79,7 +85,7 @@ async def _may_go_on(work: Workplace, job: str, slot: str, now: datetime) -> boo
     remedy = f"overnight resume {newest_run['id']}"
     if now - newest_run["scheduled_for"] > work.schedule.jobs[job].max_age:
         await _leave(work, job, slot, "the rest is older than max_age", now)
-        await _note(work, [Alarm("missed", job, f"the rest of {job} {slot} is older than max_age: {remedy}")])
+        await _note(work, [Alarm(RULE, f"{job}/{slot}", f"the rest of {job} {slot} is older than max_age: {remedy}")])
         return False
     if 1 < times < GIVE_UP and now - newest_run["started_at"] < RESPITE:
         return False
