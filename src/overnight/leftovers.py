@@ -7,7 +7,7 @@ from sqlalchemy import Connection, RowMapping, select, update
 
 from overnight.clock import token
 from overnight.ledger.items import due_slots
-from overnight.ledger.runs import KILLED, close_dead, deaths, held_leases, latest_run, lease_of
+from overnight.ledger.runs import KILLED, close_dead, deaths, held_leases, latest_run, lease_of, slot_of
 from overnight.ledger.statements import insert_new
 from overnight.ledger.tables import UNSETTLED, lease, occurrence, run
 from overnight.occurrences import Slot, unfinished_on
@@ -69,6 +69,16 @@ def leave_open(connection: Connection, scope: Scope, now: datetime) -> None:
         mine = (occurrence.c.job == scope.job, occurrence.c.slot == scope.slot)
         given_up = occurrence.c.state.in_(("missed", "skipped"))  # by all but who has run it
         connection.execute(update(occurrence).where(*mine, given_up).values(state="claimed", reason=None))
+
+
+def undone(connection: Connection, of: RowMapping) -> int:
+    """How many items a run has left that nobody takes up by himself; of a slot's newest run only."""
+    newest = latest_run(connection, of["job"], of["slot"])
+    over = of["status"] in ("interrupted", "stopped") and newest is not None and newest["id"] == of["id"]
+    if not over or unfinished_on(connection, of["job"], of["slot"]):
+        return 0
+    counts = slot_of(connection, of["job"], of["slot"])
+    return 0 if counts["rehearsal"] else int(counts["pending"])
 
 
 def left_open(connection: Connection, now: datetime) -> tuple[Sequence[RowMapping], list[Slot], list[Slot]]:
