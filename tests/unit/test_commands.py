@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ import pytest
 from sqlalchemy import insert, update
 
 from overnight.cli import COMMANDS, _guarded, common_first
+from overnight.cli.run import heed_interrupts
 from overnight.cli.serve import worst
 from overnight.clock import SystemClock
 from overnight.ledger import Ledger
@@ -276,6 +278,15 @@ def test_the_list_of_runs_says_of_what_is_left_that_nobody_takes_it_up(
     assert document.get("undone", 0) == (0 if state == "claimed" else 2)
     begin(ledger)
     assert said not in overnight("runs")[1], "somebody has gone on with it"
+
+
+def test_a_run_in_the_background_of_a_shell_heeds_what_cancel_sends() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        heed_interrupts()
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 HOLDING = """

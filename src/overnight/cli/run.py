@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import signal
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -201,6 +202,12 @@ def ran(cli: Cli, request: Request, *, yes: bool, old: str = "") -> Result:
     return result
 
 
+def heed_interrupts() -> None:
+    """Let SIGINT end us also in a shell's background, where it is ignored: `cancel` and `overlap: replace` send it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def _performed(cli: Cli, request: Request, *, yes: bool, old: str = "") -> Result:
     pause = cli.ledger.reading(paused, request.job) or ""
     old = f"{request.job} is paused: {pause}" if pause.startswith(RESTORED) else old
@@ -211,6 +218,7 @@ def _performed(cli: Cli, request: Request, *, yes: bool, old: str = "") -> Resul
         on_total=progress.total,
         on_outcome=progress.outcome,
     )
+    heed_interrupts()
     progress.start(f"{request.job} {request.slot or ''}")  # before the logs, which are then printed above the bar
     try:
         return asyncio.run(run_slot(cli.workplace, wired))
