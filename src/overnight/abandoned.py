@@ -7,7 +7,8 @@ from sqlalchemy import Connection, RowMapping
 
 from overnight.alerts import Alarm, firing
 from overnight.ledger.runs import latest_run, paused
-from overnight.occurrences import Slot, leave
+from overnight.leftovers import leave
+from overnight.occurrences import Slot
 from overnight.runner import REHEARSAL
 
 RULE = "left"

@@ -6,7 +6,7 @@ A run in its own process cannot stall the others, sees the newest code, and give
 import asyncio
 import dataclasses
 import os
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -14,12 +14,14 @@ from functools import partial
 from sqlalchemy import Connection, RowMapping
 
 from overnight import __version__, logs
-from overnight.abandoned import abandon, orphans, taken_up
+from overnight.ahead import righted
 from overnight.alerts import Alarm
 from overnight.budget import reap
 from overnight.errors import Stop
 from overnight.ledger.runs import Opening, held_leases, latest_run, paused
-from overnight.liveness import HOST, RENEW_EVERY, ask_to_end, is_dead
+from overnight.leftovers import give_back, let_go
+from overnight.liveness import HOST, RENEW_EVERY, ask_to_end
+from overnight.missed import tell
 from overnight.occurrences import (
     Claim,
     Decision,
@@ -27,14 +29,9 @@ from overnight.occurrences import (
     Timed,
     claim,
     due,
-    give_back,
-    leave,
-    left_open,
-    let_go,
-    newest,
+    latest,
     note,
     outdated,
-    prospects,
     queued,
     register,
     running,
@@ -43,15 +40,15 @@ from overnight.occurrences import (
     withdraw,
 )
 from overnight.processes import Processes, remedy_of
-from overnight.runner import REHEARSAL, Workplace
+from overnight.runner import Workplace
 from overnight.schedule import JobSettings
+from overnight.sweeps import has_died, left_to_do, may_sweep
 from overnight.triggers import Listed
 from overnight.upkeep import Upkeep
 
 FAILED = 1
 REFUSED = 4
 TOLD = (0, 3, REFUSED, 130)  # exit codes of runs that are over, refused, or asked to end
-GIVE_UP = 3  # deaths in a row after which a slot is left alone: a crash loop costs money
 LOOK_EVERY = 60.0  # seconds: repairs a suspended machine, a stepped clock, and other processes' deaths
 TAKEN_OUT = "the job was taken out of schedule.yaml while it waited"
 AWAY = timedelta(seconds=LOOK_EVERY * 1.5)  # after so long without a round nobody had a chance to renew a lease
@@ -86,14 +83,16 @@ class Dispatcher:
         """
         self.codes.clear()
         await self._come_round()
-        held_up: set[str] = set()
+        await self._end_hung()  # first, and from reads alone: one that was stopped may have locked the ledger
+        held_up: set[Slot] = set()
         for decision in await self._decisions():
             if self.draining:
                 return  # what is not taken yet is for the next start
-            if decision.job not in held_up and not await self._carry_out(decision):
-                held_up.add(decision.job)  # what is due later must not overtake it
+            overtakes = decision.job in {job for job, _ in held_up}
+            if overtakes or not await self._alone(self._carry_out(decision, held_up), decision.job):
+                held_up.add((decision.job, decision.slot))
         await self.take_queued()
-        await self._sweep()
+        await self._alone(self._sweep())
         await self.upkeep.report(self.work, idle=not self.children)
         await self.upkeep.watch(self.work)
         await self.upkeep.retire(self.work)
@@ -108,7 +107,7 @@ class Dispatcher:
             if not over:
                 await self._come_round()
                 self.looked_at = self.work.clock.now()
-                self.processes.end_hung(_run_out(await self.work.ledger.read(held_leases), self.looked_at))
+                await self._end_hung()
         await self.upkeep.settle(self.work)
         return self.codes
 
@@ -123,34 +122,62 @@ class Dispatcher:
         if self.looked_at is not None and self.work.clock.now() - self.looked_at > AWAY:
             await self.work.clock.sleep(RENEW_EVERY)
 
+    async def _end_hung(self) -> None:
+        """End our runs that let their lease run out.
+
+        One that was stopped while it wrote keeps the others from renewing theirs: then they have time for it.
+        """
+        if self.processes.end_hung(await self._silent(), only_stopped=True):
+            await self.work.clock.sleep(RENEW_EVERY)
+        self.processes.end_hung(await self._silent())
+
+    async def _silent(self) -> dict[Slot, int]:
+        """The slots of this machine whose lease was not renewed in time, and which process has it."""
+        held, now = await self.work.ledger.read(held_leases), self.work.clock.now()
+        return {(row["job"], row["slot"]): row["pid"] for row in held if row["host"] == HOST and row["until"] <= now}
+
     async def _decisions(self) -> list[Decision]:
         jobs, now = self.work.schedule.jobs, self.work.clock.now()
         listed = self.work.schedule.listed()
-        lost, entries, last = await self.work.ledger.write(lambda connection: _known(connection, listed, now))
-        for decision in lost:
-            await self._tell(decision)
+        ahead, lost, entries, last = await self.work.ledger.write(lambda connection: _known(connection, listed, now))
+        for job, what in ahead:
+            await self._alarm("clock", job, f"{job} was looked at while the clock was ahead; {what}: overnight next")
+        await tell(self.work, lost)
         timed = [_timed(settings, entries[name], last.get(name)) for name, settings in jobs.items() if settings.enabled]
         found = [decision for one in timed for decision in due(one, now)]
         # A job that comes after another one does so also when both are late.
         return sorted(found, key=lambda one: (self.work.schedule.rank(one.job), one.scheduled_for))
 
-    async def _carry_out(self, decision: Decision) -> bool:
-        """Run an occurrence, or note why not; False while it waits for the job it comes after."""
+    async def _alone(self, doing: Awaitable[bool], job: str = "") -> bool:
+        """Do one thing of a round: one that fails holds up no other, and is tried again in the next. False then.
+
+        A ledger that fails does so for all of them.
+        """
+        try:
+            return await doing
+        except Stop:
+            raise
+        except Exception as error:  # noqa: BLE001
+            logs.get().error("a step of the look for due jobs failed; it is tried again", job=job, exc_info=error)
+            return False
+
+    async def _carry_out(self, decision: Decision, held_up: Collection[Slot]) -> bool:
+        """Run an occurrence, or note why not; False while it waits for the job it comes after, which may do so, too."""
         settings, now = self.work.schedule.jobs[decision.job], self.work.clock.now()
-        waits = await self._waits(settings.after, decision.slot)
+        waits = (settings.after, decision.slot) in held_up or await self._waits(settings.after, decision.slot)
         if decision.action == "missed" and waits:
             reason = f"{settings.after} was not over within max_age ({settings.max_age})"
             decision = dataclasses.replace(decision, reason=reason)
         if decision.action != "run":
             if await self.work.ledger.write(lambda connection: note(connection, decision, now)):
-                await self._tell(decision)
+                await tell(self.work, [decision])
             return True
         if waits:
             return False  # no row yet: the next round looks again
         opening = self._opening(settings, decision.slot, decision.scheduled_for, now)
         overlap = "queue" if decision.made_up else settings.overlap
         claimed: Claim | None = await self.work.ledger.write(
-            lambda connection: claim(connection, decision, opening, now, overlap, lambda row: self._died(row, now))
+            lambda connection: claim(connection, decision, opening, now, overlap, partial(has_died, self.work, now=now))
         )
         if claimed is not None and claimed.run_id:
             self.start(decision.job, decision.slot, "--occurrence", claimed.id)
@@ -172,63 +199,44 @@ class Dispatcher:
                 return True
         return await self.work.ledger.read(unfinished_on, after, slot)
 
-    async def _tell(self, decision: Decision) -> None:
-        log = logs.get()
-        log.warning(
-            "occurrence not run", job=decision.job, slot=decision.slot, status=decision.action, reason=decision.reason
-        )
-        if decision.action == "missed":
-            remedy = f"overnight run {decision.job} --slot {decision.slot}"
-            message = f"{decision.job} of {decision.slot} was not run: {decision.reason}; {remedy}"
-            await self._alarm("missed", decision.job, message)
-
     async def _cancel_others(self, job: str, now: datetime) -> None:
         for row in await self.work.ledger.read(running, job, now):
             ask_to_end(self.work.root, job=job, slot=row["slot"], host=row["host"])
 
     async def take_queued(self) -> bool:
         """Start what waited for another run of its job; returns whether anything was started."""
-        any_started = False
-        for row in await self.work.ledger.read(queued):
-            settings, now = self.work.schedule.jobs.get(row["job"]), self.work.clock.now()
-            if settings is None or not settings.enabled:
-                await self.work.ledger.write(
-                    partial(withdraw, occurrence_id=row["id"], state="skipped", reason=TAKEN_OUT)
-                )
-                continue
-            if self.draining or await self.work.ledger.read(paused, row["job"]) is not None:
-                continue
-            if now - row["scheduled_for"] > settings.max_age:
-                await self._miss(row, f"it waited for another run for longer than max_age ({settings.max_age})")
-                continue
-            opening = self._opening(settings, row["slot"], row["scheduled_for"], now)
-            free = partial(start_if_free, row=row, opening=opening, now=now, died=partial(self._died, now=now))
-            if await self.work.ledger.write(free):
-                self.start(row["job"], row["slot"], "--occurrence", row["id"])
-                any_started = True
-        return any_started
+        rows = await self.work.ledger.read(queued)
+        return any([await self._alone(self._take(row), row["job"]) for row in rows])  # a list: each has its turn
+
+    async def _take(self, row: RowMapping) -> bool:
+        """Start one that waits if it is its turn, or give it up."""
+        settings, now = self.work.schedule.jobs.get(row["job"]), self.work.clock.now()
+        if settings is None or not settings.enabled:
+            await self.work.ledger.write(partial(withdraw, occurrence_id=row["id"], state="skipped", reason=TAKEN_OUT))
+            return False
+        if self.draining or await self.work.ledger.read(paused, row["job"]) is not None:
+            return False
+        if now - row["scheduled_for"] > settings.max_age:
+            await self._miss(row, f"it waited for another run for longer than max_age ({settings.max_age})")
+            return False
+        opening = self._opening(settings, row["slot"], row["scheduled_for"], now)
+        free = partial(start_if_free, row=row, opening=opening, now=now, died=partial(has_died, self.work, now=now))
+        if not await self.work.ledger.write(free):
+            return False
+        self.start(row["job"], row["slot"], "--occurrence", row["id"])
+        return True
 
     async def _miss(self, row: RowMapping, reason: str) -> None:
         """Give up an occurrence that waits in the queue."""
         if await self.work.ledger.write(partial(withdraw, occurrence_id=row["id"], state="missed", reason=reason)):
-            await self._tell(Decision(row["job"], row["scheduled_for"], row["slot"], "missed", reason))
+            await tell(self.work, [Decision(row["job"], row["scheduled_for"], row["slot"], "missed", reason)])
 
-    async def _sweep(self) -> None:
+    async def _sweep(self) -> bool:
         """Go on with slots whose run died or was interrupted, and take up deferred items whose time has come."""
         now, own = self.work.clock.now(), set(self.children.values())  # also those that end while we read
-        held, stopped, deferred = await self.work.ledger.read(left_open, now)
-        self.processes.end_hung(_run_out(held, now))
-        left = {(row["job"], row["slot"]) for row in held if self._died(row, now)}
-        # Also what another scheduler's run is about: ours would be refused at once, and waking us, started again.
-        busy = {*own, *self._just_failed(), *({(row["job"], row["slot"]) for row in held} - left)}
-        await self._abandon(left - busy, set(stopped) - busy, now)
-        left.update(stopped)
-        for job, slot in sorted(left - busy):
-            if await self._may_sweep(job, slot) and await self._may_go_on(job, slot, now):
-                self.start(job, slot, "--slot", slot, "--sweep", "rest")
-        for job, slot in sorted(set(deferred) - left - busy):
-            if await self._may_sweep(job, slot):
-                self.start(job, slot, "--slot", slot, "--sweep", "deferred")
+        for rest in await left_to_do(self.work, now, own | self._just_failed()):
+            self.start(rest.job, rest.slot, "--slot", rest.slot, "--sweep", rest.what)
+        return True
 
     def _just_failed(self) -> set[Slot]:
         """Slots whose process could not be begun a moment ago: each end wakes us, and this one would for ever."""
@@ -236,51 +244,9 @@ class Dispatcher:
         self.unbegun = {slot: at for slot, at in self.unbegun.items() if now - at < LOOK_EVERY / 2}
         return set(self.unbegun)
 
-    async def _abandon(self, died: set[Slot], stopped: set[Slot], now: datetime) -> None:
-        """Close what nobody goes on with, and tell it; what was told enough is over."""
-        told = await self.work.ledger.read(taken_up, now)
-        for of, why in await self.work.ledger.read(orphans, self.work.schedule.jobs, died, stopped):
-            write = partial(abandon, of=of, why=why, now=now, died=partial(self._died, now=now))
-            told += await self.work.ledger.write(write)
-        if told:
-            await self.upkeep.note(self.work, told)
-
-    async def _may_sweep(self, job: str, slot: str) -> bool:
-        known = job in self.work.schedule.jobs and REHEARSAL not in slot
-        return known and await self.work.ledger.read(paused, job) is None
-
-    async def _may_go_on(self, job: str, slot: str, now: datetime) -> bool:
-        """Whether a dead run is continued: not a replaced or cancelled one, not too late, not for ever."""
-        newest_run, over, times = await self.work.ledger.read(prospects, job, slot)
-        if newest_run is None:
-            return False
-        if over:
-            await self._leave(job, slot, "nobody goes on with its run", now)
-            return False
-        remedy = f"overnight resume {newest_run['id']}"
-        if now - newest_run["scheduled_for"] > self.work.schedule.jobs[job].max_age:
-            await self._leave(job, slot, "the rest is older than max_age", now)
-            await self._alarm("missed", job, f"the rest of {job} {slot} is older than max_age: {remedy}")
-            return False
-        if 1 < times < GIVE_UP and now - newest_run["started_at"] < timedelta(seconds=LOOK_EVERY):
-            return False  # what killed it twice may be over in a minute
-        if times >= GIVE_UP:
-            died = f"{job} {slot} killed its process, or blocked it for over a minute, {GIVE_UP} times"
-            await self._leave(job, slot, f"its process died {GIVE_UP} times", now)
-            await self._alarm("gave_up", job, f"{died}; it is left alone; to see why: {remedy}")
-            return False
-        return True
-
-    async def _leave(self, job: str, slot: str, reason: str, now: datetime) -> None:
-        await self.work.ledger.write(lambda c: leave(c, job, slot, reason, now, partial(self._died, now=now)))
-
     async def _alarm(self, rule: str, job: str, message: str) -> None:
         """Note it; what a round has to tell is told at its end, in one message."""
         await self.upkeep.note(self.work, [Alarm(rule, job, message)])
-
-    def _died(self, row: RowMapping, now: datetime) -> bool:
-        names = ("job", "slot", "host", "pid", "until")
-        return is_dead(self.work.root, now=now, **{name: row[name] for name in names})
 
     def _opening(self, settings: JobSettings, slot: str, scheduled_for: datetime, now: datetime) -> Opening:
         return Opening(
@@ -350,7 +316,7 @@ class Dispatcher:
     async def _tell_death(self, job: str, slot: str, code: int) -> None:
         """A run that ended by itself has told what was wrong; nobody else tells of one that could not."""
         row = await self.work.ledger.read(latest_run, job, slot)
-        if row is not None and row["status"] == "running" and await self._may_sweep(job, slot):
+        if row is not None and row["status"] == "running" and await may_sweep(self.work, job, slot):
             message = (
                 f"the process of {job} {slot} ended with {code} before its run was over; the slot is taken up again "
                 f"within a minute; to see why: overnight run {job} --slot {slot}"
@@ -364,18 +330,14 @@ def _me() -> tuple[str, int]:
 
 def _known(
     connection: Connection, listed: Mapping[str, Listed], now: datetime
-) -> tuple[list[Decision], dict[str, RowMapping], dict[str, datetime]]:
-    """What an edit has done away with, and the jobs' entries and newest occurrences.
+) -> tuple[list[tuple[str, str]], list[Decision], dict[str, RowMapping], dict[str, datetime]]:
+    """What a clock that was ahead has left, what an edit has done away with, the jobs' entries and latest occurrences.
 
     What killed processes had reserved is settled on this occasion.
     """
     reap(connection, now)
-    return outdated(connection, listed, now), register(connection, listed, now), newest(connection)
-
-
-def _run_out(held: Sequence[RowMapping], now: datetime) -> dict[Slot, int]:
-    """The slots of this machine whose lease was not renewed in time, and which process has it."""
-    return {(row["job"], row["slot"]): row["pid"] for row in held if row["host"] == HOST and row["until"] <= now}
+    ahead = righted(connection, now)
+    return ahead, outdated(connection, listed, now), register(connection, listed, now), latest(connection, now)
 
 
 def _timed(settings: JobSettings, entry: RowMapping, last: datetime | None) -> Timed:

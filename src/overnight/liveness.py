@@ -82,15 +82,15 @@ def is_dead(root: Path, *, job: str, slot: str, host: str, pid: int, until: date
 
 
 def ask_to_end(root: Path, *, job: str, slot: str, host: str) -> int:
-    """Send SIGTERM to the run that holds the slot on this machine; returns its process, 0 when there is none yet.
+    """Send SIGINT to the run that holds the slot on this machine; returns its process, 0 when there is none yet.
 
-    It is the one whose number is in the lock: until a run has opened, the lease names the scheduler that has claimed
-    the slot, which must live on.
+    Nobody is to go on with it: SIGTERM would say that only the machine wants it to end. It is the one whose number is
+    in the lock: until a run has opened, the lease names the scheduler that has claimed the slot, which must live on.
     """
     pid = _locked_by(root, job, slot) if host == HOST else 0
     if pid:
         with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGTERM)
+            os.kill(pid, signal.SIGINT)
     return pid
 
 

@@ -11,8 +11,7 @@ from typing import Literal, Protocol
 from sqlalchemy import Connection, RowMapping, bindparam, func, select, update
 
 from overnight.clock import token
-from overnight.ledger.items import due_slots
-from overnight.ledger.runs import KILLED, Opening, close_dead, deaths, held_leases, latest_run, lease_of, open_run
+from overnight.ledger.runs import Opening, lease_of, open_run, paused
 from overnight.ledger.statements import insert_new, put
 from overnight.ledger.tables import UNSETTLED, entry, lease, occurrence, run, slot
 from overnight.triggers import Listed, read
@@ -103,7 +102,7 @@ def outdated(connection: Connection, jobs: Mapping[str, Listed], now: datetime) 
 
     It is not made up for: whoever edits an entry does not want mail by the old one. Returns what is new.
     """
-    last, found = newest(connection), []
+    last, found = latest(connection, now), []
     for row in connection.execute(_ENTRIES).mappings():
         new = jobs.get(row["job"], Listed("", enabled=False))
         if row["enabled"] and row["timing"] and (new.hash, new.enabled) != (row["hash"], True):
@@ -112,9 +111,9 @@ def outdated(connection: Connection, jobs: Mapping[str, Listed], now: datetime) 
 
 
 def _by_old_timing(row: RowMapping, last: datetime | None, now: datetime, *, edited: bool) -> list[Decision]:
-    paused = (row["pause_reason"] or "no reason given") if row["paused_at"] else None
-    timed = Timed(row["job"], read(row["timing"]), row["effective_since"], last, "none", timedelta(), paused)
-    if paused is not None:
+    held = (row["pause_reason"] or "no reason given") if row["paused_at"] else None
+    timed = Timed(row["job"], read(row["timing"]), row["effective_since"], last, "none", timedelta(), held)
+    if held is not None:
         return due(timed, now)
     what = "edited" if edited else "disabled or taken out"
     reason = f"it was due by `{row['timing']}`, and the entry was {what} before anybody looked"
@@ -160,11 +159,21 @@ def pause_listed(
     at: datetime | None,
     reason: str | None,
     now: datetime,
-) -> None:
-    """The same for a job of the file, which no scheduler may have seen yet."""
-    outdated(connection, jobs, now)
-    register(connection, jobs, now)
+) -> list[Decision] | None:
+    """The same for a job of the file, which no scheduler may have seen yet.
+
+    Returns what was due until now and is not run, with its rows; None when a pause was to end and there is none, which
+    changes nothing: what is due just now is to be run.
+    """
+    if at is None and paused(connection, job) is None:
+        return None
+    lost = outdated(connection, jobs, now)
+    mine = register(connection, jobs, now)[job]
+    if at is None:
+        passed = _by_old_timing(mine, latest(connection, now).get(job), now, edited=False)
+        lost += [decision for decision in passed if note(connection, decision, now)]
     set_pause(connection, job, at, reason, now)
+    return lost
 
 
 def newest(connection: Connection) -> dict[str, datetime]:
@@ -172,9 +181,15 @@ def newest(connection: Connection) -> dict[str, datetime]:
     return {job: at for job, at in connection.execute(_NEWEST) if at is not None}
 
 
+def latest(connection: Connection, now: datetime) -> dict[str, datetime]:
+    """The same up to now: what a clock that was ahead has run hides nothing that is due before."""
+    return {job: at for job, at in connection.execute(_LATEST, {"now": now}) if at is not None}
+
+
 # A seek for each job; `GROUP BY` would read every occurrence there ever was.
-_latest = select(func.max(occurrence.c.scheduled_for)).where(occurrence.c.job == entry.c.job)
-_NEWEST = select(entry.c.job, _latest.scalar_subquery())
+_last = select(func.max(occurrence.c.scheduled_for)).where(occurrence.c.job == entry.c.job)
+_NEWEST = select(entry.c.job, _last.scalar_subquery())
+_LATEST = select(entry.c.job, _last.where(occurrence.c.scheduled_for <= bindparam("now")).scalar_subquery())
 
 
 def note(connection: Connection, decision: Decision, now: datetime) -> bool:
@@ -207,7 +222,7 @@ def claim(
 
     While another slot of the job is being run, `overlap` decides: the row says `skipped`, or waits as `queued` (for
     `replace` the caller cancels the other run, which nobody goes on with then). Behind one that is queued it queues,
-    too. `died` says of a lease that its owner is gone.
+    too, and while a retry, say, has its own slot. `died` says of a lease that its owner is gone.
     """
     row, id_ = _row(decision, now), f"o_{token(8)}"
     row["id"] = id_
@@ -217,9 +232,11 @@ def claim(
         reason = f"overlap: {busy[0]['run_id']} of {busy[0]['slot']} was still going on"
         new = insert_new(connection, occurrence, [row | {"state": "skipped", "reason": reason}])
         return Claim(id_, skipped=reason) if new else None
-    if busy or behind:
-        new = insert_new(connection, occurrence, [row | {"state": "queued", "reason": f"waits ({overlap})"}])
-        if new and overlap == "replace":
+    own = _owner(connection, decision.job, decision.slot, now, died)
+    if busy or behind or own:
+        why = f"waits ({overlap})" if busy or behind else f"waits for {own} of its own slot"
+        new = insert_new(connection, occurrence, [row | {"state": "queued", "reason": why}])
+        if new and (busy or behind) and overlap == "replace":
             _give_up(connection, decision)
         return Claim(id_) if new else None
     if not insert_new(connection, occurrence, [row | {"state": "claimed"}]):
@@ -227,15 +244,27 @@ def claim(
     return Claim(id_, start(connection, id_, opening, now))
 
 
+def _owner(
+    connection: Connection, job: str, slot: str, now: datetime, died: Callable[[RowMapping], bool]
+) -> str | None:
+    """The run, of whatever kind, that somebody who lives does over this very slot."""
+    held = lease_of(connection, job, slot)
+    if held is None or held["until"] is None or held["until"] <= now or died(held):
+        return None
+    return str(held["run_id"])
+
+
 def _give_up(connection: Connection, newer: Decision) -> None:
-    reason = f"replaced by {newer.slot}"
-    older = (occurrence.c.job == newer.job, occurrence.c.state == "claimed")
-    connection.execute(update(occurrence).where(*older).values(state="ran", reason=reason))
+    """Nobody goes on with the job's older runs, and what waits is not run any more."""
+    older = (occurrence.c.job == newer.job, occurrence.c.scheduled_for < newer.scheduled_for)
+    for state, becomes in (("claimed", "ran"), ("queued", "skipped")):
+        mine = update(occurrence).where(*older, occurrence.c.state == state)
+        connection.execute(mine.values(state=becomes, reason=f"replaced by {newer.slot}"))
 
 
 def start(connection: Connection, occurrence_id: str, opening: Opening, now: datetime) -> str:
-    """Open the run of a claimed or queued occurrence; returns its id."""
-    scope = open_run(connection, opening, now, locked=False)
+    """Open the run of a claimed or queued occurrence, whose slot nobody has who lives; returns its id."""
+    scope = open_run(connection, opening, now, locked=True)
     connection.execute(
         update(occurrence)
         .where(occurrence.c.id == occurrence_id)
@@ -247,40 +276,12 @@ def start(connection: Connection, occurrence_id: str, opening: Opening, now: dat
 def start_if_free(
     connection: Connection, row: RowMapping, opening: Opening, now: datetime, died: Callable[[RowMapping], bool]
 ) -> bool:
-    """Open the run of an occurrence that is still queued, unless another slot of its job is being run."""
-    if running(connection, row["job"], now, died) or row["id"] not in {each["id"] for each in queued(connection)}:
+    """Open the run of an occurrence that is still queued, unless its slot or another one of its job is being run."""
+    busy = running(connection, row["job"], now, died) or _owner(connection, row["job"], row["slot"], now, died)
+    if busy or row["id"] not in {each["id"] for each in queued(connection)}:
         return False
     start(connection, row["id"], opening, now)
     return True
-
-
-def given_up(connection: Connection, job: str, slot: str) -> bool:
-    """Whether the job's occurrence of that slot was replaced, or cancelled by hand: nobody goes on with its run."""
-    mine = (occurrence.c.job == job, occurrence.c.slot == slot, occurrence.c.state == "ran")
-    return any(reason is not None for reason in connection.execute(select(occurrence.c.reason).where(*mine)).scalars())
-
-
-def prospects(connection: Connection, job: str, slot: str) -> tuple[RowMapping | None, bool, int]:
-    """Of a slot whose run died: that run, whether nobody goes on with it, and how often its process died in a row.
-
-    One for some of the items only is not gone on with, unless it has come between an interrupted run and its rest.
-    """
-    newest_run = latest_run(connection, job, slot)
-    some = newest_run is not None and newest_run["partial"] and not unfinished_on(connection, job, slot)
-    return newest_run, some or given_up(connection, job, slot), deaths(connection, job, slot)
-
-
-def let_go(connection: Connection, job: str, slot: str, holder: tuple[str, int], now: datetime) -> None:
-    """Release a slot that was given up before its run began; `holder`, host and process, has claimed it."""
-    if given_up(connection, job, slot):
-        give_back(connection, job, slot, holder, "given up before it began", now)
-
-
-def give_back(connection: Connection, job: str, slot: str, holder: tuple[str, int], reason: str, now: datetime) -> None:
-    """Release a slot whose run has not begun; while its occurrence is open, a later look goes on with it."""
-    held = lease_of(connection, job, slot)
-    if held is not None and held["until"] is not None and (held["host"], held["pid"]) == holder:
-        close_dead(connection, held["run_id"], now, reason)
 
 
 def withdraw(connection: Connection, occurrence_id: str, state: Literal["skipped", "missed"], reason: str) -> bool:
@@ -295,43 +296,6 @@ def queued(connection: Connection) -> Sequence[RowMapping]:
 
 
 _QUEUED = select(occurrence).where(UNSETTLED, occurrence.c.state == "queued").order_by(occurrence.c.scheduled_for)
-
-
-def interrupted(connection: Connection) -> list[tuple[str, str]]:
-    """Slots `(job, slot)` whose run was asked to end before its items were done."""
-    return [(job, slot) for job, slot in connection.execute(_INTERRUPTED)]
-
-
-_INTERRUPTED = (
-    select(occurrence.c.job, occurrence.c.slot)
-    .join(lease, (lease.c.job == occurrence.c.job) & (lease.c.slot == occurrence.c.slot))
-    .where(UNSETTLED, occurrence.c.state == "claimed", lease.c.until.is_(None))
-)
-
-
-def left_open(connection: Connection, now: datetime) -> tuple[Sequence[RowMapping], list[Slot], list[Slot]]:
-    """Leases that are held, slots whose run was interrupted, and those with deferred items that are due."""
-    return held_leases(connection), interrupted(connection), due_slots(connection, now)
-
-
-def leave(
-    connection: Connection,
-    job: str,
-    slot: str,
-    reason: str,
-    now: datetime,
-    died: Callable[[RowMapping], bool],
-    ended: str = KILLED[1],
-) -> None:
-    """Nobody goes on with the slot: its occurrence is over, or it would hold up what comes after it for ever.
-
-    A run that `died` is closed with it, for the reason `ended`, so that it is reported, and told once.
-    """
-    mine = (occurrence.c.job == job, occurrence.c.slot == slot, occurrence.c.state == "claimed")
-    connection.execute(update(occurrence).where(*mine).values(state="ran", reason=reason))
-    held = lease_of(connection, job, slot)
-    if held is not None and held["until"] is not None and died(held):
-        close_dead(connection, held["run_id"], now, ended)
 
 
 def running(

@@ -6,6 +6,7 @@ import math
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from overnight import logs
 from overnight.clock import Clock
@@ -58,17 +59,32 @@ class Processes:
             if process.returncode is None:
                 process.kill()
 
-    def end_hung(self, silent: Mapping[Slot, int]) -> None:
+    def end_hung(self, silent: Mapping[Slot, int], *, only_stopped: bool = False) -> bool:
         """End those whose loop has stood still for the length of a lease: they could not write any more.
 
-        Until one has opened its run, the lease of its slot is ours or a dead run's: it has a minute for that.
+        `only_stopped`: those that the kernel says are. Until one has opened its run, the lease of its slot is ours or a
+        dead run's: it has a minute for that. Returns whether any was ended.
         """
-        for process, of in self.of.items():
-            since = self.clock.monotonic() - self.begun.get(process, -math.inf)
-            opened = silent.get(of) == process.pid or since >= LEASE.total_seconds()
-            if of in silent and process.returncode is None and opened:
-                logs.get().error("a run was blocked for over a minute and is ended", job=of[0], slot=of[1])
-                process.kill()
+        hung = [p for p, of in self.of.items() if p.returncode is None and of in silent and self._opened(p, silent[of])]
+        ended = [process for process in hung if not only_stopped or _is_stopped(process.pid)]
+        for process in ended:
+            job, slot = self.of[process]
+            logs.get().error("a run was blocked for over a minute and is ended", job=job, slot=slot)
+            process.kill()
+        return bool(ended)
+
+    def _opened(self, process: asyncio.subprocess.Process, holder: int) -> bool:
+        since = self.clock.monotonic() - self.begun.get(process, -math.inf)
+        return holder == process.pid or since >= LEASE.total_seconds()
+
+
+def _is_stopped(pid: int) -> bool:
+    """Whether the kernel keeps it from running (SIGSTOP, a debugger); False where there is no /proc to ask."""
+    try:
+        told = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return told.rpartition(")")[2].split()[0] in "Tt"
 
 
 def remedy_of(error: OSError) -> str:

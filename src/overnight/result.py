@@ -2,8 +2,12 @@
 
 from dataclasses import dataclass
 
+from sqlalchemy import Connection, RowMapping, bindparam, select
+
 from overnight.budget import dollars
-from overnight.outcome import RunStatus
+from overnight.ledger.runs import mails_of, slot_of
+from overnight.ledger.tables import run
+from overnight.outcome import RunStatus, Scope
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,3 +40,12 @@ def pulse_of(result: Result) -> tuple[bool, str] | None:
     lines = [f"{result.job} {result.slot} {result.run_id}: {result.status}", counts]
     lines += [f"{dollars(result.cost_nano)} in {result.duration_s:.1f} s", result.reason or ""]
     return result.status in ("ok", "partial"), "\n".join(lines).strip()
+
+
+def come_to(connection: Connection, scope: Scope) -> tuple[RowMapping, int, int]:
+    """The slot, what the run has cost (nano-USD), and how many mails it has handed over."""
+    cost = connection.execute(_COST, {"id": scope.run_id}).scalar_one()
+    return slot_of(connection, scope.job, scope.slot), cost, mails_of(connection, scope)
+
+
+_COST = select(run.c.cost_nano).where(run.c.id == bindparam("id"))

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, bindparam, select
+from sqlalchemy import Connection, RowMapping
 
 from overnight import alerts, logs, project
 from overnight.alerts import Alarm
@@ -22,15 +22,15 @@ from overnight.errors import ConfigError, Fenced, Refused, Stop
 from overnight.heartbeat import beating
 from overnight.jobs import Job, Options
 from overnight.ledger import Ledger, LedgerFault
-from overnight.ledger.runs import Opening, close_run, mails_of, open_run, paused, previous_slot, slot_of
-from overnight.ledger.tables import run as run_table
+from overnight.ledger.runs import Opening, close_run, open_run, paused, previous_slot, slot_of
+from overnight.leftovers import leave_open
 from overnight.liveness import HOST, hung_holder, kept_lease, slot_lock
 from overnight.outcome import Outcome, RunStatus, Scope, original, run_status
 from overnight.ports import Ports, open_ports
 from overnight.publishing import publish
 from overnight.redact import Redactor
 from overnight.rehearsal import borrow, cast
-from overnight.result import Result, pulse_of
+from overnight.result import Result, come_to, pulse_of
 from overnight.run import Run
 from overnight.schedule import JobSettings, Schedule
 
@@ -191,6 +191,7 @@ class _Attempt:
     scope: Scope
     ports: Ports
     interrupted: bool = False
+    by_hand: bool = False
     alarms: list[Alarm] = field(default_factory=list)
 
     async def go(self) -> Result:
@@ -207,7 +208,7 @@ class _Attempt:
         status = self._status(batch, stopped)
         reason = self.work.redactor.text(str(stopped)) if stopped else None
         now = self.work.clock.now()
-        await self.work.ledger.write(lambda connection: close_run(connection, self.scope, status, reason, now))
+        await self.work.ledger.write(lambda connection: self._close(connection, status, reason, now))
         result = await self._result(batch, status, reason, started)
         log.info(
             "run ended",
@@ -218,6 +219,11 @@ class _Attempt:
         )
         await self._tell(run, batch, stopped, result)
         return await self._reported(result)
+
+    def _close(self, connection: Connection, status: RunStatus, reason: str | None, now: datetime) -> None:
+        close_run(connection, self.scope, status, reason, now)
+        if status == "interrupted" and not self.by_hand:
+            leave_open(connection, self.scope, now)
 
     async def _interruptible(self, batch: Batch, slot: RowMapping) -> Stop | None:
         working = asyncio.create_task(self._items(batch, slot))
@@ -310,19 +316,20 @@ class _Attempt:
     def _listen(self, batch: Batch, working: asyncio.Task[Stop | None]) -> None:
         """The first signal drains the batch, for `drain` seconds at most; the second ends the process at once.
 
-        Until the event loop is closed: a signal while reports are written does not leave them half done.
+        Until the event loop is closed: a signal while reports are written does not leave them half done. Only SIGINT
+        says that somebody does not want it to go on: he has pressed Ctrl-C, or given `cancel`.
         """
         loop = asyncio.get_running_loop()
 
-        def stop() -> None:
+        def stop(number: signal.Signals) -> None:
             if self.interrupted:
                 os._exit(130)  # every outcome so far is durable; what is in flight is resumed
-            self.interrupted = True
+            self.interrupted, self.by_hand = True, number == signal.SIGINT
             batch.drain()
             loop.call_later(self.work.schedule.drain.total_seconds(), working.cancel)
 
         for number in ENDING:
-            loop.add_signal_handler(number, stop)
+            loop.add_signal_handler(number, stop, number)
 
     def _status(self, batch: Batch, stopped: Stop | None) -> RunStatus:
         if stopped is not None:
@@ -334,7 +341,7 @@ class _Attempt:
         return "partial" if status == "ok" and batch.without_budget else status
 
     async def _result(self, batch: Batch, status: RunStatus, reason: str | None, started: float) -> Result:
-        slot, cost, mails = await self.work.ledger.read(_come_to, self.scope)
+        slot, cost, mails = await self.work.ledger.read(come_to, self.scope)
         names = ("ok", "failed", "retry", "skipped", "unknown")
         items = {"total": sum(batch.counts.values())} | {name: batch.counts[name] for name in names}
         return Result(
@@ -384,15 +391,6 @@ def _begun(connection: Connection, scope: Scope) -> tuple[RowMapping, datetime |
     """The slot, and when the one before it was due."""
     slot = slot_of(connection, scope.job, scope.slot)
     return slot, previous_slot(connection, scope.job, slot["scheduled_for"])
-
-
-def _come_to(connection: Connection, scope: Scope) -> tuple[RowMapping, int, int]:
-    """The slot, what the run has cost (nano-USD), and how many mails it has handed over."""
-    cost = connection.execute(_COST, {"id": scope.run_id}).scalar_one()
-    return slot_of(connection, scope.job, scope.slot), cost, mails_of(connection, scope)
-
-
-_COST = select(run_table.c.cost_nano).where(run_table.c.id == bindparam("id"))
 
 
 __all__ = ["Fenced", "Request", "Result", "Workplace", "run_slot", "settings_of"]

@@ -82,12 +82,12 @@ async def serve(work: Workplace, host: str, port: int, renew_logs: Callable[[Sch
                 _renew(renew_logs, schedule)
                 _tell_weakness(schedule)
                 alarm.set(_triggers(schedule))
-                _keep(work)
+                _keep(dispatcher.work)
             await dispatcher.upkeep.guard(dispatcher.work, dispatcher.look)
             await _next_look(wake, watch)
         alarm.stop()
         confirmations.cancel()  # what stands in the ledger is for the next start
-        await asyncio.wait([asyncio.create_task(dispatcher.settle())], timeout=_patience(work))
+        await asyncio.wait([asyncio.create_task(dispatcher.settle())], timeout=_patience(dispatcher.work))
         if dispatcher.children:
             logs.get().warning("runs that have not ended within `drain` are left alone", runs=len(dispatcher.children))
 

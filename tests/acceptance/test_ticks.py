@@ -64,6 +64,15 @@ def test_a_paused_job_does_not_run_until_it_is_resumed(daily: Project) -> None:
     assert daily.json("next", "hello")[0]["slot"]
 
 
+def test_the_end_of_a_pause_says_what_passed_and_without_one_that_nothing_was_changed(daily: Project) -> None:
+    daily.json("tick")
+    daily.json("pause", "hello", "--reason", "holidays")
+    _put_back(daily, timedelta(hours=25))
+    assert len(daily.json("resume-job", "hello")["passed"]) == 1
+    assert daily.json("resume-job", "hello") == {"job": "hello", "paused": False, "passed": []}
+    assert "hello was not paused; nothing was changed" in daily.run("resume-job", "hello").out
+
+
 def test_sigterm_lets_mails_in_flight_finish_and_a_second_run_brings_the_rest(
     project: Project, smtp: RelayBooks
 ) -> None:
@@ -102,3 +111,70 @@ def test_limit_and_only_leave_the_rest_for_later(project: Project) -> None:
     assert project.json(*RUN, "--limit", "2")["items"]["ok"] == 2
     assert project.json(*RUN)["items"]["ok"] == 2
     assert len(project.outbox("daily_email")) == 5
+
+
+LETTERS = """import os
+import signal
+from pathlib import Path
+
+from overnight import job
+
+@job(items=lambda run: ["a", "b", "c"], concurrency=1)
+async def letters(item: str, run) -> None:
+    fault = Path(run.params["fault"])
+    if item == "b" and fault.exists():
+        number = int(fault.read_text())
+        fault.unlink()
+        os.kill(os.getpid(), number)
+"""
+
+
+@pytest.fixture
+def letters(project: Project) -> Project:
+    """A project with a job of three items, of which the second ends the process with the signal in `fault`."""
+    (project.root / "jobs" / "letters.py").write_text(LETTERS, encoding="utf-8")
+    fault = project.root / "fault"
+    with (project.root / "schedule.yaml").open("a", encoding="utf-8") as schedule:
+        schedule.write(f'\n  letters: {{ cron: "0 0 * * *", max_age: 3d, params: {{ fault: "{fault}" }} }}\n')
+    return project
+
+
+def _yesterday_ended(letters: Project, number: signal.Signals) -> str:
+    """Run yesterday's slot by hand until it is ended so; returns it."""
+    slot = f"{datetime.now(UTC) - timedelta(days=1):%Y-%m-%d}"
+    (letters.root / "fault").write_text(str(int(number)), encoding="utf-8")
+    assert letters.start("run", "letters", "--slot", slot).wait() in (-number, 130)
+    return slot
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_run_from_cron_first_goes_on_with_what_an_earlier_one_left(letters: Project, number: signal.Signals) -> None:
+    slot = _yesterday_ended(letters, number)
+    said = letters.run("--json", "run", "letters")
+    assert said.code == 0, said.text
+    assert said.document["slot"] > slot, "one document, of its own slot"
+    assert f"letters {slot}: first what is left of it (rest)" in said.err
+    runs = [(run["slot"], run["kind"], run["status"]) for run in letters.json("runs", "--job", "letters")]
+    assert sorted(runs) == [
+        (slot, "manual", "interrupted"), (slot, "resume", "ok"), (said.document["slot"], "manual", "ok"),
+    ]  # fmt: skip
+    assert "what is left" not in letters.run("run", "letters").err
+
+
+def test_a_run_of_some_items_or_of_a_slot_that_was_named_goes_on_with_nothing_else(letters: Project) -> None:
+    slot = _yesterday_ended(letters, signal.SIGKILL)
+    for more in (("--only", "a"), ("--limit", "1"), ("--dry-run",), ("--slot", f"{datetime.now(UTC):%Y-%m-%d}")):
+        assert letters.run("run", "letters", *more).code == 0
+    assert [run["kind"] for run in letters.json("runs", "--job", "letters") if run["slot"] == slot] == ["manual"]
+
+
+def test_a_run_from_cron_tells_of_what_an_earlier_one_left_too_long_ago(letters: Project) -> None:
+    slot = _yesterday_ended(letters, signal.SIGTERM)
+    letters.schedule("max_age: 3d, params", "max_age: 1h, params")
+    assert letters.run("run", "letters").code == 0
+    [alert] = [one for one in letters.json("alerts") if one["key"] == f"left:letters/{slot}"]
+    assert f"the rest of letters {slot} is older than max_age: overnight resume r_" in alert["message"]
+    assert letters.run("resume", "letters", "--yes").code == 0
+    letters.run("resume", alert["message"].rpartition(" ")[2])
+    letters.run("run", "letters")
+    assert letters.json("alerts") == []

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ import pytest
 from sqlalchemy import insert, update
 
 from overnight.cli import COMMANDS, _guarded, common_first
+from overnight.cli.run import heed_interrupts
 from overnight.cli.serve import worst
 from overnight.clock import SystemClock
 from overnight.ledger import Ledger
@@ -260,6 +262,33 @@ def test_cancelling_a_dead_run_marks_it_interrupted_and_lets_go_of_the_slot(ledg
     assert overnight("cancel", scope.run_id)[0] == 4, "it is over"
 
 
+@pytest.mark.parametrize("state", [None, "ran", "claimed"])
+def test_the_list_of_runs_says_of_what_is_left_that_nobody_takes_it_up(
+    ledger: Ledger, overnight: Command, state: str | None
+) -> None:
+    scope = begin(ledger)
+    ledger.writing(lambda connection: plan(connection, scope, [(0, "a", "{}"), (1, "b", "{}")]))
+    ledger.writing(lambda connection: close_run(connection, scope, "interrupted", None, NOW))
+    if state is not None:
+        values = {"id": "o_1", "job": "greet", "slot": DAY, "scheduled_for": NOW, "state": state, "noted_at": NOW}
+        ledger.writing(lambda connection: connection.execute(insert(occurrence).values(**values)))
+    said = f"greet {DAY}: nobody takes up by himself what is left (2): overnight resume {scope.run_id}"
+    assert (said in overnight("runs")[1]) == (state != "claimed")
+    [document] = json.loads(overnight("runs", "--json")[1])
+    assert document.get("undone", 0) == (0 if state == "claimed" else 2)
+    begin(ledger)
+    assert said not in overnight("runs")[1], "somebody has gone on with it"
+
+
+def test_a_run_in_the_background_of_a_shell_heeds_what_cancel_sends() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        heed_interrupts()
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 HOLDING = """
 import sys, time
 from pathlib import Path
@@ -278,7 +307,7 @@ def test_cancelling_a_run_asks_its_process_to_end(ledger: Ledger, overnight: Com
         assert process.stdout.readline() == "held\n"
         scope = begin(ledger, pid=process.pid)
         code, out, _ = overnight("cancel", "greet")
-        assert process.wait(10) == -15
+        assert process.wait(10) == -2, "as by Ctrl-C: nobody goes on with it"
     assert code == 0
     assert f"asked process {process.pid} to end" in out
     assert scope.run_id in out

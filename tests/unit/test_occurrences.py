@@ -18,6 +18,7 @@ from sqlalchemy import update
 from overnight.ledger import Ledger
 from overnight.ledger.runs import close_run, owed_reports, paused
 from overnight.ledger.tables import entry, lease, occurrence, run
+from overnight.leftovers import interrupted, leave, let_go
 from overnight.occurrences import (
     MOST,
     CatchUp,
@@ -27,9 +28,6 @@ from overnight.occurrences import (
     Timed,
     claim,
     due,
-    interrupted,
-    leave,
-    let_go,
     newest,
     note,
     occurrence_of,

@@ -15,23 +15,26 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from sqlalchemy import event
+from sqlalchemy import Connection, event
 
 from overnight import upkeep
 from overnight.alerts import Alarm, firing
+from overnight.clock import SystemClock
 from overnight.dispatcher import Dispatcher
 from overnight.errors import ConfigError, Refused
 from overnight.ledger import Ledger, LedgerFault
 from overnight.ledger.controls import alert, notice
 from overnight.ledger.runs import close_run, held_leases, owed_reports, reports_made
 from overnight.ledger.tables import item, lease, occurrence, run
+from overnight.ledger.turn import turn
 from overnight.liveness import HOST, RENEW_EVERY, slot_lock
-from overnight.occurrences import set_pause
+from overnight.occurrences import Claim, Decision, claim, pause_listed, set_pause
 from overnight.redact import Redactor
 from overnight.runner import Request, Result, Workplace, run_slot
-from overnight.schedule import Watch, load
+from overnight.schedule import Schedule, Watch, load
 from overnight.schedule.watch import in_force, keep
 from overnight.service import _keep as keep_copy
+from overnight.service import serve
 from overnight.upkeep import Upkeep
 from tests.slots import NOW, SLOT, ManualClock, begin, rows
 
@@ -138,7 +141,8 @@ async def test_a_clock_stepped_back_runs_nothing_twice(place: Place) -> None:
     await place.look(at(6, 30))
     assert len(await place.look(at(7))) == 2
     assert await place.look(at(4)) == []
-    assert [await place.look(at(hour)) for hour in (5, 6, 7)] == [[], [], []]
+    hours = [await place.look(at(hour)) for hour in (5, 6, 7)]
+    assert hours == [[("often", "2026-11-22T05:00Z")], [("often", "2026-11-22T06:00Z")], []]
     assert await place.look(at(8)) == [("often", "2026-11-22T08:00Z")]
 
 
@@ -146,10 +150,66 @@ async def test_a_clock_stepped_forth_and_back_loses_no_later_day(place: Place) -
     place.write('daily: { at: "07:00" }')
     await place.look(at(0))
     assert await place.look(at(7, 1, day=24)) == [("daily", "2026-11-24")]
-    assert [await place.look(at(7, day=day)) for day in (22, 23, 24)] == [[], [], []]
+    days = [await place.look(at(7, day=day)) for day in (22, 23, 24)]
+    assert days == [[("daily", "2026-11-22")], [("daily", "2026-11-23")], []], "what was run is not run again"
     assert await place.look(at(7, day=25)) == [("daily", "2026-11-25")]
-    states = dict(place.occurrences("daily"))
-    assert set(states) == {f"2026-11-{day}" for day in (22, 23, 24, 25)}, "every day has its row"
+    assert place.occurrences("daily") == [(f"2026-11-{day}", "ran") for day in (22, 23, 24, 25)]
+
+
+async def test_a_job_that_was_added_while_the_clock_was_ahead_counts_from_when_it_is_right(place: Place) -> None:
+    place.write('daily: { at: "07:00" }')
+    await place.look(datetime(2027, 11, 22, tzinfo=UTC))
+    assert await place.look(at(8)) == [], "no back-dated mail"
+    assert any("it counted only from 2027-11-22T00:00:00" in message for message in place.alerts())
+    assert await place.look(at(7, day=23)) == [("daily", "2026-11-23")]
+
+
+async def test_what_was_left_out_or_waited_while_the_clock_was_ahead_is_decided_anew(place: Place) -> None:
+    place.write('daily: { at: "07:00", max_age: 3h }', "often: { every: 6h, overlap: queue }")
+    await place.look(at(1))
+    assert place.dispatcher is not None
+    place.dispatcher.busy = True
+    assert await place.look(at(6)) == [("often", "2026-11-22T06:00Z")]
+    assert await place.look(at(13)) == []
+    assert (place.occurrences("daily"), waiting(place, "often")) == ([("2026-11-22", "missed")], ["2026-11-22T12:00Z"])
+    assert await place.look(at(9)) == [("daily", "2026-11-22")]
+    assert place.occurrences("often") == [("2026-11-22T06:00Z", "claimed")]
+    assert any("what was left out then is decided anew (1)" in message for message in place.alerts())
+
+
+class Set(ManualClock):
+    """A wall clock that somebody sets; by the other one minutes pass."""
+
+    passed = 0.0
+
+    def monotonic(self) -> float:
+        self.passed += 60
+        return self.passed
+
+
+async def test_who_was_run_for_a_time_that_is_still_to_come_is_an_alert_until_then(place: Place) -> None:
+    def state() -> list[str]:
+        return [row["state"] for row in rows(place.ledger, alert) if row["rule"] == "ahead"]
+
+    place.clock = Set(NIGHT)
+    place.write('daily: { at: "07:00" }')
+    await place.look(at(0))
+    assert await place.look(at(8, day=25)) == [("daily", "2026-11-25")]
+    assert [(await place.look(at(7, 30, day=day)), state()) for day in (22, 23)] == [
+        ([("daily", "2026-11-22")], ["firing"]), ([("daily", "2026-11-23")], ["firing"]),
+    ]  # fmt: skip
+    assert any("daily of 2026-11-25 was run while the clock was ahead" in message for message in place.alerts())
+    await place.look(at(7, 30, day=24))
+    assert (await place.look(at(7, 30, day=25)), state()) == ([], ["resolved"])
+
+
+async def test_clocks_that_differ_by_a_minute_change_nothing_that_was_decided(place: Place) -> None:
+    place.write('daily: { at: "07:00", catch_up: none }')
+    await place.look(at(0))
+    await place.look(at(7, 3))
+    assert place.occurrences("daily") == [("2026-11-22", "missed")]
+    assert await place.look(at(7, 1)) == []
+    assert place.occurrences("daily") == [("2026-11-22", "missed")]
 
 
 async def test_an_edited_entry_sends_no_back_dated_mail(place: Place) -> None:
@@ -213,6 +273,21 @@ async def test_after_does_not_wait_for_a_job_that_is_off(place: Place) -> None:
     place.write('nightly: { at: "09:00", enabled: false }', 'digest: { at: "08:00", after: nightly }')
     await place.look(at(0))
     assert await place.look(at(8)) == [("digest", "2026-11-22")]
+
+
+async def test_who_comes_after_one_that_waits_itself_waits_for_it_too(place: Place) -> None:
+    place.write('c: { at: "01:00" }', 'b: { at: "02:00", after: c }', 'a: { at: "03:00", after: b, max_age: 2h }')
+    await place.look(at(0))
+    assert place.dispatcher is not None
+    place.dispatcher.busy = True
+    assert await place.look(at(1)) == [("c", "2026-11-22")]
+    assert [await place.look(at(hour)) for hour in (2, 3)] == [[], []]
+    place.ledger.writing(lambda connection: connection.execute(occurrence.update().values(state="ran")))
+    assert await place.look(at(4)) == [("b", "2026-11-22")]
+    assert await place.look(at(4, 1)) == []
+    assert await place.look(at(5, 1)) == []
+    [row] = rows(place.ledger, occurrence, job="a")
+    assert (row["state"], row["reason"]) == ("missed", "b was not over within max_age (2:00:00)")
 
 
 async def test_who_waited_too_long_is_missed_and_says_for_whom(place: Place) -> None:
@@ -663,6 +738,90 @@ async def test_a_child_that_let_its_lease_run_out_is_ended_and_one_that_keeps_it
     assert await child.wait() == -signal.SIGKILL
 
 
+STOPS_IN_A_TRANSACTION = """import os, signal, sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("BEGIN IMMEDIATE")
+print("locked", flush=True)
+os.kill(os.getpid(), signal.SIGSTOP)
+"""
+
+
+async def test_a_run_that_was_stopped_while_it_wrote_is_ended_alone_and_the_other_jobs_are_run(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.write("often: { every: 1h }", "other: { every: 1h }", "late: { every: 2h }")
+    await place.look(at(0))
+    assert place.dispatcher is not None
+    place.dispatcher.busy = True
+    await place.look(at(1))
+    monkeypatch.setattr("overnight.ledger.BUSY_SECONDS", 2)
+    place.ledger.engine.dispose()  # its next connection waits no longer than that
+    slots = {"often": "2026-11-22T01:00Z", "other": "2026-11-22T01:00Z"}
+    file, piped = str(place.ledger.engine.url.database), asyncio.subprocess.PIPE
+    waits = await asyncio.create_subprocess_exec("sleep", "60")
+    for_lock = lease.update().where(lease.c.job == "other").values(until=at(2), pid=waits.pid, host=HOST)
+    stopped = await asyncio.create_subprocess_exec(sys.executable, "-c", STOPS_IN_A_TRANSACTION, file, stdout=piped)
+    held = lease.update().where(lease.c.job == "often").values(until=at(2), pid=stopped.pid, host=HOST)
+    place.ledger.writing(lambda connection: [connection.execute(one) for one in (held, for_lock)])
+    assert stopped.stdout is not None
+    assert await stopped.stdout.readline() == b"locked\n"
+
+    class Renewed(ManualClock):
+        async def sleep(self, seconds: float) -> None:
+            renewing = lease.update().where(lease.c.job == "other").values(until=FAR)
+            await place.ledger.write(lambda connection: connection.execute(renewing))
+            await ManualClock.sleep(self, seconds)
+
+    for child, job in ((stopped, "often"), (waits, "other")):
+        place.dispatcher.processes.of[child] = (job, slots[job])
+    place.dispatcher.work = dataclasses.replace(place.dispatcher.work, clock=Renewed(at(2)))
+    place.dispatcher.looked_at = at(1, 59)
+    await place.dispatcher.look()
+    assert await stopped.wait() == -signal.SIGKILL
+    assert waits.returncode is None, "it could not renew its lease while the other one kept the lock"
+    assert ("late", "2026-11-22T02:00Z") in place.dispatcher.started
+    waits.kill()
+    await waits.wait()
+
+
+ENDED = """import os
+from overnight import job
+
+@job(items=lambda run: ["a", "b"], concurrency=1)
+async def daily(item: str, run) -> None:
+    os.kill(os.getpid(), {number})
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+async def test_a_run_by_hand_that_its_machine_has_ended_is_gone_on_with_and_one_that_a_person_has_is_not(
+    place: Place, number: signal.Signals
+) -> None:
+    place.write('daily: { at: "07:00", max_age: 2d }')
+    await place.look(at(0))
+    assert place.dispatcher is not None
+    (place.root / "jobs" / "daily.py").write_text(ENDED.format(number=int(number)), encoding="utf-8")
+    place.clock.at = at(6)
+    result = await run_slot(place.dispatcher.work, Request("daily", "2026-11-21"))
+    assert (result.status, result.slot_items["pending"]) == ("interrupted", 1)
+    gone_on = [] if number == signal.SIGINT else [("daily", "2026-11-21")]
+    assert await place.look(at(6, 1)) == gone_on
+    assert await place.look(at(7)) == [("daily", "2026-11-22")]
+
+
+async def test_what_a_scheduler_has_given_up_and_a_person_has_begun_is_gone_on_with(place: Place) -> None:
+    place.write('daily: { at: "07:00", max_age: 2d }')
+    await place.look(at(0))
+    assert place.dispatcher is not None
+    (place.root / "jobs" / "daily.py").write_text(ENDED.format(number=int(signal.SIGTERM)), encoding="utf-8")
+    row = {"job": "daily", "slot": "2026-11-21", "id": "o", "scheduled_for": at(7, day=21), "noted_at": at(0)}
+    place.ledger.writing(lambda c: c.execute(occurrence.insert().values(state="missed", reason="why", **row)))
+    place.clock.at = at(6)
+    assert (await run_slot(place.dispatcher.work, Request("daily", "2026-11-21"))).status == "interrupted"
+    assert place.occurrences("daily") == [("2026-11-21", "claimed")]
+    assert await place.look(at(6, 1)) == [("daily", "2026-11-21")]
+
+
 async def test_an_audience_of_nobody_is_a_run_like_any_other(tmp_path: Path) -> None:
     result = await run_in(tmp_path, "items=lambda run: []", "pass")
     assert (result.status, result.items["total"], sum(result.slot_items.values())) == ("ok", 0, 0)
@@ -793,6 +952,34 @@ def test_what_is_kept_is_what_was_validated_and_not_what_somebody_has_written_si
     assert list(in_force(file).jobs) == ["daily"]
 
 
+async def test_what_serve_keeps_and_how_long_it_waits_at_its_end_is_of_the_schedule_in_force(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def patience(work: Workplace) -> float:
+        waited.append(work.schedule.drain)
+        return 5.0
+
+    def renew_logs(schedule: Schedule) -> None:
+        if schedule.drain == timedelta(seconds=7):
+            read.set()
+
+    waited: list[timedelta] = []
+    read = asyncio.Event()
+    monkeypatch.setattr("overnight.service._patience", patience)
+    place.write('daily: { at: "07:00" }')
+    assert place.dispatcher is not None
+    work = dataclasses.replace(place.dispatcher.work, clock=SystemClock())
+    async with asyncio.timeout(30):
+        serving = asyncio.create_task(serve(work, "127.0.0.1", 0, renew_logs))
+        work.file.write_text(f"drain: 7s\n{work.schedule.text}", encoding="utf-8")
+        await read.wait()
+        os.kill(os.getpid(), signal.SIGTERM)
+        await serving
+    assert waited == [timedelta(seconds=7)]
+    work.file.write_text("jobs: [")
+    assert in_force(work.file).drain == timedelta(seconds=7)
+
+
 def test_an_edit_between_the_first_reading_and_the_first_look_is_seen(tmp_path: Path) -> None:
     file, clock = tmp_path / "schedule.yaml", ManualClock()
     file.write_text(JOBS + FIRST)
@@ -868,6 +1055,21 @@ async def test_what_was_interrupted_is_gone_on_with_after_the_next_occurrence_an
     assert any("the rest of often 2026-11-22T01:00Z is older than max_age" in message for message in place.alerts())
 
 
+async def test_what_waits_to_replace_a_run_is_replaced_itself_by_what_comes_next(place: Place) -> None:
+    place.write("often: { every: 1h, overlap: replace }")
+    await place.look(at(0))
+    assert place.dispatcher is not None
+    place.dispatcher.busy = True
+    first, second, third = (f"2026-11-22T0{hour}:00Z" for hour in (1, 2, 3))
+    assert await place.look(at(1)) == [("often", first)]
+    assert [await place.look(at(hour)) for hour in (2, 3)] == [[], []], "the first one is being asked to end"
+    assert waiting(place, "often") == [third]
+    [row] = rows(place.ledger, occurrence, slot=second)
+    assert (row["state"], row["reason"]) == ("skipped", f"replaced by {third}")
+    place.ledger.writing(lambda connection: connection.execute(lease.update().values(until=None)))
+    assert await place.look(at(3, 1)) == [("often", third)]
+
+
 async def test_what_waited_for_longer_than_max_age_is_missed(place: Place) -> None:
     place.write("often: { every: 1h, overlap: queue, max_age: 2h }")
     await place.look(at(0))
@@ -893,6 +1095,39 @@ async def test_what_waited_when_its_job_was_paused_is_not_run_after_the_pause(pl
     place.ledger.writing(lambda connection: set_pause(connection, "often", None, None, at(2, 30)))
     [row] = rows(place.ledger, occurrence, slot="2026-11-22T02:00Z")
     assert (row["state"], row["reason"]) == ("skipped", "the job was paused while it waited")
+
+
+def switch(place: Place, job: str, at: datetime | None, now: datetime) -> list[tuple[str, str]] | None:
+    """Pause or resume a job as the command and the page do; returns what was not run, and why."""
+    assert place.dispatcher is not None
+    listed = place.dispatcher.work.schedule.listed()
+    found = place.ledger.writing(lambda c: pause_listed(c, listed, job, at, "holiday" if at else None, now))
+    return None if found is None else [(one.slot, one.reason) for one in found]
+
+
+async def test_what_was_due_in_a_pause_and_nobody_saw_has_a_row_when_the_pause_ends(place: Place) -> None:
+    place.write('daily: { at: "07:00" }')
+    await place.look(at(0))
+    assert switch(place, "daily", at(6), at(6)) == []
+    assert switch(place, "daily", None, at(9)) == [("2026-11-22", "paused: holiday")]
+    assert place.occurrences("daily") == [("2026-11-22", "skipped")]
+    assert await place.look(at(9, 1)) == []
+    assert await place.look(at(7, day=23)) == [("daily", "2026-11-23")]
+
+
+async def test_to_end_a_pause_that_is_none_keeps_what_is_due_just_now(place: Place) -> None:
+    place.write('daily: { at: "07:00" }')
+    await place.look(at(0))
+    assert switch(place, "daily", None, at(7, 2)) is None
+    assert await place.look(at(7, 3)) == [("daily", "2026-11-22")]
+
+
+async def test_what_an_edit_did_away_with_is_told_also_when_a_pause_sees_it_first(place: Place) -> None:
+    place.write('daily: { at: "02:00" }', 'other: { at: "20:00" }')
+    await place.look(at(0))
+    place.write('daily: { at: "20:00" }', 'other: { at: "20:00" }')
+    [(slot, reason)] = switch(place, "other", at(9), at(9)) or []
+    assert (slot, "the entry was edited before anybody looked" in reason) == ("2026-11-22", True)
 
 
 @dataclass(slots=True)
@@ -1061,3 +1296,72 @@ async def test_a_store_that_hangs_holds_up_no_job(place: Place, monkeypatch: pyt
     assert "reports" in place.dispatcher.upkeep.beside.tasks
     place.dispatcher.upkeep.beside.cancel("reports")
     await place.dispatcher.upkeep.beside.settle()
+
+
+NOBODY = 2**22 + 1  # beyond the highest number a process can have
+
+
+@pytest.mark.parametrize("kind", ["retry", "sweep"])
+async def test_who_has_the_slot_of_today_holds_up_no_other_job_and_its_own_one_until_it_is_over(
+    place: Place, kind: str
+) -> None:
+    place.write('daily: { at: "07:00" }', 'other: { at: "07:00" }')
+    await place.look(at(0))
+    scope = begin(place.ledger, "daily", kind=kind, host="elsewhere")
+    place.ledger.writing(lambda connection: connection.execute(lease.update().values(until=FAR)))
+    assert await place.look(at(7)) == [("other", "2026-11-22")]
+    [row] = rows(place.ledger, occurrence, job="daily")
+    assert (row["state"], row["reason"]) == ("queued", f"waits for {scope.run_id} of its own slot")
+    assert await place.look(at(7, 1)) == []
+    place.ledger.writing(lambda connection: close_run(connection, scope, "ok", None, at(7, 1)))
+    assert await place.look(at(7, 2)) == [("daily", "2026-11-22")]
+
+
+@pytest.mark.parametrize("kind", ["retry", "sweep"])
+async def test_an_occurrence_takes_its_slot_over_at_once_from_one_that_was_killed(place: Place, kind: str) -> None:
+    place.write('daily: { at: "07:00" }', 'other: { at: "07:00" }')
+    await place.look(at(0))
+    begin(place.ledger, "daily", kind=kind, host=HOST, pid=NOBODY)
+    place.ledger.writing(lambda connection: connection.execute(lease.update().values(until=FAR)))
+    assert await place.look(at(7)) == [("daily", "2026-11-22"), ("other", "2026-11-22")]
+    assert sorted(row["status"] for row in rows(place.ledger, run, job="daily")) == ["interrupted", "running"]
+
+
+async def test_one_that_waits_takes_its_slot_over_from_a_retry_that_was_killed(place: Place) -> None:
+    place.write('daily: { at: "07:00" }')
+    await place.look(at(0))
+    begin(place.ledger, "daily", kind="retry", host=HOST, pid=os.getpid())
+    place.ledger.writing(lambda connection: connection.execute(lease.update().values(until=FAR)))
+    assert await place.look(at(7)) == []
+    place.ledger.writing(lambda connection: connection.execute(lease.update().values(pid=NOBODY)))
+    assert await place.look(at(7, 1)) == [("daily", "2026-11-22")]
+
+
+async def test_a_decision_that_fails_holds_up_no_other_job_and_is_taken_again(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(connection: Connection, decision: Decision, *more: Any) -> Claim | None:
+        if decision.job == "daily":
+            raise RuntimeError("a bug")
+        return claim(connection, decision, *more)
+
+    place.write('daily: { at: "07:00" }', 'other: { at: "07:00" }')
+    await place.look(at(0))
+    monkeypatch.setattr("overnight.dispatcher.claim", failing)
+    assert await place.look(at(7)) == [("other", "2026-11-22")]
+    monkeypatch.undo()
+    assert await place.look(at(7, 1)) == [("daily", "2026-11-22")]
+
+
+async def test_what_keeps_us_from_asking_who_lives_holds_up_no_other_job(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.write('daily: { at: "07:00" }', 'other: { at: "07:00" }')
+    await place.look(at(0))
+    begin(place.ledger, "daily", kind="retry", host=HOST, pid=NOBODY)
+    place.ledger.writing(lambda connection: connection.execute(lease.update().values(until=FAR)))
+    monkeypatch.setattr("overnight.liveness.TURN_SECONDS", 0.01)
+    (place.root / "var" / "locks").mkdir(parents=True)
+    with turn(place.root / "var" / "locks" / "turn", 1):  # of a process that is stopped
+        assert await place.look(at(7)) == [("other", "2026-11-22")]
+    assert await place.look(at(7, 1)) == [("daily", "2026-11-22")]

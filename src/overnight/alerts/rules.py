@@ -13,9 +13,11 @@ from pathlib import Path
 from sqlalchemy import Column, ColumnElement, Connection, RowMapping, bindparam, exists, func, or_, select, union_all
 
 from overnight import logs
+from overnight.ahead import run_ahead
 from overnight.alerts.alarm import Alarm
 from overnight.alerts.book import OPEN
 from overnight.budget import dollars
+from overnight.clock import iso
 from overnight.histogram import quantile
 from overnight.ledger.controls import alert, breaker
 from overnight.ledger.flow import forgotten, held
@@ -27,6 +29,7 @@ from overnight.triggers import compact
 
 STANDING = frozenset(  # not settled by the next run of the job
     {"success_rate", "daily_cost", "p95_duration", "late", "stuck", "breaker", "unknown", "spool", "mail_policy"}
+    | {"ahead"}
 )
 PROJECT = "project"  # the scope of what belongs to no job
 FEWEST_DAYS = 3  # days with costs, below which a median says nothing
@@ -43,8 +46,8 @@ def standing(connection: Connection, schedule: Schedule, now: datetime) -> list[
 
 
 def scheduled(connection: Connection, schedule: Schedule, now: datetime) -> list[Alarm]:
-    """What only a scheduler can judge: whether occurrences have begun."""
-    return _all_of(connection, schedule, now, (late,))
+    """What only a scheduler can judge: whether occurrences have begun, or have done so ahead of their time."""
+    return _all_of(connection, schedule, now, (late, ahead))
 
 
 def _all_of(connection: Connection, schedule: Schedule, now: datetime, rules: tuple[Rule, ...]) -> list[Alarm]:
@@ -219,6 +222,17 @@ def late(connection: Connection, schedule: Schedule, now: datetime) -> Iterator[
         else:
             became = f"was {state}" if state in ("missed", "skipped") else "has begun"
             yield Alarm("late", name, f"{which} {became}", firing=False)
+
+
+def ahead(connection: Connection, schedule: Schedule, now: datetime) -> Iterator[Alarm]:
+    """Which jobs were run for a time that is still to come, by a clock that was ahead: they will not be run then."""
+    for job in schedule.jobs:
+        slot = run_ahead(connection, job, now)
+        if slot is None:
+            yield Alarm("ahead", job, f"{job} was run for no time that is still to come", firing=False)
+            continue
+        what = f"{job} of {slot} was run while the clock was ahead, and will not be when its time comes"
+        yield Alarm("ahead", job, f"{what}; it is now {iso(now)}: overnight redo {job} --slot {slot}")
 
 
 def last_due(connection: Connection, settings: JobSettings, until: datetime) -> tuple[datetime, str | None] | None:

@@ -15,6 +15,7 @@ from overnight.ledger.calls import calls_of, replies_of, shared_calls_of
 from overnight.ledger.items import items_of
 from overnight.ledger.runs import effects_of, item_of, recent_runs, slot_of
 from overnight.ledger.toolcalls import tool_calls_of
+from overnight.leftovers import undone
 from overnight.outcome import RunStatus
 from overnight.wire import words
 
@@ -33,8 +34,11 @@ def runs(cli: Cli, job: str | None, status: str | None, limit: int) -> None:
     lines = [f"{'RUN':<25}{'STARTED':<18}{'JOB':<18}{'SLOT':<19}{'KIND':<10}{'STATUS':<13}{'TOOK':>8}  ITEMS"]
     lines += [_line(row, cli.schedule.timezone, died=row["id"] in died) for row in rows]
     lines += [_hint(run_id) for run_id in sorted(died)]
+    left = {row["id"]: n for row in rows if (n := cli.ledger.reading(undone, row))}
+    lines += [_left_line(row, left[row["id"]]) for row in rows if row["id"] in left]
     none = "no such run" if job or status else "no runs yet: overnight run JOB"
-    document = [_plain(row) | ({"alive": False} if row["id"] in died else {}) for row in rows]
+    more = {id_: {"alive": False} for id_ in died} | {id_: {"undone": n} for id_, n in left.items()}
+    document = [_plain(row) | more.get(row["id"], {}) for row in rows]
     cli.emit(document, "\n".join(lines) if rows else none)
 
 
@@ -128,6 +132,10 @@ def _call_line(call: Any) -> str:
 
 def _hint(run_id: str) -> str:
     return f"  the process of {run_id} is gone; to go on with its slot: overnight resume {run_id}"
+
+
+def _left_line(row: Any, n: int) -> str:
+    return f"  {row['job']} {row['slot']}: nobody takes up by himself what is left ({n}): overnight resume {row['id']}"
 
 
 def _line(row: Any, zone: ZoneInfo, *, died: bool) -> str:

@@ -2,12 +2,16 @@
 
 import asyncio
 import dataclasses
+import signal
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import click
+from sqlalchemy import Connection
 
+from overnight.abandoned import taken_up
+from overnight.alerts.telling import due
 from overnight.backup import RESTORED
 from overnight.batch import Picked
 from overnight.budget import dollars
@@ -19,9 +23,12 @@ from overnight.clock import iso
 from overnight.errors import ConfigError, Refused
 from overnight.ledger.items import Selection, items_of
 from overnight.ledger.runs import find_slot, item_of, paused
-from overnight.occurrences import occurrence_of
+from overnight.leftovers import left_open
+from overnight.occurrences import Slot, occurrence_of
 from overnight.outcome import EDITION, original
-from overnight.runner import REHEARSAL, Request, Result, run_slot, settings_of
+from overnight.ports import channels_of, operator_alerts
+from overnight.runner import REHEARSAL, Request, Result, Workplace, current_slot, run_slot, settings_of
+from overnight.sweeps import Rest, left_to_do
 from overnight.triggers import compact
 
 EXIT = {"ok": 0, "partial": 3, "failed": 1, "stopped": 1, "cancelled": 1, "interrupted": 130}
@@ -55,7 +62,10 @@ def run(
     dry_run: bool,
     yes: bool,
 ) -> int:
-    """Run JOB now, or go on with its slot: what is finished is not repeated."""
+    """Run JOB now, or go on with its slot: what is finished is not repeated.
+
+    When no slot and no items are named, it first goes on with what is left of the job's other slots within max_age.
+    """
     kinds = {None: "manual", "rest": "resume", "deferred": "sweep"}
     kind = "dry" if dry_run else kinds[sweep]
     cli.follows = occurrence is not None or sweep is not None
@@ -73,8 +83,49 @@ def run(
     which: Selection = "again" if retry_of is not None else "deferred" if sweep == "deferred" else "due"
     picked = Picked(which, only=frozenset(only), limit=limit)
     request = Request(job, slot, kind, picked, run_id, retry_of, rehearsal=dry_run)
+    if kind == "manual" and slot is None and not (only or limit) and not _go_on(cli, job, yes=yes):
+        return EXIT["interrupted"]
     old = _too_old(cli, job, slot) if slot is not None and kind == "manual" else ""
     return run_and_tell(cli, request, yes=yes, old=old)
+
+
+def _go_on(cli: Cli, job: str, *, yes: bool) -> bool:
+    """First go on with what is left of JOB's other slots, as a scheduler would; False when we are asked to end."""
+    now = cli.clock.now()
+    own = current_slot(settings_of(cli.schedule, job), now)
+    if not cli.ledger.reading(_anything_left, job, own, now):
+        return True
+    for rest in asyncio.run(_left(cli.workplace, (job, own))):
+        kind, which = _SWEEPS[rest.what]
+        echo(f"{job} {rest.slot}: first what is left of it ({rest.what})", err=True)
+        try:
+            result, summary = _performed(cli, Request(job, rest.slot, kind, Picked(which)), yes=yes)
+        except Refused as error:  # somebody else has taken it up
+            echo(f"{job} {rest.slot}: {error}", err=True)
+            continue
+        echo(summary, err=True)
+        if result.status == "interrupted":
+            return False
+    return True
+
+
+_SWEEPS: dict[str, tuple[str, Selection]] = {"rest": ("resume", "due"), "deferred": ("sweep", "deferred")}
+
+
+def _anything_left(connection: Connection, job: str, own: str, now: datetime) -> bool:
+    """Whether there may be something to do, or to tell, about slots other than our own."""
+    held, stopped, deferred = left_open(connection, now)
+    slots = {(row["job"], row["slot"]) for row in held}.union(stopped, deferred)
+    return any(of[0] == job and of[1] != own for of in slots) or bool(taken_up(connection, now))
+
+
+async def _left(work: Workplace, own: Slot) -> list[Rest]:
+    now = work.clock.now()
+    found = await left_to_do(work, now, {own}, own[0])
+    if await due(work.ledger, work.clock, channels_of(work.schedule)):  # before our own run says what is over
+        async with operator_alerts(work.root, work.schedule, work.ledger, work.clock) as alerter:
+            await alerter.tell()
+    return found
 
 
 @click.command()
@@ -141,6 +192,25 @@ def ran(cli: Cli, request: Request, *, yes: bool, old: str = "") -> Result:
 
     Raises ConfigError when a key of `--only` is none of the slot's items.
     """
+    result, summary = _performed(cli, request, yes=yes, old=old)
+    missing = [key for key in request.picked.only if cli.ledger.reading(item_of, result.job, result.slot, key) is None]
+    if missing and result.status in ("ok", "partial", "failed"):  # else the plan may not be complete
+        if result.items["total"]:
+            echo(summary, err=True)
+        keys = ", ".join(sorted(missing))
+        raise ConfigError(f"{result.job} {result.slot} has no item {keys}: overnight show {result.run_id} --all")
+    cli.emit(_document(cli, result), summary)
+    return result
+
+
+def heed_interrupts() -> None:
+    """Let SIGINT end us also in a shell's background, where it is ignored: `cancel` and `overlap: replace` send it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _performed(cli: Cli, request: Request, *, yes: bool, old: str = "") -> tuple[Result, str]:
+    """Run it; what it came to, and that in words."""
     pause = cli.ledger.reading(paused, request.job) or ""
     old = f"{request.job} is paused: {pause}" if pause.startswith(RESTORED) else old
     progress = Progress(quiet=cli.quiet)
@@ -150,19 +220,13 @@ def ran(cli: Cli, request: Request, *, yes: bool, old: str = "") -> Result:
         on_total=progress.total,
         on_outcome=progress.outcome,
     )
+    heed_interrupts()
     progress.start(f"{request.job} {request.slot or ''}")  # before the logs, which are then printed above the bar
     try:
         result = asyncio.run(run_slot(cli.workplace, wired))
     finally:
         progress.end()
-    missing = [key for key in request.picked.only if cli.ledger.reading(item_of, result.job, result.slot, key) is None]
-    if missing and result.status in ("ok", "partial", "failed"):  # else the plan may not be complete
-        if result.items["total"]:
-            echo(_summary(result, progress.reasons), err=True)
-        keys = ", ".join(sorted(missing))
-        raise ConfigError(f"{result.job} {result.slot} has no item {keys}: overnight show {result.run_id} --all")
-    cli.emit(_document(cli, result), _summary(result, progress.reasons))
-    return result
+    return result, _summary(result, progress.reasons)
 
 
 def _asked(cli: Cli, request: Request, place: str, old: str, *, yes: bool) -> None:

@@ -1,5 +1,6 @@
 """`validate`, `schema`, `next`, `pause` and `resume-job`: the schedule and its times."""
 
+import asyncio
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,6 +14,7 @@ from overnight.errors import ConfigError
 from overnight.outcome import STATES
 
 if TYPE_CHECKING:
+    from overnight.occurrences import Decision
     from overnight.schedule import JobSettings
 
 
@@ -168,14 +170,24 @@ def pause(cli: Cli, job: str, reason: str) -> None:
 @pass_cli
 def resume_job(cli: Cli, job: str) -> None:
     """End JOB's pause. What it missed meanwhile is not made up for."""
-    _set_pause(cli, job, None, None)
-    cli.emit({"job": job, "paused": False}, f"{job} runs again as scheduled")
+    passed = _set_pause(cli, job, None, None)
+    if passed is None:
+        cli.emit({"job": job, "paused": False, "passed": []}, f"{job} was not paused; nothing was changed")
+        return
+    slots = [decision.slot for decision in passed if decision.job == job]
+    text = f"{job} runs again as scheduled" + (f"; not run meanwhile: {', '.join(slots[-5:])}" if slots else "")
+    cli.emit({"job": job, "paused": False, "passed": slots}, text)
 
 
-def _set_pause(cli: Cli, job: str, at: datetime | None, reason: str | None) -> None:
+def _set_pause(cli: Cli, job: str, at: datetime | None, reason: str | None) -> "list[Decision] | None":
+    """What is not run is noted, and told; None when there was no pause to end."""
+    from overnight.missed import tell  # noqa: PLC0415
     from overnight.occurrences import pause_listed  # noqa: PLC0415
 
     if job not in cli.schedule.jobs:
         raise ConfigError(f"schedule.yaml has no job {job!r}; it has {', '.join(cli.schedule.jobs)}")
     now, listed = cli.clock.now(), cli.schedule.listed()
-    cli.ledger.writing(lambda connection: pause_listed(connection, listed, job, at, reason, now))
+    passed = cli.ledger.writing(lambda connection: pause_listed(connection, listed, job, at, reason, now))
+    if passed:
+        asyncio.run(tell(cli.workplace, passed))
+    return passed

@@ -69,7 +69,8 @@ def new_run_id(now: datetime) -> str:
 def open_run(connection: Connection, opening: Opening, now: datetime, *, locked: bool) -> Scope:
     """Insert slot, run and lease in this one transaction; older runs of the slot still marked running were killed.
 
-    `locked` says that the caller holds the slot's file lock, so a lease of this same host is a dead process's.
+    `locked` says that the caller holds the slot's file lock, or has looked, so a lease of this same host is a dead
+    process's.
     Raises Refused while a process on another host holds the lease.
     """
     run_id = opening.run_id or new_run_id(now)

@@ -19,6 +19,7 @@ from overnight.alerts.book import every, silence
 from overnight.errors import ConfigError, Refused
 from overnight.ledger.runs import latest_run, new_run_id
 from overnight.mail.consent import is_confirmed
+from overnight.missed import tell
 from overnight.occurrences import pause_listed
 from overnight.ports import mailer_of
 from overnight.runner import REHEARSAL, Workplace, current_slot, settings_of
@@ -123,7 +124,8 @@ class Doing:
         settings_of(work.schedule, job)
         now, listed = work.clock.now(), work.schedule.listed()
         at = None if reason is None else now
-        await work.ledger.write(lambda connection: pause_listed(connection, listed, job, at, reason, now))
+        passed = await work.ledger.write(lambda connection: pause_listed(connection, listed, job, at, reason, now))
+        await tell(work, passed or [])
         return _see(f"/jobs/{job}" if _text(caller, "from") == "job" else "/")
 
     async def _started(self, job: str, slot: str, *more: str) -> web.StreamResponse:

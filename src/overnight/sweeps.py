@@ -1,0 +1,105 @@
+"""What was left: slots whose run died or was asked to end, and those with deferred items that are due.
+
+Whoever looks decides here with which of them to go on; the others are given up, with a reason and an alert.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Literal
+
+from sqlalchemy import RowMapping
+
+from overnight.abandoned import RULE, abandon, orphans, taken_up
+from overnight.alerts import Alarm
+from overnight.alerts.telling import noted
+from overnight.ledger.runs import paused
+from overnight.leftovers import leave, left_open, prospects
+from overnight.liveness import is_dead
+from overnight.occurrences import Slot
+from overnight.runner import REHEARSAL, Workplace
+
+GIVE_UP = 3  # deaths in a row after which a slot is left alone: a crash loop costs money
+RESPITE = timedelta(minutes=1)  # what killed a process twice may be over then
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """A slot to go on with: all that is left of it, or only its deferred items."""
+
+    job: str
+    slot: str
+    what: Literal["rest", "deferred"]
+
+
+def has_died(work: Workplace, row: RowMapping, now: datetime) -> bool:
+    """Whether the owner of a lease is gone."""
+    names = ("job", "slot", "host", "pid", "until")
+    return is_dead(work.root, now=now, **{name: row[name] for name in names})
+
+
+async def left_to_do(work: Workplace, now: datetime, busy: Collection[Slot], job: str | None = None) -> list[Rest]:
+    """What to go on with now, of all jobs or one; `busy` slots are somebody's.
+
+    What nobody goes on with any more is closed, and noted.
+    """
+    held, stopped, deferred = await work.ledger.read(left_open, now)
+    if job is not None:
+        held = [row for row in held if row["job"] == job]
+        stopped, deferred = ([of for of in slots if of[0] == job] for slots in (stopped, deferred))
+    dead = {(row["job"], row["slot"]) for row in held if has_died(work, row, now)}
+    # Also what another scheduler's run is about: ours would be refused at once, and waking us, started again.
+    taken = {*busy, *({(row["job"], row["slot"]) for row in held} - dead)}
+    await _abandon(work, dead - taken, set(stopped) - taken, now)
+    left = dead.union(stopped)
+    rest = [Rest(name, slot, "rest") for name, slot in sorted(left - taken)]
+    later = [Rest(name, slot, "deferred") for name, slot in sorted(set(deferred) - left - taken)]
+    wanted = [each for each in [*rest, *later] if await may_sweep(work, each.job, each.slot)]
+    return [each for each in wanted if each.what == "deferred" or await _may_go_on(work, each.job, each.slot, now)]
+
+
+async def _abandon(work: Workplace, died: set[Slot], stopped: set[Slot], now: datetime) -> None:
+    """Close what nobody goes on with, and tell it; what was told enough is over."""
+    told = await work.ledger.read(taken_up, now)
+    for of, why in await work.ledger.read(orphans, work.schedule.jobs, died, stopped):
+        write = partial(abandon, of=of, why=why, now=now, died=partial(has_died, work, now=now))
+        told += await work.ledger.write(write)
+    await _note(work, told)
+
+
+async def may_sweep(work: Workplace, job: str, slot: str) -> bool:
+    """Whether anybody goes on with a slot by himself: of a job in the schedule, not paused, and no rehearsal."""
+    known = job in work.schedule.jobs and REHEARSAL not in slot
+    return known and await work.ledger.read(paused, job) is None
+
+
+async def _may_go_on(work: Workplace, job: str, slot: str, now: datetime) -> bool:
+    """Whether a dead run is continued: not a replaced or cancelled one, not too late, not for ever."""
+    newest_run, over, times = await work.ledger.read(prospects, job, slot)
+    if newest_run is None:
+        return False
+    if over:
+        await _leave(work, job, slot, "nobody goes on with its run", now)
+        return False
+    remedy = f"overnight resume {newest_run['id']}"
+    if now - newest_run["scheduled_for"] > work.schedule.jobs[job].max_age:
+        await _leave(work, job, slot, "the rest is older than max_age", now)
+        await _note(work, [Alarm(RULE, f"{job}/{slot}", f"the rest of {job} {slot} is older than max_age: {remedy}")])
+        return False
+    if 1 < times < GIVE_UP and now - newest_run["started_at"] < RESPITE:
+        return False
+    if times >= GIVE_UP:
+        died = f"{job} {slot} killed its process, or blocked it for over a minute, {GIVE_UP} times"
+        await _leave(work, job, slot, f"its process died {GIVE_UP} times", now)
+        await _note(work, [Alarm("gave_up", job, f"{died}; it is left alone; to see why: {remedy}")])
+        return False
+    return True
+
+
+async def _leave(work: Workplace, job: str, slot: str, reason: str, now: datetime) -> None:
+    await work.ledger.write(lambda c: leave(c, job, slot, reason, now, partial(has_died, work, now=now)))
+
+
+async def _note(work: Workplace, alarms: list[Alarm]) -> None:
+    await noted(work.ledger, work.clock, work.redactor, alarms, work.schedule.alerts.repeat)
