@@ -6,7 +6,7 @@ from typing import Any
 
 from overnight.jobs import Job
 from overnight.ledger import Ledger
-from overnight.ledger.runs import borrow_onces
+from overnight.ledger.onces import borrow_onces
 from overnight.mail import STAND_IN
 from overnight.outcome import Scope
 from overnight.subscribers import Subscriber

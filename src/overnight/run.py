@@ -20,7 +20,7 @@ from overnight.deadline import deadline, off_the_clock, without_deadline
 from overnight.effects import Effects
 from overnight.errors import Fenced, OvernightError, Skip, Stop
 from overnight.ledger import Ledger
-from overnight.ledger.runs import keep_once, once_value, seen_by_others
+from overnight.ledger.onces import keep_once, once_value, seen_by_others
 from overnight.outcome import Scope, Spent
 
 if TYPE_CHECKING:  # not every job mails

@@ -8,7 +8,8 @@ from overnight.editions import next_edition, supersede
 from overnight.errors import ConfigError, Refused
 from overnight.ledger import Ledger
 from overnight.ledger.items import Recorded, plan, record
-from overnight.ledger.runs import close_run, keep_once, once_value, seen_by_others, slot_of
+from overnight.ledger.onces import keep_once, once_value, seen_by_others
+from overnight.ledger.runs import close_run, slot_of
 from overnight.ledger.tables import item
 from overnight.mail.message import message_id
 from overnight.outcome import Outcome, original

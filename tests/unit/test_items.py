@@ -14,7 +14,8 @@ from overnight.errors import Fenced
 from overnight.histogram import bucket_of
 from overnight.ledger import Ledger
 from overnight.ledger.items import Recorded, due_slots, items_of, page, plan, planned, record
-from overnight.ledger.runs import close_run, keep_once, next_seq, once_value, renew, slot_of
+from overnight.ledger.onces import keep_once, once_value
+from overnight.ledger.runs import close_run, next_seq, renew, slot_of
 from overnight.ledger.tables import histogram, item, lease, once, run, seen, slot
 from overnight.outcome import STATES, Outcome, Scope, State
 from tests.slots import NOW, SLOT, ManualClock, begin, open_ledger, rows

@@ -10,7 +10,7 @@ import pytest
 
 from jobs.metrics_digest import Digest, digest, last_until, metrics_digest, told
 from overnight.ledger.items import Recorded, plan, record
-from overnight.ledger.runs import keep_once
+from overnight.ledger.onces import keep_once
 from overnight.mail.templates import Templates
 from overnight.metrics import DayCost, ErrorFigure, Figures, JobFigures, Spending, Usual
 from overnight.outcome import STATES, Outcome

@@ -11,7 +11,8 @@ from overnight.clock import iso
 from overnight.ledger import Ledger
 from overnight.ledger.controls import alert, budget
 from overnight.ledger.items import Recorded, plan, planned, record
-from overnight.ledger.runs import close_run, keep_once, slot_of
+from overnight.ledger.onces import keep_once
+from overnight.ledger.runs import close_run, slot_of
 from overnight.ledger.tables import call, effect, histogram, incoming, item, once, run, seen
 from overnight.outcome import Outcome, RunStatus, Scope, State
 from overnight.recount import rebuild

@@ -6,13 +6,13 @@ import pytest
 
 from overnight.errors import Fenced, Refused
 from overnight.ledger import Ledger
+from overnight.ledger.onces import keep_once, seen_by_others
 from overnight.ledger.runs import (
     LEASE,
     close_dead,
     close_run,
     held_leases,
     item_of,
-    keep_once,
     latest_run,
     lease_of,
     new_run_id,
@@ -23,7 +23,6 @@ from overnight.ledger.runs import (
     recent_runs,
     renew,
     runs_like,
-    seen_by_others,
 )
 from overnight.ledger.tables import lease, occurrence, run
 from overnight.occurrences import Claim, Decision, claim, unfinished_on
