@@ -765,6 +765,7 @@ async def test_a_run_that_was_stopped_while_it_wrote_is_ended_alone_and_the_othe
     place.ledger.writing(lambda connection: [connection.execute(one) for one in (held, for_lock)])
     assert stopped.stdout is not None
     assert await stopped.stdout.readline() == b"locked\n"
+    await asyncio.to_thread(os.waitid, os.P_PID, stopped.pid, os.WSTOPPED | os.WNOWAIT)
 
     class Renewed(ManualClock):
         async def sleep(self, seconds: float) -> None:

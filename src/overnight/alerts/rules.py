@@ -10,7 +10,7 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
-from sqlalchemy import Column, ColumnElement, Connection, RowMapping, bindparam, exists, func, or_, select, union_all
+from sqlalchemy import Column, ColumnElement, Connection, RowMapping, bindparam, exists, func, or_, select
 
 from overnight import logs
 from overnight.ahead import run_ahead
@@ -187,12 +187,21 @@ def breakers(connection: Connection, schedule: Schedule, now: datetime) -> Itera
 def unknown(connection: Connection, schedule: Schedule, now: datetime) -> Iterator[Alarm]:  # noqa: ARG001  as every rule
     """Of which jobs nobody knows whether something happened outside; a person has to find out."""
     rule = schedule.alerts.unknown
-    open_ = {job: (n, run_id) for job, n, run_id in connection.execute(_UNKNOWN)}
-    for job in schedule.jobs.keys() | open_.keys():
-        n, run_id = open_.get(job, (0, ""))
+    lost = {job: [(n, run_id)] for job, n, run_id in connection.execute(_LOST)}
+    for job in schedule.jobs.keys() | lost.keys():
+        found = [*lost.get(job, []), *_lost_otherwise(connection, job)]
+        n, run_id = sum(n for n, _ in found), max((run_id for _, run_id in found), default="")
         message = f"{job}: of {n} mails or steps nobody knows whether they happened"
         remedy = f"overnight show {run_id}, then overnight settle {run_id} KEY sent|unsent"
         yield Alarm("unknown", job, f"{message}: {remedy}" if n else message, firing=n > 0, hold=rule.hold)
+
+
+def _lost_otherwise(connection: Connection, job: str) -> Iterator[tuple[int, str]]:
+    """Items that are unknown because their own code says so, or whose effect is settled already; by slot."""
+    for name in connection.execute(_DOUBTFUL, {"job": job}).scalars().all():
+        n, run_id = connection.execute(_LOST_OTHERWISE, {"job": job, "slot": name}).one()
+        if n:
+            yield n, run_id
 
 
 def gone(connection: Connection, schedule: Schedule, now: datetime) -> Iterator[Alarm]:  # noqa: ARG001  as every rule
@@ -285,19 +294,20 @@ _SPENT = (
 _GOING = select(run).where(lease.c.run_id == run.c.id, lease.c.until > bindparam("now"))
 _CLOSED = select(breaker.c.name).where(breaker.c.state == "closed")
 _LOST = (
-    select(effect.c.job, effect.c.run_id)
+    select(effect.c.job, func.count(), func.max(effect.c.run_id))
     .join(slot, (slot.c.job == effect.c.job) & (slot.c.slot == effect.c.slot))
     .where(UNKNOWN, slot.c.rehearsal.is_(False))
+    .group_by(effect.c.job)
 )
+_DOUBTFUL = select(slot.c.slot).where(
+    slot.c.job == bindparam("job"), slot.c.unknown > 0, slot.c.rehearsal.is_(False)
+)  # first: most often there is none, and all items in trouble would be read
 _OF_ITEM = (effect.c.job == item.c.job, effect.c.slot == item.c.slot, effect.c.key == item.c.key)
-_LOST_OTHERWISE = (  # an item whose own code says so, or whose effect is settled already
-    select(item.c.job, item.c.run_id)
-    .join(slot, (slot.c.job == item.c.job) & (slot.c.slot == item.c.slot))
-    .where(slot.c.unknown > 0, slot.c.rehearsal.is_(False), IN_TROUBLE, item.c.state == "unknown")
+_LOST_OTHERWISE = (
+    select(func.count(), func.max(item.c.run_id))
+    .where(item.c.job == bindparam("job"), item.c.slot == bindparam("slot"), IN_TROUBLE, item.c.state == "unknown")
     .where(~exists().where(*_OF_ITEM, effect.c.state == "unknown"))
 )
-_EACH = union_all(_LOST, _LOST_OTHERWISE).subquery()
-_UNKNOWN = select(_EACH.c.job, func.count(), func.max(_EACH.c.run_id)).group_by(_EACH.c.job)
 _FORMER = select(entry.c.job).where(entry.c.job.not_in(bindparam("jobs", expanding=True)))
 _GONE = select(alert.c.rule, alert.c.scope).where(
     alert.c.state.in_(OPEN), alert.c.rule != "unknown", alert.c.scope.in_(_FORMER)
