@@ -364,7 +364,7 @@ class _Attempt:
         found = alerts.of_run(self.scope, batch.bugs, stopped, run.notices, agent.notices, agent.warnings)
         rules = await self.work.ledger.read(standing, self.work.schedule, self.work.clock.now())
         worked, pending = result.items["total"], result.slot_items["pending"]
-        await self.ports.alerter.settle_run(self.scope.job, [*found, *rules], worked=worked, pending=pending)
+        await self.ports.alerter.settle_run(self.scope.job, [*rules, *found], worked=worked, pending=pending)
 
     async def _reported(self, result: Result) -> Result:
         if self.request.rehearsal:

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, RowMapping, bindparam, func, or_, select
+from sqlalchemy import Column, ColumnElement, Connection, RowMapping, Select, bindparam, func, or_, select
 
 from overnight import logs
 from overnight.alerts.alarm import Alarm
@@ -20,13 +21,15 @@ from overnight.histogram import quantile
 from overnight.ledger.controls import alert, breaker
 from overnight.ledger.flow import forgotten, held
 from overnight.ledger.rollups import spend
-from overnight.ledger.tables import UNKNOWN, call, effect, entry, histogram, item, lease, occurrence, run, slot
+from overnight.ledger.tables import STUCK, UNKNOWN, call, effect, entry, histogram, item, lease, occurrence, run, slot
+from overnight.run import NOT_UNDONE
 from overnight.schedule import JobSettings, Schedule
 from overnight.storage import waiting
 from overnight.triggers import compact
 
 STANDING = frozenset(  # not settled by the next run of the job
     {"success_rate", "daily_cost", "p95_duration", "late", "stuck", "breaker", "unknown", "spool", "mail_policy"}
+    | {NOT_UNDONE}
 )
 PROJECT = "project"  # the scope of what belongs to no job
 FEWEST_DAYS = 3  # days with costs, below which a median says nothing
@@ -183,13 +186,29 @@ def breakers(connection: Connection, schedule: Schedule, now: datetime) -> Itera
 
 def unknown(connection: Connection, schedule: Schedule, now: datetime) -> Iterator[Alarm]:  # noqa: ARG001  as every rule
     """Of which jobs nobody knows whether something happened outside; a person has to find out."""
-    rule = schedule.alerts.unknown
-    open_ = {job: (n, run_id) for job, n, run_id in connection.execute(_UNKNOWN)}
-    for job in schedule.jobs.keys() | open_.keys():
-        n, run_id = open_.get(job, (0, ""))
+    hold = schedule.alerts.unknown.hold
+    for job, n, run_id in _unsettled(connection, schedule, "unknown", _UNKNOWN):
         message = f"{job}: of {n} mails or steps nobody knows whether they happened"
         remedy = f"overnight show {run_id}, then overnight settle {run_id} KEY sent|unsent"
-        yield Alarm("unknown", job, f"{message}: {remedy}" if n else message, firing=n > 0, hold=rule.hold)
+        yield Alarm("unknown", job, f"{message}: {remedy}" if n else message, firing=n > 0, hold=hold)
+
+
+def not_undone(connection: Connection, schedule: Schedule, now: datetime) -> Iterator[Alarm]:  # noqa: ARG001  as every rule
+    """What jobs have left behind outside: it was to be undone and could not be. A retry undoes it, or a person."""
+    for job, n, run_id in _unsettled(connection, schedule, NOT_UNDONE, _STUCK):
+        message = f"{job}: {n} steps that were to be undone still stand"
+        remedy = f"overnight show {run_id}, undo it by hand, then overnight settle {run_id} KEY unsent"
+        yield Alarm(NOT_UNDONE, job, f"{message}: {remedy}" if n else message, firing=n > 0)
+
+
+def _unsettled(
+    connection: Connection, schedule: Schedule, rule: str, effects: Select[Any]
+) -> Iterator[tuple[str, int, str]]:
+    """Each job, how many effects it has left so, and the newest of their runs; also jobs that left the file since."""
+    found = {job: (n, run_id) for job, n, run_id in connection.execute(effects)}
+    told = connection.execute(_TOLD, {"rule": rule}).scalars()
+    for job in schedule.jobs.keys() | found.keys() | set(told):
+        yield job, *found.get(job, (0, ""))
 
 
 def gone(connection: Connection, schedule: Schedule, now: datetime) -> Iterator[Alarm]:  # noqa: ARG001  as every rule
@@ -270,15 +289,17 @@ _SPENT = (
 )
 _GOING = select(run).where(lease.c.run_id == run.c.id, lease.c.until > bindparam("now"))
 _CLOSED = select(breaker.c.name).where(breaker.c.state == "closed")
-_UNKNOWN = (
+_EFFECTS = (
     select(effect.c.job, func.count(), func.max(effect.c.run_id))
     .join(slot, (slot.c.job == effect.c.job) & (slot.c.slot == effect.c.slot))
-    .where(UNKNOWN, slot.c.rehearsal.is_(False))
+    .where(slot.c.rehearsal.is_(False))
     .group_by(effect.c.job)
 )
+_UNKNOWN, _STUCK = _EFFECTS.where(UNKNOWN), _EFFECTS.where(STUCK)
+_TOLD = select(alert.c.scope).where(alert.c.state.in_(OPEN), alert.c.rule == bindparam("rule"))
 _FORMER = select(entry.c.job).where(entry.c.job.not_in(bindparam("jobs", expanding=True)))
 _GONE = select(alert.c.rule, alert.c.scope).where(
-    alert.c.state.in_(OPEN), alert.c.rule != "unknown", alert.c.scope.in_(_FORMER)
+    alert.c.state.in_(OPEN), alert.c.rule.not_in(("unknown", NOT_UNDONE)), alert.c.scope.in_(_FORMER)
 )
 _ENTRY = select(entry).where(entry.c.job == bindparam("job"))
 _NEWEST = (
@@ -288,4 +309,4 @@ _NEWEST = (
     .limit(1)
 )
 
-ALWAYS: tuple[Rule, ...] = (success_rates, durations, daily_cost, stuck, breakers, unknown, gone)
+ALWAYS: tuple[Rule, ...] = (success_rates, durations, daily_cost, stuck, breakers, unknown, not_undone, gone)
