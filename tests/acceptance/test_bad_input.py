@@ -86,6 +86,9 @@ def _renamed(path: Path) -> None:
     path.write_text(text.replace("async def daily_email", "async def dayly_email"), encoding="utf-8")
 
 
+UNTYPED = "from overnight import job\n@job(items=lambda run: [])\nasync def daily_email(reader, run): ...\n"
+
+
 @pytest.mark.parametrize(
     ("spoil", "place", "remedy"),
     [
@@ -95,6 +98,9 @@ def _renamed(path: Path) -> None:
         pytest.param(_text("\nfrom overnight import nothing\n"), "jobs/daily_email.py:2", "nothing", id="name missing"),
         pytest.param(_renamed, "daily_email in jobs.daily_email", "decorated with @job", id="other name"),
         pytest.param(_text("daily_email = 3\n"), "is a int", "decorated with @job", id="no job"),
+        pytest.param(
+            _text(UNTYPED), "jobs/daily_email.py:2: error", "daily_email(reader: TYPE, run: Run)", id="no type"
+        ),
     ],
 )
 def test_broken_code_of_a_job_is_named_before_anything_happens(
