@@ -275,6 +275,21 @@ def test_a_slot_that_is_being_run_is_refused(site: Project, fake_model: ModelBoo
     assert (site.runs_recorded(), len(fake_model.bill())) == (1, 1)
 
 
+def test_a_paused_job_is_run_by_hand_or_by_cron_only_by_an_explicit_word(site: Project) -> None:
+    run = site.json("run", "hello")["run_id"]
+    site.json("pause", "hello", "--reason", "holidays")
+    for command in (("run", "hello", "--yes"), ("retry", run, "--yes"), ("resume", run), ("redo", "hello", *RUN[2:])):
+        said = site.run(*command)
+        assert said.code == REFUSED, command
+        assert "hello is paused: holidays; overnight resume-job hello ends that, --although-paused" in said.err
+    assert site.runs_recorded() == 1, "nothing was begun"
+    assert site.json("run", "hello", "--dry-run")["items"]["ok"] == 3
+    assert site.json("run", "hello", "--although-paused")["status"] == "ok"
+    assert site.json("retry", run, "--although-paused")["status"] == "ok"
+    site.json("resume-job", "hello")
+    assert site.json("run", "hello")["status"] == "ok"
+
+
 def test_people_are_not_mailed_without_being_asked_first(site: Project) -> None:
     said = site.run(*RUN, env={"MAIL_URL": "smtp://127.0.0.1:9"})
     assert said.code == REFUSED

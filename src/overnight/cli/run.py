@@ -8,17 +8,16 @@ from typing import Any
 
 import click
 
-from overnight.backup import RESTORED
 from overnight.batch import Picked
 from overnight.budget import dollars
-from overnight.cli.consent import ask_for_test, ask_once
+from overnight.cli.consent import although_paused, ask_for_test, ask_once, refuse_paused
 from overnight.cli.context import Cli, echo, job_names, pass_cli
 from overnight.cli.found import found_run
 from overnight.cli.progress import Progress, told
 from overnight.clock import iso
 from overnight.errors import ConfigError, Refused
 from overnight.ledger.items import Selection, items_of
-from overnight.ledger.runs import find_slot, item_of, paused
+from overnight.ledger.runs import find_slot, item_of
 from overnight.occurrences import occurrence_of
 from overnight.outcome import EDITION, original
 from overnight.runner import REHEARSAL, Request, Result, run_slot, settings_of
@@ -36,6 +35,7 @@ TROUBLE = ("failed", "retry", "unknown")
 @click.option("--only", multiple=True, metavar="KEY", help="Only this item; may be given several times.")
 @click.option("--dry-run", is_flag=True, help="In a slot of its own: mail into var/rehearsal, no model, no reports.")
 @click.option("--yes", is_flag=True, help="Mail real people without asking.")
+@although_paused
 @click.option("--occurrence", hidden=True, help="The occurrence a scheduler has claimed.")
 @click.option("--sweep", type=click.Choice(["rest", "deferred"]), hidden=True, help="What a scheduler takes up.")
 @click.option("--as", "run_id", default="", hidden=True, help="The id of the run, for who has to know it before.")
@@ -54,6 +54,7 @@ def run(
     *,
     dry_run: bool,
     yes: bool,
+    although: bool,
 ) -> int:
     """Run JOB now, or go on with its slot: what is finished is not repeated."""
     kinds = {None: "manual", "rest": "resume", "deferred": "sweep"}
@@ -68,6 +69,8 @@ def run(
         if row["state"] == "ran":
             raise Refused(f"{job} {row['slot']} is not to be run any more: {row['reason'] or 'somebody has'}")
         slot, kind, run_id = row["slot"], "scheduled", row["run_id"] or ""
+    elif not dry_run:
+        refuse_paused(cli, job, although=although)
     if retry_of is not None:
         kind = "retry"
     which: Selection = "again" if retry_of is not None else "deferred" if sweep == "deferred" else "due"
@@ -81,19 +84,21 @@ def run(
 @click.argument("run_id", metavar="RUN|JOB", shell_complete=job_names)
 @click.option("--only", multiple=True, metavar="KEY", help="Only this item; may be given several times.")
 @click.option("--yes", is_flag=True, help="Mail real people without asking.")
+@although_paused
 @pass_cli
-def retry(cli: Cli, run_id: str, only: tuple[str, ...], *, yes: bool) -> int:
+def retry(cli: Cli, run_id: str, only: tuple[str, ...], *, yes: bool, although: bool) -> int:
     """Run the items of RUN's slot that failed, are deferred or were not started; nothing that is done."""
-    return _again(cli, run_id, "retry", Picked("again", only=frozenset(only)), yes=yes)
+    return _again(cli, run_id, "retry", Picked("again", only=frozenset(only)), yes=yes, although=although)
 
 
 @click.command()
 @click.argument("run_id", metavar="RUN|JOB", shell_complete=job_names)
 @click.option("--yes", is_flag=True, help="Mail real people without asking.")
+@although_paused
 @pass_cli
-def resume(cli: Cli, run_id: str, *, yes: bool) -> int:
+def resume(cli: Cli, run_id: str, *, yes: bool, although: bool) -> int:
     """Continue RUN's slot: items that were not started, and deferred ones whose time has come."""
-    return _again(cli, run_id, "resume", Picked(), yes=yes)
+    return _again(cli, run_id, "resume", Picked(), yes=yes, although=although)
 
 
 def refuse_slip(cli: Cli, job: str, slot: str, *, ahead: bool) -> None:
@@ -124,9 +129,11 @@ def _too_old(cli: Cli, job: str, slot: str) -> str:
     return f"{job} {slot} was due {ago} ago, longer than its max_age ({compact(int(settings.max_age.total_seconds()))})"
 
 
-def _again(cli: Cli, name: str, kind: str, picked: Picked, *, yes: bool) -> int:
+def _again(cli: Cli, name: str, kind: str, picked: Picked, *, yes: bool, although: bool) -> int:
     row = found_run(cli, name)
     rehearsal = REHEARSAL in row["slot"]
+    if not rehearsal:
+        refuse_paused(cli, row["job"], although=although)
     request = Request(row["job"], row["slot"], kind=kind, picked=picked, retry_of=row["id"], rehearsal=rehearsal)
     return run_and_tell(cli, request, yes=yes, old=_too_old(cli, row["job"], row["slot"]))
 
@@ -141,8 +148,6 @@ def ran(cli: Cli, request: Request, *, yes: bool, old: str = "") -> Result:
 
     Raises ConfigError when a key of `--only` is none of the slot's items.
     """
-    pause = cli.ledger.reading(paused, request.job) or ""
-    old = f"{request.job} is paused: {pause}" if pause.startswith(RESTORED) else old
     progress = Progress(quiet=cli.quiet)
     wired = dataclasses.replace(
         request,

@@ -158,7 +158,10 @@ def _last_runs(cli: Cli) -> dict[str, tuple[Any, str, Any]]:
 @click.option("--reason", default="", help="Why; it is shown wherever the job is missed.")
 @pass_cli
 def pause(cli: Cli, job: str, reason: str) -> None:
-    """Let JOB's occurrences pass until `resume-job`; kept in the ledger, not in the file."""
+    """Let JOB's occurrences pass until `resume-job`; kept in the ledger, not in the file.
+
+    `run`, `retry`, `resume` and `redo` of it are refused as well, with exit code 4; rehearsals are not.
+    """
     _set_pause(cli, job, cli.clock.now(), reason or "no reason given")
     cli.emit({"job": job, "paused": True}, f"{job} is paused; `overnight resume-job {job}` ends it")
 
