@@ -7,6 +7,7 @@ A restored ledger does not know what happened after it was copied. A folder of m
 so then every job is paused until somebody has looked.
 """
 
+import errno
 import os
 import shutil
 import sqlite3
@@ -57,14 +58,14 @@ def back_up(ledger: Ledger, root: Path, folder: Path, now: datetime) -> Backup:
         raise Refused(
             "the ledger is on a database server: back it up with the server's own tools (pg_dump), and var/secret"
         )
-    place = folder / f"{now:%Y%m%dT%H%M%SZ}"
-    partial = folder / f".{place.name}.{os.getpid()}"
+    name = f"{now:%Y%m%dT%H%M%SZ}"
+    partial = folder / f".{name}.{os.getpid()}"
     try:
         partial.mkdir(parents=True, mode=0o700)
         secret = _copied_secret(root, partial)
         copy_open(ledger.engine, partial / LEDGER)
         sync(partial)
-        partial.rename(place)
+        place = _placed(partial, folder / name)
         sync(folder)
     except (OSError, sqlite3.Error) as error:
         shutil.rmtree(partial, ignore_errors=True)
@@ -72,6 +73,19 @@ def back_up(ledger: Ledger, root: Path, folder: Path, now: datetime) -> Backup:
             f"no backup was made in {folder}: {error}; name a folder with room for the ledger", code="backup"
         ) from error
     return Backup(place, (place / LEDGER).stat().st_size, secret)
+
+
+def _placed(partial: Path, place: Path) -> Path:
+    """Give it its name, or the next free one: others may make a backup in the same second, and none is replaced."""
+    name, number = place, 1
+    while True:
+        try:
+            return partial.rename(name)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+        number += 1
+        name = place.with_name(f"{place.name}-{number}")
 
 
 def _copied_secret(root: Path, folder: Path) -> bool:

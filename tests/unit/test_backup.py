@@ -55,10 +55,22 @@ def test_a_backup_that_cannot_be_written_leaves_nothing_behind(ledger: Ledger, t
     (tmp_path / "file").write_text("")
     with pytest.raises(Stop, match="name a folder with room"):
         back_up(ledger, tmp_path, tmp_path / "file", NOW)
-    back_up(ledger, tmp_path, tmp_path / "backups", NOW)
+    taken = tmp_path / "backups" / "20261122T070000Z"
+    taken.parent.mkdir()
+    taken.write_text("")
     with pytest.raises(Stop, match="no backup was made"):
-        back_up(ledger, tmp_path, tmp_path / "backups", NOW)
-    assert [path.name for path in (tmp_path / "backups").iterdir()] == ["20261122T070000Z"]
+        back_up(ledger, tmp_path, taken.parent, NOW)
+    assert list(taken.parent.iterdir()) == [taken]
+
+
+def test_backups_of_the_same_second_have_a_name_each_and_the_last_is_the_newest(ledger: Ledger, tmp_path: Path) -> None:
+    made = []
+    for name in ("first", "second", "third"):
+        note(ledger, name)
+        made.append(back_up(ledger, tmp_path, tmp_path / "var" / "backups", NOW).folder)
+    assert [folder.name for folder in made] == [f"20261122T070000Z{more}" for more in ("", "-2", "-3")]
+    assert [len(names(folder / "ledger.db")) for folder in made] == [1, 2, 3]
+    assert newest_backup(tmp_path / "var" / "overnight.db") == made[-1]
 
 
 def test_a_restored_ledger_is_the_one_of_then_and_the_other_is_kept(ledger: Ledger, tmp_path: Path) -> None:
