@@ -347,6 +347,43 @@ def test_slips_in_the_slot_and_the_keys_of_run_are_told(tmp_path: Path) -> None:
     assert f"hello {DAY} has no item nobody" in json.loads(said.stdout)["error"]["message"]
 
 
+ROOMS = """from overnight import Run, job
+
+@job(items=lambda run: open("guests").read().split(), key=str)
+async def rooms(guest: str, run: Run) -> None: ...
+
+@job
+async def tidy(slot: str, run: Run) -> None: ...
+"""
+
+
+def test_who_adds_rows_to_a_slot_that_is_done_hears_that_they_are_for_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "jobs").mkdir()
+    (tmp_path / "jobs" / "rooms.py").write_text(ROOMS)
+    timing = 'at: "08:00", timezone: Asia/Tokyo'
+    (tmp_path / "schedule.yaml").write_text(
+        f"version: 1\njobs: {{ rooms: {{ {timing} }}, tidy: {{ {timing}, run: 'jobs.rooms:tidy' }} }}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    frozen = re.compile(
+        r"the items of this slot were read on \d{4}-\d\d-\d\d at \d\d:\d\d JST; newer ones are for another"
+    )
+    (tmp_path / "guests").write_text("")
+    said = call(tmp_path, "run", "rooms", "--slot", DAY).stdout
+    assert ("nothing to do" in said, frozen.search(said)) == (True, None), "they were read just now"
+    (tmp_path / "guests").write_text("ann bob")
+    said = call(tmp_path, "run", "rooms", "--slot", DAY).stdout
+    assert "ok: nothing to do" in said
+    assert frozen.search(said)
+    assert "overnight run rooms --slot SLOT" in said
+    assert "2 ok" in call(tmp_path, "run", "rooms", "--slot", "2026-11-21").stdout
+    for expected in ("1 ok", "nothing to do"):
+        said = call(tmp_path, "run", "tidy", "--slot", DAY).stdout
+        assert (expected in said, frozen.search(said)) == (True, None), "its one item is the slot"
+
+
 def test_a_preview_of_a_day_already_mailed_shows_its_mail_and_advises_no_retry(tmp_path: Path) -> None:
     site = tmp_path / "site"
     write_project(site)

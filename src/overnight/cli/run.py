@@ -3,7 +3,7 @@
 import asyncio
 import dataclasses
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import click
@@ -17,7 +17,7 @@ from overnight.cli.progress import Progress, told
 from overnight.clock import iso
 from overnight.errors import ConfigError, Refused
 from overnight.ledger.items import Selection, items_of
-from overnight.ledger.runs import find_slot, item_of
+from overnight.ledger.runs import find_slot, item_of, slot_of
 from overnight.occurrences import occurrence_of
 from overnight.outcome import EDITION, original
 from overnight.runner import REHEARSAL, Request, Result, run_slot, settings_of
@@ -155,6 +155,7 @@ def ran(cli: Cli, request: Request, *, yes: bool, old: str = "") -> Result:
         on_total=progress.total,
         on_outcome=progress.outcome,
     )
+    began = cli.clock.now()
     progress.start(f"{request.job} {request.slot or ''}")  # before the logs, which are then printed above the bar
     try:
         result = asyncio.run(run_slot(cli.workplace, wired))
@@ -166,8 +167,20 @@ def ran(cli: Cli, request: Request, *, yes: bool, old: str = "") -> Result:
             echo(_summary(result, progress.reasons), err=True)
         keys = ", ".join(sorted(missing))
         raise ConfigError(f"{result.job} {result.slot} has no item {keys}: overnight show {result.run_id} --all")
-    cli.emit(_document(cli, result), _summary(result, progress.reasons))
+    cli.emit(_document(cli, result), _summary(result, progress.reasons) + _frozen(cli, result, began))
     return result
+
+
+def _frozen(cli: Cli, result: Result, began: datetime) -> str:
+    """That newer items are for another slot, where there was nothing to do: who has just added some looks for them."""
+    planned = cli.ledger.reading(slot_of, result.job, result.slot)["planned_at"]
+    if result.items["total"] or result.status != "ok" or planned is None or planned >= began:
+        return ""
+    if cli.ledger.reading(item_of, result.job, result.slot, result.slot) is not None:
+        return ""  # a job without `items=`: its one item is the slot
+    at = settings_of(cli.schedule, result.job).trigger().local(planned)
+    another = f"overnight run {result.job} --slot SLOT"
+    return f"\n  the items of this slot were read on {at:%Y-%m-%d at %H:%M %Z}; newer ones are for another: {another}"
 
 
 def _asked(cli: Cli, request: Request, place: str, old: str, *, yes: bool) -> None:
