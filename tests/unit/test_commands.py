@@ -15,6 +15,7 @@ import pytest
 from sqlalchemy import insert, update
 
 from overnight.cli import COMMANDS, _guarded, common_first
+from overnight.cli.progress import Progress
 from overnight.cli.serve import worst
 from overnight.clock import SystemClock
 from overnight.ledger import Ledger
@@ -200,6 +201,18 @@ def test_an_error_names_its_code_once(ledger: Ledger, overnight: Command) -> Non
     out = overnight("show", "greet")[1]
     assert "a  TypeError: no len()" in out
     assert "b  smtp_5xx: no such box" in out
+
+
+def test_a_failure_is_told_with_its_code_once_while_it_happens(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = Progress(quiet=False)
+    progress.outcome(Outcome("a", "failed", error_class="bug", error_code="TypeError", error="TypeError: no len()"))
+    progress.outcome(Outcome("b", "failed", error_class="permanent", error_code="smtp_5xx", error="no such box"))
+    progress.outcome(Outcome("c", "unknown", reason="the line was cut"))
+    assert capsys.readouterr().err.splitlines() == [
+        "  FAILED  a  TypeError: no len()",
+        "  FAILED  b  smtp_5xx: no such box",
+        "  UNKNOWN c  the line was cut",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from overnight.ledger.controls import alert, breaker
 from overnight.ledger.flow import forgotten, held
 from overnight.ledger.rollups import spend
 from overnight.ledger.tables import STUCK, UNKNOWN, call, effect, entry, histogram, item, lease, occurrence, run, slot
+from overnight.plurals import counted
 from overnight.run import NOT_UNDONE
 from overnight.schedule import JobSettings, Schedule
 from overnight.storage import waiting
@@ -188,7 +189,7 @@ def unknown(connection: Connection, schedule: Schedule, now: datetime) -> Iterat
     """Of which jobs nobody knows whether something happened outside; a person has to find out."""
     hold = schedule.alerts.unknown.hold
     for job, n, run_id in _unsettled(connection, schedule, "unknown", _UNKNOWN):
-        message = f"{job}: of {n} mails or steps nobody knows whether they happened"
+        message = f"{job}: nobody knows what became of {counted(n, 'mail or step', 'mails or steps')}"
         remedy = f"overnight show {run_id}, then overnight settle {run_id} KEY sent|unsent"
         yield Alarm("unknown", job, f"{message}: {remedy}" if n else message, firing=n > 0, hold=hold)
 
@@ -196,7 +197,7 @@ def unknown(connection: Connection, schedule: Schedule, now: datetime) -> Iterat
 def not_undone(connection: Connection, schedule: Schedule, now: datetime) -> Iterator[Alarm]:  # noqa: ARG001  as every rule
     """What jobs have left behind outside: it was to be undone and could not be. A retry undoes it, or a person."""
     for job, n, run_id in _unsettled(connection, schedule, NOT_UNDONE, _STUCK):
-        message = f"{job}: {n} steps that were to be undone still stand"
+        message = f"{job}: {counted(n, 'step')} could not be undone"
         remedy = f"overnight show {run_id}, undo it by hand, then overnight settle {run_id} KEY unsent"
         yield Alarm(NOT_UNDONE, job, f"{message}: {remedy}" if n else message, firing=n > 0)
 
@@ -256,7 +257,7 @@ def last_due(connection: Connection, settings: JobSettings, until: datetime) -> 
 def spooled(folder: Path, schedule: Schedule) -> Alarm:
     """Whether reports wait for their store."""
     left, rule = len(waiting(folder)), schedule.alerts.spool
-    message = f"{left} publications of reports wait in {schedule.reports.spool} for {schedule.reports.to}"
+    message = f"{schedule.reports.spool} holds {counted(left, 'publication')} of reports for {schedule.reports.to}"
     return Alarm("spool", "reports", f"{message}: overnight doctor", firing=left > 0, hold=rule.hold)
 
 

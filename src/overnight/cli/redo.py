@@ -10,6 +10,7 @@ from overnight.cli.context import Cli, job_names, pass_cli
 from overnight.cli.run import run_and_tell
 from overnight.editions import Edition, next_edition, supersede
 from overnight.errors import Refused
+from overnight.plurals import counted
 from overnight.runner import Request, settings_of
 
 
@@ -34,12 +35,13 @@ def redo(cli: Cli, job: str, slot: str, *, yes: bool, although: bool) -> int:
     _confirm(job, edition, yes=yes)
     left = cli.ledger.writing(lambda connection: supersede(connection, job, edition))
     if left:
-        cli.say(f"{left} items of {job} {edition.before} that were not done are skipped")
+        cli.say(f"skipped of {job} {edition.before}: {counted(left, 'item')} not done")
     return run_and_tell(cli, Request(job, edition.name), yes=True)
 
 
 def _confirm(job: str, edition: Edition, *, yes: bool) -> None:
-    sent = f"{job} {edition.before} has sent {edition.mails} mails; {edition.name} would send them all again, corrected"
+    mails = counted(edition.mails, "mail")
+    sent = f"{job} {edition.before} has sent {mails}; {edition.name} would send all again, corrected"
     if yes:
         return
     if not sys.stdin.isatty():

@@ -20,6 +20,7 @@ from overnight.ledger.items import Selection, items_of
 from overnight.ledger.runs import find_slot, item_of, slot_of
 from overnight.occurrences import occurrence_of
 from overnight.outcome import EDITION, original
+from overnight.plurals import counted
 from overnight.runner import REHEARSAL, Request, Result, run_slot, settings_of
 from overnight.triggers import compact
 
@@ -226,6 +227,6 @@ def _summary(result: Result, reasons: Mapping[str, int]) -> str:
     if result.fallbacks:
         lines.append(f"  answers that came from a fallback, not from the model: {result.fallbacks}")
     if result.mails:
-        lines.append(f"  {result.mails} mails through {result.place}")
+        lines.append(f"  {counted(result.mails, 'mail')} through {result.place}")
     lines.extend(f"  reports: {place}" for place in result.reports)
     return "\n".join(lines)

@@ -11,6 +11,7 @@ from overnight.cli.context import Cli, job_names, pass_cli
 from overnight.clock import iso
 from overnight.errors import ConfigError
 from overnight.outcome import STATES
+from overnight.plurals import counted
 
 if TYPE_CHECKING:
     from overnight.schedule import JobSettings
@@ -34,7 +35,8 @@ def validate(cli: Cli, *, with_jobs: bool) -> None:
     for warning in warnings:
         cli.say(f"warning: {warning}")
     jobs = {name: settings.trigger().describe() for name, settings in schedule.jobs.items()}
-    lines = [f"{cli.path.name} is valid: {len(jobs)} jobs"] + [f"  {name}: {when}" for name, when in jobs.items()]
+    lines = [f"{cli.path.name} is valid: {counted(len(jobs), 'job')}"]
+    lines += [f"  {name}: {when}" for name, when in jobs.items()]
     cli.emit({"valid": True, "jobs": jobs, "warnings": warnings}, "\n".join(lines))
 
 
