@@ -36,7 +36,7 @@ from overnight.ledger.runs import next_seq
 from overnight.outcome import Outcome, Spent
 from overnight.retry import Retry
 from overnight.retry import call as retrying
-from overnight.run import Run
+from overnight.run import NOT_UNDONE, Run
 from overnight.threads import OwnThread
 
 CHUNK = 500  # rows a plan transaction and a page
@@ -235,7 +235,7 @@ class Batch:
         """Undo what the item has done; what still stands is told. False when that cannot be written down (any more)."""
         try:
             for failure in await run.steps.undo():
-                run.warn("stuck", self.redact(failure))
+                run.note(NOT_UNDONE, self.redact(failure))
         except Stop as error:
             self._stop(error)
             return False

@@ -8,6 +8,7 @@ loop: that one item's failure does not touch the others is structure, not care.
 """
 
 import dataclasses
+import inspect
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar, get_type_hints, overload
@@ -58,8 +59,14 @@ class Job(Generic[I, R]):
         return self._hints().get("item") is kind
 
     def codec(self) -> TypeAdapter[I]:
-        """How an item travels through JSON: by the type of the function's first parameter."""
-        return TypeAdapter(self._hints().get("item", Any))
+        """How an item travels through JSON: by the type of the function's first parameter.
+
+        Raises ConfigError for one without a type: what `items` yields would come back from the ledger as a plain dict.
+        """
+        hints = self._hints()
+        if self.items is not None and "item" not in hints:
+            raise ConfigError(self._untyped())
+        return TypeAdapter(hints.get("item", Any))
 
     def results(self) -> TypeAdapter[R]:
         """How a result is kept as JSON: by the function's return type."""
@@ -70,8 +77,19 @@ class Job(Generic[I, R]):
             hints = get_type_hints(self.work)
         except NameError as error:
             raise ConfigError(f"job {self.name}: {error}; its types must be importable in its module") from error
-        first = next(iter(self.work.__code__.co_varnames), "")
-        return {"item": hints.get(first, Any), "return": hints.get("return", Any)}
+        first = self._first()
+        return {name: hints[key] for name, key in (("item", first), ("return", "return")) if key in hints}
+
+    def _first(self) -> str:
+        return next(iter(inspect.signature(self.work).parameters), "item")
+
+    def _untyped(self) -> str:
+        code, first = inspect.unwrap(self.work).__code__, self._first()
+        return (
+            f"{code.co_filename}:{code.co_firstlineno}: error: job {self.name}: {first} has no type, so its items "
+            f"would come back from the ledger as plain dicts; write the type that items= yields: "
+            f"async def {self.work.__name__}({first}: TYPE, run: Run)"
+        )
 
 
 @overload

@@ -15,6 +15,7 @@ from overnight.alerts.alarm import MOST_NAMED
 from overnight.dependency import Dependencies
 from overnight.ledger import Ledger
 from overnight.ledger.runs import owed_reports, reports_made
+from overnight.plurals import counted
 from overnight.report import publish as publish_days
 from overnight.retention import retired_days
 from overnight.schedule import Schedule
@@ -67,7 +68,7 @@ async def publish(
 def alarms_of(drained: Drained, spool: str) -> list[Alarm]:
     """An alert when only a person can help, over once all is uploaded. A store that is down helps itself. Pure."""
     if drained.refused:
-        left = f"{drained.left} publications of reports wait in {spool}"
+        left = f"{spool} holds {counted(drained.left, 'publication')} of reports"
         return [Alarm("reports", spool, f"{left}: {drained.error}")]
     done = drained.uploaded and not drained.left
     return [Alarm("reports", spool, "all reports are uploaded", firing=False)] if done else []

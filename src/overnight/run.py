@@ -29,6 +29,13 @@ if TYPE_CHECKING:  # not every job mails
 T = TypeVar("T")
 
 ONCE = 900.0  # seconds of work for a `once` value: three model requests at their deadline
+NOT_UNDONE = "not_undone"
+# Alerts of the engine that have an end of their own: a warning of that name would be told as over while it lasts.
+ENGINES = frozenset(
+    {"success_rate", "p95_duration", "daily_cost", "late", "missed", "stuck", "breaker", "unknown", NOT_UNDONE}
+    | {"mail_policy", "spool", "reports", "bug", "stopped", "model", "died", "gave_up", "unbegun", "left", "ledger"}
+    | {"subscribe"}
+)
 
 
 class Post(Protocol):
@@ -239,7 +246,14 @@ class Run:
         self._marks.extend((source, key) for key in keys)
 
     def warn(self, topic: str, message: str) -> None:
-        """Tell the operator of something that does not stop the job: a log line now, one alert `topic:JOB` per run."""
+        """Tell the operator of something that does not stop the job: a log line now, one alert per run and topic.
+
+        A topic that is the name of an alert of the engine's own is told as `job_TOPIC`.
+        """
+        self.note(f"job_{topic}" if topic in ENGINES else topic, message)
+
+    def note(self, topic: str, message: str) -> None:
+        """The same for the engine itself: also under the name of an alert that has an end of its own."""
         self.log.warning(message, topic=topic)
         self.notices.setdefault(topic, []).append(message)
 

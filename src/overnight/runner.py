@@ -364,12 +364,12 @@ class _Attempt:
         if self.request.rehearsal:
             return
         if batch.without_budget:
-            run.warn("budget", f"no budget for {batch.without_budget} items: overnight budget raise 5, then retry")
+            run.warn("budget", f"{batch.without_budget} of its items had no budget: overnight budget raise 5, retry")
         agent = self.ports.agent
         found = alerts.of_run(self.scope, batch.bugs, stopped, run.notices, agent.notices, agent.warnings)
         rules = await self.work.ledger.read(standing, self.work.schedule, self.work.clock.now())
         worked, pending = result.items["total"], result.slot_items["pending"]
-        await self.ports.alerter.settle_run(self.scope.job, [*found, *rules], worked=worked, pending=pending)
+        await self.ports.alerter.settle_run(self.scope.job, [*rules, *found], worked=worked, pending=pending)
 
     async def _reported(self, result: Result) -> Result:
         if self.request.rehearsal:

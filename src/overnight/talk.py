@@ -23,6 +23,7 @@ from overnight.ledger import Ledger
 from overnight.ledger.journal import discarded_answers, paid_answers
 from overnight.ledger.toolcalls import Told, keep, kept
 from overnight.model import ModelReply
+from overnight.plurals import counted
 from overnight.question import Question, Said, Turn
 
 SAME = 3  # times that the same call may have the same result
@@ -52,8 +53,8 @@ class Talks:
             if not reply.calls:
                 return call_id, reply
             if last:
-                most = question.role.max_turns
-                raise Invalid(f"{model} was still calling tools after {most} turns, its max_turns", code="max_turns")
+                most = counted(question.role.max_turns, "turn")
+                raise Invalid(f"{model} was still calling tools after {most}, its max_turns", code="max_turns")
             question.talk.append(Turn(reply.content, await self._told(question, digest, reply)))
             _refuse_circles(question)
 

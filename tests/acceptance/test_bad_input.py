@@ -86,6 +86,9 @@ def _renamed(path: Path) -> None:
     path.write_text(text.replace("async def daily_email", "async def dayly_email"), encoding="utf-8")
 
 
+UNTYPED = "from overnight import job\n@job(items=lambda run: [])\nasync def daily_email(reader, run): ...\n"
+
+
 @pytest.mark.parametrize(
     ("spoil", "place", "remedy"),
     [
@@ -95,6 +98,9 @@ def _renamed(path: Path) -> None:
         pytest.param(_text("\nfrom overnight import nothing\n"), "jobs/daily_email.py:2", "nothing", id="name missing"),
         pytest.param(_renamed, "daily_email in jobs.daily_email", "decorated with @job", id="other name"),
         pytest.param(_text("daily_email = 3\n"), "is a int", "decorated with @job", id="no job"),
+        pytest.param(
+            _text(UNTYPED), "jobs/daily_email.py:2: error", "daily_email(reader: TYPE, run: Run)", id="no type"
+        ),
     ],
 )
 def test_broken_code_of_a_job_is_named_before_anything_happens(
@@ -267,6 +273,21 @@ def test_a_slot_that_is_being_run_is_refused(site: Project, fake_model: ModelBoo
     assert "is being run by another process" in said.err
     site.kill(process)
     assert (site.runs_recorded(), len(fake_model.bill())) == (1, 1)
+
+
+def test_a_paused_job_is_run_by_hand_or_by_cron_only_by_an_explicit_word(site: Project) -> None:
+    run = site.json("run", "hello")["run_id"]
+    site.json("pause", "hello", "--reason", "holidays")
+    for command in (("run", "hello", "--yes"), ("retry", run, "--yes"), ("resume", run), ("redo", "hello", *RUN[2:])):
+        said = site.run(*command)
+        assert said.code == REFUSED, command
+        assert "hello is paused: holidays; overnight resume-job hello ends that, --although-paused" in said.err
+    assert site.runs_recorded() == 1, "nothing was begun"
+    assert site.json("run", "hello", "--dry-run")["items"]["ok"] == 3
+    assert site.json("run", "hello", "--although-paused")["status"] == "ok"
+    assert site.json("retry", run, "--although-paused")["status"] == "ok"
+    site.json("resume-job", "hello")
+    assert site.json("run", "hello")["status"] == "ok"
 
 
 def test_people_are_not_mailed_without_being_asked_first(site: Project) -> None:

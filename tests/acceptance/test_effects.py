@@ -75,6 +75,7 @@ def test_a_later_refusal_undoes_what_stands_and_what_is_stuck_is_told_and_settle
         (guest, what, f'"{guest}-{what}"') for guest in ("ann", "bob") for what in ("room", "car")
     ]
     assert "room of booking/" in "".join(alert["message"] for alert in project.json("alerts"))
+    assert {alert["rule"] for alert in project.json("alerts")} & {"stuck", "not_undone"} == {"not_undone"}
     said = project.run("show", "booking").out
     assert 'STUCK    ann  room "ann-room": could not be undone' in said
     run_id = shown["run"]["id"]

@@ -114,7 +114,7 @@ def test_a_bucket_that_refuses_us_keeps_its_circuit_and_the_operators_are_told_o
     assert site.json("run", "hello", "--date", "2026-11-21")["status"] == "ok"
     assert len(bucket.asked) > each, "an answer proves life: the second run has asked again"
     [mail] = site.outbox("alert")
-    assert "publications of reports wait in var/spool: s3://reports/nightly at" in text_of(mail)
+    assert "publications of reports: s3://reports/nightly at" in text_of(mail)
     assert "answered 403 AccessDenied; the policy has to allow s3:PutObject and s3:GetObject there" in text_of(mail)
     told = _diagnosed(site)
     assert (told["reports"]["ok"], told["breakers"]["ok"]) == (False, True)

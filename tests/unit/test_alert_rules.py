@@ -251,7 +251,7 @@ def test_a_rule_that_fails_does_not_blind_the_others(
 
     monkeypatch.setattr(rules, "ALWAYS", (broken, *rules.ALWAYS[1:]))
     keys = {alarm.rule for alarm in ledger.reading(standing, schedule(), NOW)}
-    assert keys == {"p95_duration", "stuck", "unknown"}
+    assert keys == {"p95_duration", "stuck", "unknown", "not_undone"}
     assert {alarm.firing for alarm in ledger.reading(scheduled, schedule(), NOW)} == {False}
 
 

@@ -16,6 +16,7 @@ import pytest
 from sqlalchemy import insert, update
 
 from overnight.cli import COMMANDS, _guarded, common_first
+from overnight.cli.progress import Progress
 from overnight.cli.run import heed_interrupts
 from overnight.cli.serve import worst
 from overnight.clock import SystemClock
@@ -204,6 +205,18 @@ def test_an_error_names_its_code_once(ledger: Ledger, overnight: Command) -> Non
     assert "b  smtp_5xx: no such box" in out
 
 
+def test_a_failure_is_told_with_its_code_once_while_it_happens(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = Progress(quiet=False)
+    progress.outcome(Outcome("a", "failed", error_class="bug", error_code="TypeError", error="TypeError: no len()"))
+    progress.outcome(Outcome("b", "failed", error_class="permanent", error_code="smtp_5xx", error="no such box"))
+    progress.outcome(Outcome("c", "unknown", reason="the line was cut"))
+    assert capsys.readouterr().err.splitlines() == [
+        "  FAILED  a  TypeError: no len()",
+        "  FAILED  b  smtp_5xx: no such box",
+        "  UNKNOWN c  the line was cut",
+    ]
+
+
 @pytest.mark.parametrize(
     ("answer", "effect_state", "state", "counts"),
     [("sent", "done", "ok", (2, 0)), ("unsent", "failed", "retry", (1, 1))],
@@ -374,6 +387,43 @@ def test_slips_in_the_slot_and_the_keys_of_run_are_told(tmp_path: Path) -> None:
     said = call(site, "run", "hello", "--slot", DAY, "--only", "nobody", "--json")
     assert said.returncode == 2
     assert f"hello {DAY} has no item nobody" in json.loads(said.stdout)["error"]["message"]
+
+
+ROOMS = """from overnight import Run, job
+
+@job(items=lambda run: open("guests").read().split(), key=str)
+async def rooms(guest: str, run: Run) -> None: ...
+
+@job
+async def tidy(slot: str, run: Run) -> None: ...
+"""
+
+
+def test_who_adds_rows_to_a_slot_that_is_done_hears_that_they_are_for_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "jobs").mkdir()
+    (tmp_path / "jobs" / "rooms.py").write_text(ROOMS)
+    timing = 'at: "08:00", timezone: Asia/Tokyo'
+    (tmp_path / "schedule.yaml").write_text(
+        f"version: 1\njobs: {{ rooms: {{ {timing} }}, tidy: {{ {timing}, run: 'jobs.rooms:tidy' }} }}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    frozen = re.compile(
+        r"the items of this slot were read on \d{4}-\d\d-\d\d at \d\d:\d\d JST; newer ones are for another"
+    )
+    (tmp_path / "guests").write_text("")
+    said = call(tmp_path, "run", "rooms", "--slot", DAY).stdout
+    assert ("nothing to do" in said, frozen.search(said)) == (True, None), "they were read just now"
+    (tmp_path / "guests").write_text("ann bob")
+    said = call(tmp_path, "run", "rooms", "--slot", DAY).stdout
+    assert "ok: nothing to do" in said
+    assert frozen.search(said)
+    assert "overnight run rooms --slot SLOT" in said
+    assert "2 ok" in call(tmp_path, "run", "rooms", "--slot", "2026-11-21").stdout
+    for expected in ("1 ok", "nothing to do"):
+        said = call(tmp_path, "run", "tidy", "--slot", DAY).stdout
+        assert (expected in said, frozen.search(said)) == (True, None), "its one item is the slot"
 
 
 def test_a_preview_of_a_day_already_mailed_shows_its_mail_and_advises_no_retry(tmp_path: Path) -> None:

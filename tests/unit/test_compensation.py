@@ -10,10 +10,17 @@ from typing import Any, Literal
 import pytest
 
 from overnight import Downstream, Permanent, Run, Transient, job
+from overnight.alerts import Alarm, of_run
+from overnight.alerts.book import note_all
+from overnight.alerts.rules import standing
 from overnight.batch import Batch, Picked
+from overnight.closing import settle_item
 from overnight.jobs import Job, Options
 from overnight.ledger import Ledger
+from overnight.ledger.controls import alert
 from overnight.ledger.tables import effect, item
+from overnight.ledger.tables import run as run_table
+from overnight.schedule import loads
 from tests.slots import ManualClock, begin, open_ledger, rows, run_in
 
 
@@ -138,8 +145,42 @@ async def test_a_compensation_that_fails_is_told_and_the_others_are_done_all_the
     assert here.effects() == {"room": "undone", "car": "stuck"}
     assert here.run is not None
     assert here.run.notices == {
-        "stuck": ["car of greet/2026-11-22/2026-11-22 still stands: ConnectionError: desk closed"]
+        "not_undone": ["car of greet/2026-11-22/2026-11-22 still stands: ConnectionError: desk closed"]
     }
+
+
+def told(here: Slot, *found: Alarm) -> dict[str, str]:
+    """What operators are told by one look at the alerts, after what a run has found."""
+    schedule, now = loads('version: 1\njobs: { greet: { at: "06:00" } }\n', {}), here.ledger.clock.now()
+    alarms = [*here.ledger.reading(standing, schedule, now), *found]
+    return dict(here.ledger.writing(lambda connection: note_all(connection, alarms, now, timedelta(days=1))))
+
+
+async def test_what_still_stands_outside_is_not_told_as_over_before_somebody_has_settled_it(
+    here: Slot, desk: Desk
+) -> None:
+    desk.breaks_at, desk.error = "close id of car", ConnectionError("desk closed")
+    await here.work(booking(desk, Downstream("no money")))
+    assert here.run is not None
+    found = of_run(here.run.scope, [], None, here.run.notices, [])
+    assert told(here, *found) == {"not_undone:greet": "new"}
+    [row] = [row for row in rows(here.ledger, alert) if row["state"] == "firing"]
+    assert "car of greet/2026-11-22/2026-11-22 still stands: ConnectionError: desk closed" in row["message"]
+    assert told(here) == {}, "the car still stands"
+    [run] = rows(here.ledger, run_table)
+    here.ledger.writing(
+        lambda connection: settle_item(connection, run, "2026-11-22", "unsent", here.ledger.clock.now())
+    )
+    assert told(here) == {"not_undone:greet": "over"}
+
+
+async def test_what_a_retry_has_undone_is_over(here: Slot, desk: Desk) -> None:
+    desk.breaks_at = "close id of car"
+    await here.work(booking(desk, Downstream("no money")))
+    assert told(here) == {"not_undone:greet": "new"}, "also when the process died before it could tell"
+    desk.breaks_at = ""
+    assert await here.work(booking(desk)) == "ok"
+    assert told(here) == {"not_undone:greet": "over"}
 
 
 async def test_what_is_stuck_is_undone_by_a_retry_before_it_is_done_anew(here: Slot, desk: Desk) -> None:

@@ -112,6 +112,35 @@ def test_a_broken_job_is_named_with_its_cause(tmp_path: Path, source: str, said:
     assert said in str(error.value)
 
 
+INVOICES = """from dataclasses import dataclass
+from overnight import Run, job
+
+@dataclass
+class Invoice:
+    id: str
+
+@job(items=lambda run: [Invoice("a")], key=lambda invoice: invoice.id)
+async def invoices(inv{type}, run):
+    return inv.id
+"""
+
+
+def test_a_job_whose_items_have_no_type_is_refused_with_what_to_write(tmp_path: Path) -> None:
+    project.attach(made(tmp_path, invoices=INVOICES.format(type="")))
+    found = project.load_job("invoices", "jobs.invoices:invoices")
+    with pytest.raises(ConfigError) as raised:
+        found.codec()
+    said = str(raised.value)
+    assert said.startswith(f"{tmp_path / 'jobs' / 'invoices.py'}:8: error: job invoices: inv has no type")
+    assert said.endswith("async def invoices(inv: TYPE, run: Run)")
+
+
+@pytest.mark.parametrize("type_", [": Invoice", ": object", ": 'Invoice'"])
+def test_a_job_whose_items_have_any_type_is_taken(tmp_path: Path, type_: str) -> None:
+    project.attach(made(tmp_path, invoices=INVOICES.format(type=type_)))
+    project.load_job("invoices", "jobs.invoices:invoices").codec()
+
+
 def test_the_line_that_fails_is_named(tmp_path: Path) -> None:
     project.attach(made(tmp_path, ill="x = 1\ny = x / 0\n"))
     with pytest.raises(ConfigError, match=r"jobs/ill\.py:2\)$"):

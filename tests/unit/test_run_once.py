@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,11 +11,13 @@ from structlog.testing import CapturingLogger
 
 from overnight import Run, job
 from overnight import run as run_module
+from overnight.alerts.rules import STANDING
 from overnight.batch import Batch, Picked
 from overnight.errors import Permanent, Stop, Transient
 from overnight.jobs import Options
 from overnight.ledger import Ledger
 from overnight.ledger.tables import item, once, seen
+from overnight.run import ENGINES
 from tests.slots import NOW, begin, rows, run_in
 
 HERE = Path(__file__).resolve()
@@ -232,3 +235,19 @@ async def test_warnings_are_kept_by_topic_for_one_alert(ledger: Ledger, tmp_path
     run.for_item("ann").warn("feeds", "a.xml: 404")
     run.for_item("bob").warn("feeds", "b.xml: 404")
     assert run.notices == {"feeds": ["a.xml: 404", "b.xml: 404"]}
+
+
+async def test_a_warning_takes_no_name_of_an_alert_that_the_engine_ends(ledger: Ledger, tmp_path: Path) -> None:
+    run = fresh(ledger, tmp_path)
+    run.warn("stuck", "the crane does not move")
+    run.warn("budget", "two of three offers were too dear")
+    assert list(run.notices) == ["job_stuck", "budget"]
+
+
+def test_each_alert_of_the_operations_page_is_a_name_that_no_warning_can_take() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "operations.md").read_text(encoding="utf-8")
+    table = page.partition("| key of the alert |")[2].partition("\n\n")[0]
+    names = {name for row in table.splitlines() for name in re.findall(r"`(\w+):[^`]*`", row.partition(" | ")[0])}
+    assert "unknown" in names
+    assert names - ENGINES == {"budget"}, "of which a run of the job tells, and which its next run ends"
+    assert STANDING <= ENGINES

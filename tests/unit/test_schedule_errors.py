@@ -1,13 +1,15 @@
 """Every mistake in schedule.yaml is named at its place, all of them at once, and no secret is printed."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from overnight.errors import ConfigError
 from overnight.schedule import ScheduleErrors, load, loads
+from overnight.schedule.environment import environment
 
 HEAD = "version: 1\njobs:\n"  # two lines, so that a job stands in line 3
 GOOD = HEAD + '  good: { cron: "0 7 * * *" }\n'  # three lines, so that more stands from line 4
@@ -440,6 +442,29 @@ def test_a_dotenv_that_is_no_text_is_named(tmp_path: Path) -> None:
     made(tmp_path / ".env", b"A=\xff\xfe")
     with pytest.raises(ScheduleErrors, match=r"\.env: error: cannot be read as UTF-8 text"):
         load(path, {})
+
+
+@contextmanager
+def forbidden(path: Path) -> Iterator[int]:
+    """A file that we may not read; gives the id that we have meanwhile. Root is refused nothing, so nobody looks."""
+    before, nobody = os.geteuid(), os.geteuid() or 65534
+    path.chmod(0)
+    os.seteuid(nobody)
+    try:
+        yield nobody
+    finally:
+        os.seteuid(before)
+
+
+def test_a_dotenv_that_may_not_be_read_says_who_must_be_able_to(tmp_path: Path) -> None:
+    made(tmp_path / ".env", b"A=b\n")
+    assert environment(tmp_path, {}) == {"A": "b"}
+    with forbidden(tmp_path / ".env") as me, pytest.raises(ScheduleErrors) as refusal:
+        environment(tmp_path, {})
+    assert str(refusal.value) == (
+        f"{tmp_path / '.env'}: error: cannot be read: Permission denied; "
+        f"who runs overnight must be able to read it, here the user with the id {me}"
+    )
 
 
 def test_the_file_is_named_as_seen_from_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -494,6 +494,8 @@ async def test_pause_resume_silence_cancel_and_settle_do_what_the_commands_do(de
     assert await desk.post("/jobs/greet/pause", {"reason": EVIL}) == (303, "/")
     assert rows(desk.ledger, entry, job="greet")[0]["pause_reason"] == EVIL
     assert "greet is paused" in (await desk.get("/"))[1]
+    code, said = await desk.post("/jobs/greet/run")
+    assert (code, "greet is paused" in said, "resume it first" in said, desk.starts.asked) == (409, True, True, [])
     assert await desk.post("/jobs/greet/resume") == (303, "/")
     assert rows(desk.ledger, entry, job="greet")[0]["paused_at"] is None
     key = f"bug:{EVIL}"

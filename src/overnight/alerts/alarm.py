@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from overnight.errors import Stop
 from overnight.outcome import Outcome, Scope
+from overnight.plurals import counted
 
 MOST_NAMED = 3  # failures named in one message; the rest is counted
 
@@ -44,7 +45,7 @@ def of_run(
         found.append(Alarm("stopped", scope.job, f"{where} stopped: {stopped}"))
     if bugs:
         named = "; ".join(f"{bug.key}: {bug.error}" for bug in bugs[:MOST_NAMED])
-        found.append(Alarm("bug", scope.job, f"{where}: {len(bugs)} items met a bug in the job: {named}"))
+        found.append(Alarm("bug", scope.job, f"{where}: {counted(len(bugs), 'item')} met a bug in the job: {named}"))
     if model_notices:
         found.append(Alarm("model", scope.job, f"{where}: a fallback stood in for the model: {_some(model_notices)}"))
     topics = {**notices, "budget": [*notices.get("budget", ()), *budget_notices]}

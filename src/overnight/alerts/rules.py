@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, RowMapping, bindparam, exists, func, or_, select
+from sqlalchemy import Column, ColumnElement, Connection, RowMapping, Select, bindparam, exists, func, or_, select
 
 from overnight import logs
 from overnight.ahead import run_ahead
@@ -22,14 +23,16 @@ from overnight.histogram import quantile
 from overnight.ledger.controls import alert, breaker
 from overnight.ledger.flow import forgotten, held
 from overnight.ledger.rollups import IN_TROUBLE, spend
-from overnight.ledger.tables import UNKNOWN, call, effect, entry, histogram, item, lease, occurrence, run, slot
+from overnight.ledger.tables import STUCK, UNKNOWN, call, effect, entry, histogram, item, lease, occurrence, run, slot
+from overnight.plurals import counted
+from overnight.run import NOT_UNDONE
 from overnight.schedule import JobSettings, Schedule
 from overnight.storage import waiting
 from overnight.triggers import compact
 
 STANDING = frozenset(  # not settled by the next run of the job
     {"success_rate", "daily_cost", "p95_duration", "late", "stuck", "breaker", "unknown", "spool", "mail_policy"}
-    | {"ahead"}
+    | {"ahead", NOT_UNDONE}
 )
 PROJECT = "project"  # the scope of what belongs to no job
 FEWEST_DAYS = 3  # days with costs, below which a median says nothing
@@ -186,14 +189,31 @@ def breakers(connection: Connection, schedule: Schedule, now: datetime) -> Itera
 
 def unknown(connection: Connection, schedule: Schedule, now: datetime) -> Iterator[Alarm]:  # noqa: ARG001  as every rule
     """Of which jobs nobody knows whether something happened outside; a person has to find out."""
-    rule = schedule.alerts.unknown
-    lost = {job: [(n, run_id)] for job, n, run_id in connection.execute(_LOST)}
-    for job in schedule.jobs.keys() | lost.keys():
-        found = [*lost.get(job, []), *_lost_otherwise(connection, job)]
-        n, run_id = sum(n for n, _ in found), max((run_id for _, run_id in found), default="")
-        message = f"{job}: of {n} mails or steps nobody knows whether they happened"
+    hold = schedule.alerts.unknown.hold
+    for job, effects, effects_run in _unsettled(connection, schedule, "unknown", _UNKNOWN):
+        found = [(effects, effects_run), *_lost_otherwise(connection, job)]
+        n, run_id = sum(n for n, _ in found), max(run_id for _, run_id in found)
+        message = f"{job}: nobody knows what became of {counted(n, 'mail or step', 'mails or steps')}"
         remedy = f"overnight show {run_id}, then overnight settle {run_id} KEY sent|unsent"
-        yield Alarm("unknown", job, f"{message}: {remedy}" if n else message, firing=n > 0, hold=rule.hold)
+        yield Alarm("unknown", job, f"{message}: {remedy}" if n else message, firing=n > 0, hold=hold)
+
+
+def not_undone(connection: Connection, schedule: Schedule, now: datetime) -> Iterator[Alarm]:  # noqa: ARG001  as every rule
+    """What jobs have left behind outside: it was to be undone and could not be. A retry undoes it, or a person."""
+    for job, n, run_id in _unsettled(connection, schedule, NOT_UNDONE, _STUCK):
+        message = f"{job}: {counted(n, 'step')} could not be undone"
+        remedy = f"overnight show {run_id}, undo it by hand, then overnight settle {run_id} KEY unsent"
+        yield Alarm(NOT_UNDONE, job, f"{message}: {remedy}" if n else message, firing=n > 0)
+
+
+def _unsettled(
+    connection: Connection, schedule: Schedule, rule: str, effects: Select[Any]
+) -> Iterator[tuple[str, int, str]]:
+    """Each job, how many effects it has left so, and the newest of their runs; also jobs that left the file since."""
+    found = {job: (n, run_id) for job, n, run_id in connection.execute(effects)}
+    told = connection.execute(_TOLD, {"rule": rule}).scalars()
+    for job in schedule.jobs.keys() | found.keys() | set(told):
+        yield job, *found.get(job, (0, ""))
 
 
 def _lost_otherwise(connection: Connection, job: str) -> Iterator[tuple[int, str]]:
@@ -260,7 +280,7 @@ def last_due(connection: Connection, settings: JobSettings, until: datetime) -> 
 def spooled(folder: Path, schedule: Schedule) -> Alarm:
     """Whether reports wait for their store."""
     left, rule = len(waiting(folder)), schedule.alerts.spool
-    message = f"{left} publications of reports wait in {schedule.reports.spool} for {schedule.reports.to}"
+    message = f"{schedule.reports.spool} holds {counted(left, 'publication')} of reports for {schedule.reports.to}"
     return Alarm("spool", "reports", f"{message}: overnight doctor", firing=left > 0, hold=rule.hold)
 
 
@@ -293,12 +313,13 @@ _SPENT = (
 )
 _GOING = select(run).where(lease.c.run_id == run.c.id, lease.c.until > bindparam("now"))
 _CLOSED = select(breaker.c.name).where(breaker.c.state == "closed")
-_LOST = (
+_EFFECTS = (
     select(effect.c.job, func.count(), func.max(effect.c.run_id))
     .join(slot, (slot.c.job == effect.c.job) & (slot.c.slot == effect.c.slot))
-    .where(UNKNOWN, slot.c.rehearsal.is_(False))
+    .where(slot.c.rehearsal.is_(False))
     .group_by(effect.c.job)
 )
+_UNKNOWN, _STUCK = _EFFECTS.where(UNKNOWN), _EFFECTS.where(STUCK)
 _DOUBTFUL = select(slot.c.slot).where(
     slot.c.job == bindparam("job"), slot.c.unknown > 0, slot.c.rehearsal.is_(False)
 )  # first: most often there is none, and all items in trouble would be read
@@ -308,9 +329,10 @@ _LOST_OTHERWISE = (
     .where(item.c.job == bindparam("job"), item.c.slot == bindparam("slot"), IN_TROUBLE, item.c.state == "unknown")
     .where(~exists().where(*_OF_ITEM, effect.c.state == "unknown"))
 )
+_TOLD = select(alert.c.scope).where(alert.c.state.in_(OPEN), alert.c.rule == bindparam("rule"))
 _FORMER = select(entry.c.job).where(entry.c.job.not_in(bindparam("jobs", expanding=True)))
 _GONE = select(alert.c.rule, alert.c.scope).where(
-    alert.c.state.in_(OPEN), alert.c.rule != "unknown", alert.c.scope.in_(_FORMER)
+    alert.c.state.in_(OPEN), alert.c.rule.not_in(("unknown", NOT_UNDONE)), alert.c.scope.in_(_FORMER)
 )
 _ENTRY = select(entry).where(entry.c.job == bindparam("job"))
 _NEWEST = (
@@ -320,4 +342,4 @@ _NEWEST = (
     .limit(1)
 )
 
-ALWAYS: tuple[Rule, ...] = (success_rates, durations, daily_cost, stuck, breakers, unknown, gone)
+ALWAYS: tuple[Rule, ...] = (success_rates, durations, daily_cost, stuck, breakers, unknown, not_undone, gone)

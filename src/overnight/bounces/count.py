@@ -18,6 +18,7 @@ from overnight.ledger.deliveries import bounced
 from overnight.ledger.outsiders import STAND_IN
 from overnight.ledger.statements import insert_new
 from overnight.ledger.tables import effect, incoming, subscriber
+from overnight.plurals import counted
 from overnight.subscribers import leave
 
 _GIVEN = re.compile(rf"s_[a-z2-7]{{16}}|a_[0-9a-f]{{32}}|{STAND_IN}")  # subscribers, operators, tests: ids of ours
@@ -37,7 +38,7 @@ class Counted:
     def alarm(self) -> Alarm | None:
         """Whether our mail as such is refused; None when no server has said anything new."""
         if refused := self.kinds["policy"]:
-            came = "1 mail" if refused == 1 else f"{refused} mails"
+            came = counted(refused, "mail")
             why = "check SPF, DKIM and DMARC of `from`, and the relay's rules and reputation; nobody was suppressed"
             return Alarm("mail_policy", "bounces", f"{came} came back because our mail as such is refused: {why}")
         if any(self.kinds[kind] for kind in ("hard", "soft", "delayed", "content")):

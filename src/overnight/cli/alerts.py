@@ -10,6 +10,7 @@ from overnight.alerts.rules import compact_of
 from overnight.cli.context import Cli, pass_cli
 from overnight.clock import iso
 from overnight.errors import ConfigError
+from overnight.plurals import counted
 from overnight.schedule.problem import did_you_mean
 from overnight.schedule.values import duration, positive
 
@@ -59,7 +60,7 @@ def _show(cli: Cli, *, all_: bool) -> None:
     rows, now = cli.ledger.reading(every if all_ else firing), cli.clock.now()
     lines = [_line(row, now) for row in rows] or ["nothing is wrong that an alert knows of"]
     lines += [
-        f"{row['waiting']} messages wait for the channel {row['channel']}: {row['error']}"
+        f"the channel {row['channel']} has not taken {counted(row['waiting'], 'message')}: {row['error']}"
         for row in cli.ledger.reading(undelivered)
     ]
     cli.emit([_plain(row) for row in rows], "\n".join(lines))
@@ -70,7 +71,7 @@ def _line(row: Any, now: datetime) -> str:
     minutes = timedelta(minutes=max(0, (until - row["first_at"]) // timedelta(minutes=1)))
     told = f", quiet until {quiet:%Y-%m-%d %H:%M}Z" if quiet is not None and quiet > now else ""
     lasted = f"{compact_of(minutes)} since {row['first_at']:%Y-%m-%d %H:%M}Z" if minutes else "just now"
-    return f"{row['key']}  {row['state']}, {lasted}, seen {row['times']} times{told}\n    {row['message']}"
+    return f"{row['key']}  {row['state']}, {lasted}, seen {counted(row['times'], 'time')}{told}\n    {row['message']}"
 
 
 def _plain(row: Any) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from overnight import plurals
 from overnight.cli.context import Cli, pass_cli
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def bounces(cli: Cli, path: str) -> None:
     reader = Reader(secret_of(cli.root, cli.schedule.environ), back_to, domain)
     counted = count(cli.ledger, cli.clock, reader, place)
     total = counted.kinds.total()
-    lines = [f"{total} {'mail' if total == 1 else 'mails'} read"]
+    lines = [f"{plurals.counted(total, 'mail')} read"]
     lines += [f"  {counted.kinds[kind]:>6}  {said}" for kind, said in _SAID.items() if counted.kinds[kind]]
     if counted.suppressed:
         lines.append(f"{len(counted.suppressed)} suppressed: overnight subscribers list")

@@ -12,6 +12,7 @@ from overnight.backup import restore as put_back
 from overnight.cli.context import Cli, pass_cli
 from overnight.cli.found import refuse_runs
 from overnight.ledger import file_of
+from overnight.plurals import counted
 
 
 @click.command()
@@ -78,7 +79,7 @@ def vacuum(cli: Cli, *, dry_run: bool) -> None:
 def _told(deleted: retention.Deleted) -> str:
     """`3 slots, 300 items`, or `nothing`."""
     return (
-        ", ".join(f"{n} {name}" for name, n in asdict(deleted).items() if n)
+        ", ".join(counted(n, name.removesuffix("s"), name) for name, n in asdict(deleted).items() if n)
         or "nothing: all of it is younger than its retention"
     )
 

@@ -1,4 +1,4 @@
-"""Asking before people get mail."""
+"""Asking before people get mail, and refusing what somebody has paused."""
 
 import sys
 
@@ -6,7 +6,18 @@ import click
 
 from overnight.cli.context import Cli, echo
 from overnight.errors import Refused
+from overnight.ledger.runs import paused
 from overnight.mail.consent import is_confirmed, keep
+
+although_paused = click.option("--although-paused", "although", is_flag=True, help="Also while the job is paused.")
+
+
+def refuse_paused(cli: Cli, job: str, *, although: bool) -> None:
+    """Refuse to run by hand, or by cron, what somebody has paused: whoever did had a reason. Raises Refused."""
+    reason = cli.ledger.reading(paused, job)
+    if reason is not None and not although:
+        ways = f"overnight resume-job {job} ends that, --although-paused runs it this once"
+        raise Refused(f"{job} is paused: {reason}; {ways}")
 
 
 def ask_once(cli: Cli, place: str, old: str = "", *, yes: bool) -> None:

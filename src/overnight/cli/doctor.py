@@ -16,6 +16,7 @@ import click
 
 from overnight.cli.context import Cli, pass_cli
 from overnight.errors import ConfigError, OvernightError
+from overnight.plurals import counted
 
 if TYPE_CHECKING:
     from overnight.storage import Store
@@ -71,7 +72,7 @@ def _python(_cli: Cli) -> str:
 
 
 def _schedule(cli: Cli) -> str:
-    return f"{len(cli.schedule.jobs)} jobs in {cli.path}"
+    return f"{counted(len(cli.schedule.jobs), 'job')} in {cli.path}"
 
 
 def _environment(cli: Cli) -> str:
@@ -231,7 +232,8 @@ def _channels(cli: Cli) -> str:
     from overnight.alerts.book import undelivered  # noqa: PLC0415
 
     if rows := cli.ledger.reading(undelivered):
-        raise OSError(", ".join(f"{row['waiting']} messages wait for {row['channel']}: {row['error']}" for row in rows))
+        waiting = {row["channel"]: (counted(row["waiting"], "message"), row["error"]) for row in rows}
+        raise OSError(", ".join(f"{name} has not taken {n}: {error}" for name, (n, error) in waiting.items()))
     names = [name for name in cli.schedule.alerts.to if _has_address(cli, name)]
     return f"alerts go to {', '.join(names)}" if names else "alerts go to nobody: see channels and alerts.to"
 

@@ -8,7 +8,7 @@ import click
 from overnight.budget import dollars
 from overnight.cli.context import Cli, job_names, pass_cli
 from overnight.cli.found import found_run, has_died
-from overnight.cli.progress import told
+from overnight.cli.progress import told, with_code
 from overnight.clock import iso
 from overnight.errors import ConfigError
 from overnight.ledger.calls import calls_of, replies_of, shared_calls_of
@@ -150,9 +150,8 @@ def _line(row: Any, zone: ZoneInfo, *, died: bool) -> str:
 
 def _item_line(row: dict[str, Any]) -> str:
     what = row["error"] or row["reason"] or (row["result"] or "")[:100]
-    code = f"{row['error_code']}: " if row["error_code"] and not what.startswith(f"{row['error_code']}:") else ""
     when = f" (again {row['next_at']:%H:%M}Z)" if row["next_at"] and row["state"] == "retry" else ""
-    return f"  {row['state']:<8} {row['key']}  {code}{what}{when}"
+    return f"  {row['state']:<8} {row['key']}  {with_code(row['error_code'], what)}{when}"
 
 
 def _plain(row: Any) -> dict[str, Any]:

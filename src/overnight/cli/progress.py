@@ -78,15 +78,19 @@ class Progress:
         self._told += 1
         if self._told > MOST_LINES:
             return
-        line = (
-            f"  {MARKS[outcome.state]:<8}{outcome.key}  {outcome.error_code or ''}: {outcome.error or outcome.reason}"
-        )
+        what = with_code(outcome.error_code, outcome.error or outcome.reason or "")
+        line = f"  {MARKS[outcome.state]:<8}{outcome.key}  {what}"
         if self._told == MOST_LINES:
             line += "\n  … further ones are counted; `overnight show` lists them"
         if self._bar is not None:
             self._bar.console.print(line, markup=False, highlight=False)
         else:
             echo(line, err=True)
+
+
+def with_code(code: str | None, what: str) -> str:
+    """`smtp_5xx: no such box`; the text of a bug begins with its code already."""
+    return f"{code}: {what}" if code and not what.startswith(f"{code}:") else what
 
 
 def told(counts: Mapping[Any, Any], none: str = "nothing to do") -> str:

@@ -6,6 +6,7 @@ import click
 
 from overnight.cli.context import Cli, pass_cli
 from overnight.errors import ConfigError
+from overnight.plurals import counted
 
 
 @click.command()
@@ -62,7 +63,7 @@ def _page(document: dict[str, dict[str, Any]], tools: list[str]) -> list[str]:
     for name, role in document.items():
         secrets = f", secrets {' '.join(role['secrets'])}" if role["secrets"] else ""
         mixed = ", mixed" if role["allow_mixed"] else ""
-        lines.append(f"\n{name}: {' then '.join(role['models'])}, {role['max_turns']} turns{secrets}{mixed}")
+        lines.append(f"\n{name}: {' then '.join(role['models'])}, {counted(role['max_turns'], 'turn')}{secrets}{mixed}")
         allowed = {tool: cell for tool, cell in role["tools"].items() if cell["allowed"]}
         lines += [f"  {tool:<{width}}{cell['shown']}" for tool, cell in allowed.items()] or ["  no tools"]
     return lines

@@ -12,20 +12,20 @@ from sqlalchemy import Connection
 
 from overnight.abandoned import taken_up
 from overnight.alerts.telling import due
-from overnight.backup import RESTORED
 from overnight.batch import Picked
 from overnight.budget import dollars
-from overnight.cli.consent import ask_for_test, ask_once
+from overnight.cli.consent import although_paused, ask_for_test, ask_once, refuse_paused
 from overnight.cli.context import Cli, echo, job_names, pass_cli
 from overnight.cli.found import found_run
 from overnight.cli.progress import Progress, told
 from overnight.clock import iso
 from overnight.errors import ConfigError, Refused
 from overnight.ledger.items import Selection, items_of
-from overnight.ledger.runs import find_slot, item_of, paused
+from overnight.ledger.runs import find_slot, item_of, slot_of
 from overnight.leftovers import left_open
 from overnight.occurrences import Slot, occurrence_of
 from overnight.outcome import EDITION, original
+from overnight.plurals import counted
 from overnight.ports import channels_of, operator_alerts
 from overnight.runner import REHEARSAL, Request, Result, Workplace, current_slot, run_slot, settings_of
 from overnight.sweeps import Rest, left_to_do
@@ -43,6 +43,7 @@ TROUBLE = ("failed", "retry", "unknown")
 @click.option("--only", multiple=True, metavar="KEY", help="Only this item; may be given several times.")
 @click.option("--dry-run", is_flag=True, help="In a slot of its own: mail into var/rehearsal, no model, no reports.")
 @click.option("--yes", is_flag=True, help="Mail real people without asking.")
+@although_paused
 @click.option("--occurrence", hidden=True, help="The occurrence a scheduler has claimed.")
 @click.option("--sweep", type=click.Choice(["rest", "deferred"]), hidden=True, help="What a scheduler takes up.")
 @click.option("--as", "run_id", default="", hidden=True, help="The id of the run, for who has to know it before.")
@@ -61,6 +62,7 @@ def run(
     *,
     dry_run: bool,
     yes: bool,
+    although: bool,
 ) -> int:
     """Run JOB now, or go on with its slot: what is finished is not repeated.
 
@@ -78,6 +80,8 @@ def run(
         if row["state"] == "ran":
             raise Refused(f"{job} {row['slot']} is not to be run any more: {row['reason'] or 'somebody has'}")
         slot, kind, run_id = row["slot"], "scheduled", row["run_id"] or ""
+    elif not dry_run:
+        refuse_paused(cli, job, although=although)
     if retry_of is not None:
         kind = "retry"
     which: Selection = "again" if retry_of is not None else "deferred" if sweep == "deferred" else "due"
@@ -132,19 +136,21 @@ async def _left(work: Workplace, own: Slot) -> list[Rest]:
 @click.argument("run_id", metavar="RUN|JOB", shell_complete=job_names)
 @click.option("--only", multiple=True, metavar="KEY", help="Only this item; may be given several times.")
 @click.option("--yes", is_flag=True, help="Mail real people without asking.")
+@although_paused
 @pass_cli
-def retry(cli: Cli, run_id: str, only: tuple[str, ...], *, yes: bool) -> int:
+def retry(cli: Cli, run_id: str, only: tuple[str, ...], *, yes: bool, although: bool) -> int:
     """Run the items of RUN's slot that failed, are deferred or were not started; nothing that is done."""
-    return _again(cli, run_id, "retry", Picked("again", only=frozenset(only)), yes=yes)
+    return _again(cli, run_id, "retry", Picked("again", only=frozenset(only)), yes=yes, although=although)
 
 
 @click.command()
 @click.argument("run_id", metavar="RUN|JOB", shell_complete=job_names)
 @click.option("--yes", is_flag=True, help="Mail real people without asking.")
+@although_paused
 @pass_cli
-def resume(cli: Cli, run_id: str, *, yes: bool) -> int:
+def resume(cli: Cli, run_id: str, *, yes: bool, although: bool) -> int:
     """Continue RUN's slot: items that were not started, and deferred ones whose time has come."""
-    return _again(cli, run_id, "resume", Picked(), yes=yes)
+    return _again(cli, run_id, "resume", Picked(), yes=yes, although=although)
 
 
 def refuse_slip(cli: Cli, job: str, slot: str, *, ahead: bool) -> None:
@@ -175,9 +181,11 @@ def _too_old(cli: Cli, job: str, slot: str) -> str:
     return f"{job} {slot} was due {ago} ago, longer than its max_age ({compact(int(settings.max_age.total_seconds()))})"
 
 
-def _again(cli: Cli, name: str, kind: str, picked: Picked, *, yes: bool) -> int:
+def _again(cli: Cli, name: str, kind: str, picked: Picked, *, yes: bool, although: bool) -> int:
     row = found_run(cli, name)
     rehearsal = REHEARSAL in row["slot"]
+    if not rehearsal:
+        refuse_paused(cli, row["job"], although=although)
     request = Request(row["job"], row["slot"], kind=kind, picked=picked, retry_of=row["id"], rehearsal=rehearsal)
     return run_and_tell(cli, request, yes=yes, old=_too_old(cli, row["job"], row["slot"]))
 
@@ -192,6 +200,7 @@ def ran(cli: Cli, request: Request, *, yes: bool, old: str = "") -> Result:
 
     Raises ConfigError when a key of `--only` is none of the slot's items.
     """
+    began = cli.clock.now()
     result, summary = _performed(cli, request, yes=yes, old=old)
     missing = [key for key in request.picked.only if cli.ledger.reading(item_of, result.job, result.slot, key) is None]
     if missing and result.status in ("ok", "partial", "failed"):  # else the plan may not be complete
@@ -199,7 +208,7 @@ def ran(cli: Cli, request: Request, *, yes: bool, old: str = "") -> Result:
             echo(summary, err=True)
         keys = ", ".join(sorted(missing))
         raise ConfigError(f"{result.job} {result.slot} has no item {keys}: overnight show {result.run_id} --all")
-    cli.emit(_document(cli, result), summary)
+    cli.emit(_document(cli, result), summary + _frozen(cli, result, began))
     return result
 
 
@@ -211,8 +220,6 @@ def heed_interrupts() -> None:
 
 def _performed(cli: Cli, request: Request, *, yes: bool, old: str = "") -> tuple[Result, str]:
     """Run it; what it came to, and that in words."""
-    pause = cli.ledger.reading(paused, request.job) or ""
-    old = f"{request.job} is paused: {pause}" if pause.startswith(RESTORED) else old
     progress = Progress(quiet=cli.quiet)
     wired = dataclasses.replace(
         request,
@@ -227,6 +234,18 @@ def _performed(cli: Cli, request: Request, *, yes: bool, old: str = "") -> tuple
     finally:
         progress.end()
     return result, _summary(result, progress.reasons)
+
+
+def _frozen(cli: Cli, result: Result, began: datetime) -> str:
+    """That newer items are for another slot, where there was nothing to do: who has just added some looks for them."""
+    planned = cli.ledger.reading(slot_of, result.job, result.slot)["planned_at"]
+    if result.items["total"] or result.status != "ok" or planned is None or planned >= began:
+        return ""
+    if cli.ledger.reading(item_of, result.job, result.slot, result.slot) is not None:
+        return ""  # a job without `items=`: its one item is the slot
+    at = settings_of(cli.schedule, result.job).trigger().local(planned)
+    another = f"overnight run {result.job} --slot SLOT"
+    return f"\n  the items of this slot were read on {at:%Y-%m-%d at %H:%M %Z}; newer ones are for another: {another}"
 
 
 def _asked(cli: Cli, request: Request, place: str, old: str, *, yes: bool) -> None:
@@ -272,6 +291,6 @@ def _summary(result: Result, reasons: Mapping[str, int]) -> str:
     if result.fallbacks:
         lines.append(f"  answers that came from a fallback, not from the model: {result.fallbacks}")
     if result.mails:
-        lines.append(f"  {result.mails} mails through {result.place}")
+        lines.append(f"  {counted(result.mails, 'mail')} through {result.place}")
     lines.extend(f"  reports: {place}" for place in result.reports)
     return "\n".join(lines)

@@ -7,6 +7,7 @@ import click
 
 from overnight.cli.consent import ask_if_possible
 from overnight.cli.context import Cli, pass_cli
+from overnight.plurals import counted
 from overnight.service import require_loopback
 from overnight.service import serve as serve_forever
 from overnight.service import tick as look_once
@@ -32,7 +33,8 @@ def serve(cli: Cli, host: str, port: int, *, yes: bool) -> None:
     work = cli.workplace
     ask_if_possible(cli, yes=yes)
     tell_ending(cli.schedule, cli.clock)
-    cli.say(f"serving {len(cli.schedule.jobs)} jobs of {cli.path}; stop with Ctrl-C")  # the log tells the address
+    jobs = counted(len(cli.schedule.jobs), "job")
+    cli.say(f"serving {jobs} of {cli.path}; stop with Ctrl-C")  # the log tells the address
     asyncio.run(serve_forever(work, host, port, cli.start_logs))
 
 
@@ -43,7 +45,7 @@ def tick(cli: Cli, *, yes: bool) -> int:
     """Run what is due, what was left and what is spooled, once; for cron or a systemd timer."""
     ask_if_possible(cli, yes=yes)
     codes = asyncio.run(look_once(cli.workplace))
-    cli.emit({"runs": len(codes), "exit_codes": codes}, f"{len(codes)} runs" if codes else "nothing was due")
+    cli.emit({"runs": len(codes), "exit_codes": codes}, counted(len(codes), "run") if codes else "nothing was due")
     return worst(codes)
 
 

@@ -12,6 +12,7 @@ import click
 from overnight.cli.context import Cli, pass_cli
 from overnight.clock import iso
 from overnight.errors import ConfigError, Refused
+from overnight.plurals import counted
 from overnight.subscribers import (
     Change,
     ImportResult,
@@ -164,7 +165,7 @@ def forget_(cli: Cli, who: str, *, yes: bool) -> int:
     file = cli.ledger.faults.file
     files = partial(files_of, cli.root, file, outbox=outbox, reports=reports.to, spool=reports.spool)
     done = forget(cli.ledger, known, files, lambda connection: runs_refused(connection, cli))
-    lines = [f"{n} rows of {table}" for table, n in sorted(done.rows.items()) if n]
+    lines = [f"{counted(n, 'row')} of {table}" for table, n in sorted(done.rows.items()) if n]
     lines += [f"{path}: {what}" for path, what in done.files.items()]
     lines += [f"NOT ERASED {what}" for what in done.left]
     document = {"id": known.id, "rows": dict(done.rows), "files": done.files, "not_erased": done.left}
@@ -195,7 +196,7 @@ def _import_text(name: str, result: ImportResult) -> str:
         for bad in result.rejected
     ]
     lines += [f"note: {note}" for note in result.notes]
-    merged = f", {result.merged} duplicate rows merged" if result.merged else ""
+    merged = f", {counted(result.merged, 'duplicate row')} merged" if result.merged else ""
     return "\n".join([*lines, f"{counts}{merged}, {len(result.rejected)} not imported"])
 
 

@@ -12,6 +12,7 @@ from overnight.cli.context import Cli, job_names, pass_cli
 from overnight.clock import iso
 from overnight.errors import ConfigError
 from overnight.outcome import STATES
+from overnight.plurals import counted
 
 if TYPE_CHECKING:
     from overnight.occurrences import Decision
@@ -36,7 +37,8 @@ def validate(cli: Cli, *, with_jobs: bool) -> None:
     for warning in warnings:
         cli.say(f"warning: {warning}")
     jobs = {name: settings.trigger().describe() for name, settings in schedule.jobs.items()}
-    lines = [f"{cli.path.name} is valid: {len(jobs)} jobs"] + [f"  {name}: {when}" for name, when in jobs.items()]
+    lines = [f"{cli.path.name} is valid: {counted(len(jobs), 'job')}"]
+    lines += [f"  {name}: {when}" for name, when in jobs.items()]
     cli.emit({"valid": True, "jobs": jobs, "warnings": warnings}, "\n".join(lines))
 
 
@@ -160,7 +162,10 @@ def _last_runs(cli: Cli) -> dict[str, tuple[Any, str, Any]]:
 @click.option("--reason", default="", help="Why; it is shown wherever the job is missed.")
 @pass_cli
 def pause(cli: Cli, job: str, reason: str) -> None:
-    """Let JOB's occurrences pass until `resume-job`; kept in the ledger, not in the file."""
+    """Let JOB's occurrences pass until `resume-job`; kept in the ledger, not in the file.
+
+    `run`, `retry`, `resume` and `redo` of it are refused as well, with exit code 4; rehearsals are not.
+    """
     _set_pause(cli, job, cli.clock.now(), reason or "no reason given")
     cli.emit({"job": job, "paused": True}, f"{job} is paused; `overnight resume-job {job}` ends it")
 

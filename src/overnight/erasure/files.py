@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from overnight.erasure.person import Erased, Person, pattern_of
 from overnight.erasure.rows import bury, erase_rows
 from overnight.mail.outbox import write_index
+from overnight.plurals import counted
 from overnight.storage.spool import foretell
 from overnight.subscribers import forms
 
@@ -73,7 +74,7 @@ def _erase_file(path: Path, pattern: "re.Pattern[bytes]", person: Person, done: 
     if _is_copy(path):
         rows = _erase_copy(path, person)
         if rows:
-            done.files[str(path)] = f"{rows} rows erased"
+            done.files[str(path)] = f"{counted(rows, 'row')} erased"
     elif path.suffix == ".eml":
         _erase_mail(path, pattern, person, done, indexes)
     else:

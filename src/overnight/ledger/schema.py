@@ -114,7 +114,7 @@ def _third(connection: Connection) -> None:
 def _index_what_is_open(connection: Connection) -> None:
     """A scheduler's look does not read what is over."""
     connection.exec_driver_sql("DROP INDEX item_due")  # by time alone it was of no use to a list of slots
-    new = {"occurrence_unsettled", "lease_held", "call_in_flight", "item_due", "effect_unknown"}
+    new = {"occurrence_unsettled", "lease_held", "call_in_flight", "item_due", "effect_unknown", "effect_stuck"}
     for table in (occurrence, lease, call, item, effect):
         for index in table.indexes:
             if index.name in new:

@@ -32,6 +32,7 @@ UNSETTLED = text("state IN ('claimed', 'queued')")  # occurrences that are not o
 FLYING = text("error_code = 'in_flight'")  # calls whose process may be gone
 DEFERRED = text("state = 'retry'")  # items that are to be tried again
 UNKNOWN = text("state = 'unknown'")  # effects of which a person has to find out whether they happened
+STUCK = text("state = 'stuck'")  # and those that could not be undone, which a person has to undo
 
 
 class Instant(TypeDecorator[datetime]):
@@ -282,6 +283,7 @@ effect = Table(
     Column("done_at", Instant),
     Index("effect_by_item", "job", "slot", "key"),
     Index("effect_unknown", "job", sqlite_where=UNKNOWN, postgresql_where=UNKNOWN),
+    Index("effect_stuck", "job", sqlite_where=STUCK, postgresql_where=STUCK),
 )
 
 subscriber = Table(

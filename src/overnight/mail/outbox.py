@@ -26,6 +26,7 @@ from overnight.clock import token
 from overnight.errors import Stop
 from overnight.mail.replies import Bounced
 from overnight.mail.transport import Intent, Letter
+from overnight.plurals import counted
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._@+-]+")
 _NAME_MAX = 100
@@ -193,7 +194,7 @@ def _sync_folder(folder: Path) -> None:
 
 def _slot_page(folder: Path) -> str:
     rows = [_slot_row(path) for path in sorted(folder.glob("*.eml"))]
-    lead = f'{len(rows)} messages. <a href="../../index.html">All folders</a>'
+    lead = f'{counted(len(rows), "message")}. <a href="../../index.html">All folders</a>'
     title = f"{folder.parent.name} {folder.name}"
     return _page(title, lead, ("To", "Subject", "Date", "Open"), sorted(rows))
 

@@ -39,8 +39,12 @@ def environment(beside: Path, environ: Mapping[str, str] | None) -> dict[str, st
     file = beside / ".env"
     try:
         found = dotenv_values(file, interpolate=False) if file.is_file() else {}
-    except (OSError, UnicodeDecodeError):
+    except UnicodeDecodeError:
         raise ScheduleErrors([Problem(str(file), 0, 0, "", "cannot be read as UTF-8 text")]) from None
+    except OSError as error:
+        denied = isinstance(error, PermissionError)
+        hint = f"who runs overnight must be able to read it, here the user with the id {os.geteuid()}" if denied else ""
+        raise ScheduleErrors([Problem(str(file), 0, 0, "", f"cannot be read: {error.strerror}", hint)]) from None
     values = {name: value for name, value in found.items() if value is not None}
     return {**values, **(os.environ if environ is None else environ)}
 

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from overnight.errors import Denied
 from overnight.outputs import check_links
+from overnight.plurals import counted
 from overnight.tools.port import Arguments, Limits, Tool
 
 LARGEST = 100_000  # bytes of JSON in the arguments of one call
@@ -45,7 +46,7 @@ class Toolbox:
         if grant is None:
             raise Denied(f"there is no tool {name:.80}", code="no_tool")
         if used >= grant.limits.max_calls:
-            raise Denied(f"{name} was called {used} times, which is all that is allowed", code="max_calls")
+            raise Denied(f"{name} was called {counted(used, 'time')}, which is all that is allowed", code="max_calls")
         asked = _arguments(grant.tool, given)
         grant.limits.refuse(asked)
         if grant.tool.publishes and (wrong := check_links(asked, [*self.trusted, *grant.limits.trusted(asked)])):

@@ -9,6 +9,7 @@ from sqlalchemy import RowMapping
 
 from overnight.alerts.book import firing, undelivered
 from overnight.ledger.flow import Held, held
+from overnight.plurals import counted
 from overnight.runner import Workplace
 from overnight.storage import waiting
 from overnight.web.desk import queries
@@ -74,7 +75,8 @@ def _run(work: Workplace, one: queries.Troubled) -> Concern:
 
 
 def _unknown(row: RowMapping) -> Concern:
-    text = f"{row['job']} {row['slot']}: of {row['n']:,} mails or steps nobody knows whether they happened"
+    some = counted(row["n"], "mail or step", "mails or steps")
+    text = f"{row['job']} {row['slot']}: nobody knows what became of {some}"
     link = f"/runs/{row['run_id']}/item?{urlencode({'key': row['key']})}"
     return Concern("unknown", text, link=link, link_text="Say what became of it")
 
@@ -92,7 +94,7 @@ def _breaker(one: Held) -> Concern:
 
 
 def _channel(row: RowMapping) -> Concern:
-    text = f"{row['waiting']:,} messages to operators wait for the channel {row['channel']}"
+    text = f"the channel {row['channel']} has not taken {counted(row['waiting'], 'message')} to operators"
     return Concern("channel", text, str(row["error"] or ""), link="/alerts", link_text="Alerts")
 
 
@@ -105,5 +107,6 @@ def _spool(work: Workplace) -> Sequence[Concern]:
         left = len(waiting(work.root / work.schedule.reports.spool))
     except OSError:
         return []
-    text = f"{left:,} publications of reports wait for {work.schedule.reports.to}; overnight doctor says why"
+    some = counted(left, "publication")
+    text = f"{some} of reports not yet in {work.schedule.reports.to}; overnight doctor says why"
     return [Concern("spool", text, link="/api/health", link_text="All checks")] if left else []

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, RowMapping
 from overnight import closing, logs
 from overnight.alerts.book import every, silence
 from overnight.errors import ConfigError, Refused
-from overnight.ledger.runs import latest_run, new_run_id
+from overnight.ledger.runs import latest_run, new_run_id, paused
 from overnight.mail.consent import is_confirmed
 from overnight.missed import tell
 from overnight.occurrences import pause_listed
@@ -138,6 +138,8 @@ class Doing:
         settings_of(work.schedule, job)
         if (busy := await work.ledger.read(_going_on, work, job, slot) or await self._starting(job, slot)) is not None:
             return busy
+        if (reason := await work.ledger.read(paused, job)) is not None:
+            raise Refused(f"{job} is paused: {reason}; resume it first")
         await self._may_mail(work, job)
         run_id = new_run_id(now)
         process = self.starter.start(job, slot, "--slot", slot, "--as", run_id, *more)

@@ -14,6 +14,7 @@ from overnight.closing import has_died
 from overnight.histogram import quantile
 from overnight.ledger.runs import find_slot
 from overnight.outcome import STATES
+from overnight.plurals import counted
 from overnight.runner import Workplace
 from overnight.web.desk import queries
 from overnight.web.desk.drawing import Spark, Tick, spark, ticks
@@ -175,7 +176,7 @@ def drawing_of(runs: Sequence[RunOf] | None, now: datetime, zone: tzinfo) -> tup
     if not runs:
         return [], "n/a" if runs is None else "No runs yet"
     told = ", ".join(f"{n} {status}" for status, n in Counter(one.status for one in runs).most_common())
-    return ticks([_tick(one, now, zone) for one in runs], TICKS), f"Last {len(runs)} runs: {told}"
+    return ticks([_tick(one, now, zone) for one in runs], TICKS), f"Last {counted(len(runs), 'run')}: {told}"
 
 
 def status_of(connection: Connection, work: Workplace, row: RowMapping, now: datetime) -> str:
