@@ -34,7 +34,7 @@ NOT_UNDONE = "not_undone"
 ENGINES = frozenset(
     {"success_rate", "p95_duration", "daily_cost", "late", "missed", "stuck", "breaker", "unknown", NOT_UNDONE}
     | {"mail_policy", "spool", "reports", "bug", "stopped", "model", "died", "gave_up", "unbegun", "left", "ledger"}
-    | {"subscribe"}
+    | {"subscribe", "clock", "ahead"}
 )
 
 

@@ -154,7 +154,7 @@ async def test_a_person_can_close_an_item_of_unknown_fate_whatever_its_effects_a
     night.heir = begin(night.ledger)
     night.end(Outcome("a", "unknown", error_code="smtp_unknown", error=WHY, reason=WHY))
     [message] = night.alarms()
-    assert message.startswith("greet: of 1 mails or steps nobody knows")
+    assert message.startswith("greet: nobody knows what became of 1 mail or step")
     night.settle(answer)
     assert night.books() == (state, {state: 1})
     assert night.alarms() == []
