@@ -216,7 +216,7 @@ async def test_what_only_an_earlier_attempt_has_done_is_told_and_undone_by_the_n
     assert here.effects() == {"room": "undone", "price": "done", "note": "done", "car": "stuck"}
     assert here.run is not None
     assert here.run.notices == {
-        "stuck": ["car of greet/2026-11-22/2026-11-22 still stands: an earlier attempt has done it"]
+        "not_undone": ["car of greet/2026-11-22/2026-11-22 still stands: an earlier attempt has done it"]
     }
     refused = False
     assert await here.work(book) == "retry"

@@ -3,12 +3,13 @@
 import asyncio
 import os
 from base64 import b64encode
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from click.testing import CliRunner
@@ -25,6 +26,12 @@ from overnight.redact import Redactor
 from overnight.schedule import loads
 from overnight.tools.github_api import GitHub
 from tests.slots import ManualClock, open_ledger, rows
+
+
+@pytest.fixture(autouse=True)
+def _environment_as_before() -> Iterator[None]:
+    with patch.dict(os.environ):
+        yield
 
 
 @dataclass
