@@ -217,9 +217,9 @@ def _unsettled(
 
 
 def _lost_otherwise(connection: Connection, job: str) -> Iterator[tuple[int, str]]:
-    """Items that are unknown because their own code says so, or whose effect is settled already; by slot."""
-    for name in connection.execute(_DOUBTFUL, {"job": job}).scalars().all():
-        n, run_id = connection.execute(_LOST_OTHERWISE, {"job": job, "slot": name}).one()
+    """Items that are unknown because their own code says so, or whose effect is settled already."""
+    if slots := connection.execute(_DOUBTFUL, {"job": job}).scalars().all():
+        n, run_id = connection.execute(_LOST_OTHERWISE, {"job": job, "slots": slots}).one()
         if n:
             yield n, run_id
 
@@ -326,7 +326,12 @@ _DOUBTFUL = select(slot.c.slot).where(
 _OF_ITEM = (effect.c.job == item.c.job, effect.c.slot == item.c.slot, effect.c.key == item.c.key)
 _LOST_OTHERWISE = (
     select(func.count(), func.max(item.c.run_id))
-    .where(item.c.job == bindparam("job"), item.c.slot == bindparam("slot"), IN_TROUBLE, item.c.state == "unknown")
+    .where(
+        item.c.job == bindparam("job"),
+        item.c.slot.in_(bindparam("slots", expanding=True)),
+        IN_TROUBLE,
+        item.c.state == "unknown",
+    )
     .where(~exists().where(*_OF_ITEM, effect.c.state == "unknown"))
 )
 _TOLD = select(alert.c.scope).where(alert.c.state.in_(OPEN), alert.c.rule == bindparam("rule"))
