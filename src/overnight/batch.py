@@ -279,8 +279,8 @@ class Batch:
         self.on_outcome(outcome)
 
     def _log_end(self, outcome: Outcome) -> None:
-        run = self.run.for_item(outcome.key)
-        _log_end(run.log.bind(task_id=run.scope.task_id), outcome, run.asks.spent(run.scope))
+        run, scope = self.run, dataclasses.replace(self.run.scope, key=outcome.key)
+        _log_end(run.log.bind(task_id=scope.task_id), outcome, run.asks.spent(scope))
 
     def _stop(self, reason: Stop) -> None:
         self.stopped = self.stopped or reason

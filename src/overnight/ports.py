@@ -19,7 +19,7 @@ from overnight.catalogue import ending, prices_of
 from overnight.clock import Clock, token
 from overnight.dependency import Dependencies
 from overnight.effects import Effects
-from overnight.errors import ConfigError, Permanent
+from overnight.errors import ConfigError, OvernightError, Permanent
 from overnight.ledger import Ledger
 from overnight.mail import MARK, Diverted, Mailer, MailSettings, Pace, Streak, Turn, no_turn
 from overnight.model import Model, ModelReply, ModelRequest
@@ -58,6 +58,8 @@ class Ports:
         for each in (self.dependencies, self.mailer, self.agent.model):
             try:
                 await each.close()
+            except OvernightError as error:  # what was leased runs out by itself
+                logs.get().warning("a port could not be closed", port=type(each).__name__, error=str(error))
             except Exception as error:  # noqa: BLE001  see above
                 logs.get().error("a port could not be closed", port=type(each).__name__, exc_info=error)
 
