@@ -340,6 +340,7 @@ _STATE = select(effect.c.state).where(effect.c.ref == bindparam("ref"))
 
 def _careless(connection: Any, _record: Any) -> None:
     connection.execute("PRAGMA synchronous=OFF")
+    connection.execute("PRAGMA cache_size=-65536")  # KiB: a machine with memory
 
 
 def _outside() -> Any:
