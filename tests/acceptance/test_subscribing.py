@@ -74,7 +74,7 @@ def test_people_come_by_confirming_and_leave_by_one_click_also_from_an_edition_u
     wrong = [link[:-2], link[:-1] + "!", f"{url}/u/{made.make('confirm', who[ADA])}", f"{url}/u/{'A' * 6000}"]
     for bad in wrong:
         assert call(bad, "List-Unsubscribe=One-Click")[0] == 400
-    assert call(f"{url}/u/{'A' * 1_000_000}", "List-Unsubscribe=One-Click")[0] == 431
+    assert call(f"{url}/u/{'A' * 20_000}", "List-Unsubscribe=One-Click")[0] == 431
     assert call(link)[0] == 200
     assert project.json("subscribers", "show", ADA)["status"] == "active"
     for _ in range(2):
