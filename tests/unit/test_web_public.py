@@ -299,7 +299,7 @@ async def test_the_rest_is_for_this_machine_alone(site: Site) -> None:
         assert (await site.get("/subscribe", headers={"Host": host}))[0] == 200, host
     assert (await site.get("/api/health?verbose=1"))[0] == 200
     assert (await site.post("/api/health"))[0] == 405
-    assert (await site.get("/api/health", headers={"X-Large": "x" * 100_000}))[0] == 431
+    assert (await site.get("/api/health", headers={"X-Large": "x" * 20_000}))[0] == 431
     with socket.create_connection(("127.0.0.1", int(site.url.rpartition(":")[2]))) as raw:
         raw.sendall(b"\x16\x03\x01\x02\x00garbage\r\n\r\n")
         assert b" 400 " in await asyncio.to_thread(raw.recv, 100)
