@@ -276,9 +276,13 @@ def start(connection: Connection, occurrence_id: str, opening: Opening, now: dat
 def start_if_free(
     connection: Connection, row: RowMapping, opening: Opening, now: datetime, died: Callable[[RowMapping], bool]
 ) -> bool:
-    """Open the run of an occurrence that is still queued, unless its slot or another one of its job is being run."""
+    """Open the run of an occurrence that is still queued, unless its slot or another one of its job is being run.
+
+    It is the oldest of its job that waits: the one before it may have been refused for a run that has just ended.
+    """
     busy = running(connection, row["job"], now, died) or _owner(connection, row["job"], row["slot"], now, died)
-    if busy or row["id"] not in {each["id"] for each in queued(connection)}:
+    first = next((each["id"] for each in queued(connection) if each["job"] == row["job"]), None)
+    if busy or row["id"] != first:
         return False
     start(connection, row["id"], opening, now)
     return True

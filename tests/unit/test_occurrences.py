@@ -36,6 +36,7 @@ from overnight.occurrences import (
     running,
     set_pause,
     start,
+    start_if_free,
     unfinished_on,
 )
 from overnight.triggers import At, Every
@@ -290,6 +291,22 @@ def test_overlap_queue_waits_and_is_started_later(ledger: Ledger) -> None:
     row = ledger.reading(occurrence_of, second.id)  # type: ignore[union-attr]
     assert row is not None
     assert (row["state"], row["run_id"], row["reason"]) == ("claimed", run_id, None)
+
+
+def test_of_those_that_wait_only_the_oldest_is_started_when_the_run_before_them_ends(ledger: Ledger) -> None:
+    first = claiming(ledger, "2026-11-22")
+    assert first is not None
+    claiming(ledger, "2026-11-23", "queue")
+    claiming(ledger, "2026-11-24", "queue")
+    scope = begin(ledger, run_id=first.run_id)
+    ledger.writing(lambda connection: close_run(connection, scope, "ok", None, NOW))
+
+    def free(row: Any) -> bool:
+        return ledger.writing(lambda c: start_if_free(c, row, opening(slot=row["slot"]), NOW, lambda _row: False))
+
+    older, newer = ledger.reading(queued)
+    assert [free(newer), free(older), free(newer)] == [False, True, False]
+    assert states(ledger)["2026-11-23"][0] == "claimed"
 
 
 def test_overlap_replace_gives_the_older_one_up(ledger: Ledger) -> None:
