@@ -28,8 +28,7 @@ def has_died(connection: Connection, root: Path, of: RowMapping, now: datetime) 
     held = lease_of(connection, of["job"], of["slot"])
     if held is None or held["run_id"] != of["id"] or held["until"] is None:
         return True
-    names = ("job", "slot", "host", "pid", "until")
-    return is_dead(root, now=now, **{name: held[name] for name in names})
+    return is_dead(root, held, now)
 
 
 def settle(ledger: Ledger, root: Path, of: RowMapping, key: str, answer: Answer, now: datetime) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Row
 
 from overnight import logs
-from overnight.alerts import Alarm, noted
+from overnight.alerts import Alarm
 from overnight.clock import iso
 from overnight.effects import begun_at
 from overnight.errors import Deferred, OvernightError, Permanent, Stop, Unknown
@@ -55,11 +55,11 @@ async def send_waiting(work: Workplace) -> None:
             for row in rows:
                 await _send(work, mailer, row)
     except Stop as error:
-        await _note(work, Alarm(JOB, JOB, f"sign-ups wait for their mail: {error}"))
+        await work.note([Alarm(JOB, JOB, f"sign-ups wait for their mail: {error}")])
     except OvernightError as error:
         logs.get().warning("sign-ups wait for their mail", error=work.redactor.text(str(error)))
     else:
-        await _note(work, Alarm(JOB, JOB, "sign-ups get their mail again", firing=False))
+        await work.note([Alarm(JOB, JOB, "sign-ups get their mail again", firing=False)])
 
 
 async def _send(work: Workplace, mailer: Mailer, row: Row[Any]) -> None:
@@ -91,8 +91,3 @@ async def _send(work: Workplace, mailer: Mailer, row: Row[Any]) -> None:
 
 def _log(work: Workplace, row: Row[Any], what: str, error: OvernightError) -> None:
     logs.get().warning(what, signup=row.id, error=work.redactor.text(str(error)))
-
-
-async def _note(work: Workplace, alarm: Alarm) -> None:
-    """Keep it in mind; the dispatcher's next round tells it, and no sign-up waits for that."""
-    await noted(work.ledger, work.clock, work.redactor, [alarm], work.schedule.alerts.repeat)

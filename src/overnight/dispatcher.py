@@ -20,7 +20,7 @@ from overnight.budget import reap
 from overnight.errors import Stop
 from overnight.ledger.runs import Opening, held_leases, latest_run, paused
 from overnight.leftovers import give_back, let_go
-from overnight.liveness import HOST, RENEW_EVERY, ask_to_end
+from overnight.liveness import HOST, RENEW_EVERY, ask_to_end, is_dead
 from overnight.missed import tell
 from overnight.occurrences import (
     Claim,
@@ -42,7 +42,7 @@ from overnight.occurrences import (
 from overnight.processes import Processes, remedy_of
 from overnight.runner import Workplace
 from overnight.schedule import JobSettings
-from overnight.sweeps import has_died, left_to_do, may_sweep
+from overnight.sweeps import left_to_do, may_sweep
 from overnight.triggers import Listed
 from overnight.upkeep import Upkeep
 
@@ -127,9 +127,11 @@ class Dispatcher:
 
         One that was stopped while it wrote keeps the others from renewing theirs: then they have time for it.
         """
-        if self.processes.end_hung(await self._silent(), only_stopped=True):
+        silent = await self._silent()
+        if self.processes.end_hung(silent, only_stopped=True):
             await self.work.clock.sleep(RENEW_EVERY)
-        self.processes.end_hung(await self._silent())
+            silent = await self._silent()
+        self.processes.end_hung(silent)
 
     async def _silent(self) -> dict[Slot, int]:
         """The slots of this machine whose lease was not renewed in time, and which process has it."""
@@ -177,7 +179,9 @@ class Dispatcher:
         opening = self._opening(settings, decision.slot, decision.scheduled_for, now)
         overlap = "queue" if decision.made_up else settings.overlap
         claimed: Claim | None = await self.work.ledger.write(
-            lambda connection: claim(connection, decision, opening, now, overlap, partial(has_died, self.work, now=now))
+            lambda connection: claim(
+                connection, decision, opening, now, overlap, partial(is_dead, self.work.root, now=now)
+            )
         )
         if claimed is not None and claimed.run_id:
             self.start(decision.job, decision.slot, "--occurrence", claimed.id)
@@ -220,7 +224,7 @@ class Dispatcher:
             await self._miss(row, f"it waited for another run for longer than max_age ({settings.max_age})")
             return False
         opening = self._opening(settings, row["slot"], row["scheduled_for"], now)
-        free = partial(start_if_free, row=row, opening=opening, now=now, died=partial(has_died, self.work, now=now))
+        free = partial(start_if_free, row=row, opening=opening, now=now, died=partial(is_dead, self.work.root, now=now))
         if not await self.work.ledger.write(free):
             return False
         self.start(row["job"], row["slot"], "--occurrence", row["id"])
@@ -246,7 +250,7 @@ class Dispatcher:
 
     async def _alarm(self, rule: str, job: str, message: str) -> None:
         """Note it; what a round has to tell is told at its end, in one message."""
-        await self.upkeep.note(self.work, [Alarm(rule, job, message)])
+        await self.work.note([Alarm(rule, job, message)])
 
     def _opening(self, settings: JobSettings, slot: str, scheduled_for: datetime, now: datetime) -> Opening:
         return Opening(

@@ -10,10 +10,11 @@ import fcntl
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from overnight import logs
 from overnight.clock import Clock
@@ -74,11 +75,11 @@ def _term(ledger: Ledger, job: str, slot: str) -> tuple[int, datetime | None]:
     return (0, None) if held is None else (held["fence"], held["until"])
 
 
-def is_dead(root: Path, *, job: str, slot: str, host: str, pid: int, until: datetime, now: datetime) -> bool:
+def is_dead(root: Path, held: Mapping[Any, Any], now: datetime) -> bool:
     """Whether the owner of a lease is gone: its lock is free here, or its lease has run out anywhere."""
-    if until <= now:
+    if held["until"] <= now:
         return True
-    return host == HOST and _is_free(root, job, slot) and not _exists(pid)
+    return held["host"] == HOST and _is_free(root, held["job"], held["slot"]) and not _exists(held["pid"])
 
 
 def ask_to_end(root: Path, *, job: str, slot: str, host: str) -> int:

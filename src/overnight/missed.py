@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from overnight import logs
 from overnight.alerts import Alarm
-from overnight.alerts.telling import noted
 from overnight.occurrences import Decision
 from overnight.runner import Workplace
 
@@ -13,8 +12,7 @@ async def tell(work: Workplace, decisions: Sequence[Decision]) -> None:
     """Log what became of each; what was missed is told by the end of the round, or by who looks next."""
     for one in decisions:
         logs.get().warning("occurrence not run", job=one.job, slot=one.slot, status=one.action, reason=one.reason)
-    alarms = [_alarm(one) for one in decisions if one.action == "missed"]
-    await noted(work.ledger, work.clock, work.redactor, alarms, work.schedule.alerts.repeat)
+    await work.note([_alarm(one) for one in decisions if one.action == "missed"])
 
 
 def _alarm(of: Decision) -> Alarm:

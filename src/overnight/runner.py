@@ -4,7 +4,7 @@ import asyncio
 import dataclasses
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -54,6 +54,10 @@ class Workplace:
     def file(self) -> Path:
         """The schedule in use."""
         return self.root / self.config
+
+    async def note(self, found: Sequence[Alarm]) -> None:
+        """Keep alarms in mind; whoever tells the operators next tells them."""
+        await alerts.noted(self.ledger, self.clock, self.redactor, found, self.schedule.alerts.repeat)
 
 
 @dataclass(frozen=True, slots=True)

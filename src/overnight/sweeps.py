@@ -9,11 +9,8 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Literal
 
-from sqlalchemy import RowMapping
-
 from overnight.abandoned import RULE, abandon, orphans, taken_up
 from overnight.alerts import Alarm
-from overnight.alerts.telling import noted
 from overnight.ledger.runs import paused
 from overnight.leftovers import leave, left_open, prospects
 from overnight.liveness import is_dead
@@ -33,12 +30,6 @@ class Rest:
     what: Literal["rest", "deferred"]
 
 
-def has_died(work: Workplace, row: RowMapping, now: datetime) -> bool:
-    """Whether the owner of a lease is gone."""
-    names = ("job", "slot", "host", "pid", "until")
-    return is_dead(work.root, now=now, **{name: row[name] for name in names})
-
-
 async def left_to_do(work: Workplace, now: datetime, busy: Collection[Slot], job: str | None = None) -> list[Rest]:
     """What to go on with now, of all jobs or one; `busy` slots are somebody's.
 
@@ -48,7 +39,7 @@ async def left_to_do(work: Workplace, now: datetime, busy: Collection[Slot], job
     if job is not None:
         held = [row for row in held if row["job"] == job]
         stopped, deferred = ([of for of in slots if of[0] == job] for slots in (stopped, deferred))
-    dead = {(row["job"], row["slot"]) for row in held if has_died(work, row, now)}
+    dead = {(row["job"], row["slot"]) for row in held if is_dead(work.root, row, now)}
     # Also what another scheduler's run is about: ours would be refused at once, and waking us, started again.
     taken = {*busy, *({(row["job"], row["slot"]) for row in held} - dead)}
     await _abandon(work, dead - taken, set(stopped) - taken, now)
@@ -63,9 +54,9 @@ async def _abandon(work: Workplace, died: set[Slot], stopped: set[Slot], now: da
     """Close what nobody goes on with, and tell it; what was told enough is over."""
     told = await work.ledger.read(taken_up, now)
     for of, why in await work.ledger.read(orphans, work.schedule.jobs, died, stopped):
-        write = partial(abandon, of=of, why=why, now=now, died=partial(has_died, work, now=now))
+        write = partial(abandon, of=of, why=why, now=now, died=partial(is_dead, work.root, now=now))
         told += await work.ledger.write(write)
-    await _note(work, told)
+    await work.note(told)
 
 
 async def may_sweep(work: Workplace, job: str, slot: str) -> bool:
@@ -85,21 +76,17 @@ async def _may_go_on(work: Workplace, job: str, slot: str, now: datetime) -> boo
     remedy = f"overnight resume {newest_run['id']}"
     if now - newest_run["scheduled_for"] > work.schedule.jobs[job].max_age:
         await _leave(work, job, slot, "the rest is older than max_age", now)
-        await _note(work, [Alarm(RULE, f"{job}/{slot}", f"the rest of {job} {slot} is older than max_age: {remedy}")])
+        await work.note([Alarm(RULE, f"{job}/{slot}", f"the rest of {job} {slot} is older than max_age: {remedy}")])
         return False
     if 1 < times < GIVE_UP and now - newest_run["started_at"] < RESPITE:
         return False
     if times >= GIVE_UP:
         died = f"{job} {slot} killed its process, or blocked it for over a minute, {GIVE_UP} times"
         await _leave(work, job, slot, f"its process died {GIVE_UP} times", now)
-        await _note(work, [Alarm("gave_up", job, f"{died}; it is left alone; to see why: {remedy}")])
+        await work.note([Alarm("gave_up", job, f"{died}; it is left alone; to see why: {remedy}")])
         return False
     return True
 
 
 async def _leave(work: Workplace, job: str, slot: str, reason: str, now: datetime) -> None:
-    await work.ledger.write(lambda c: leave(c, job, slot, reason, now, partial(has_died, work, now=now)))
-
-
-async def _note(work: Workplace, alarms: list[Alarm]) -> None:
-    await noted(work.ledger, work.clock, work.redactor, alarms, work.schedule.alerts.repeat)
+    await work.ledger.write(lambda c: leave(c, job, slot, reason, now, partial(is_dead, work.root, now=now)))

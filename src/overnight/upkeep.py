@@ -6,12 +6,12 @@ A round waits for nobody outside: a webhook or a store that hangs must not hold 
 import asyncio
 import dataclasses
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
 
 from overnight import logs
-from overnight.alerts import Alarm, Channel, noted
+from overnight.alerts import Alarm, Channel
 from overnight.alerts.rules import scheduled, spooled, standing
 from overnight.alerts.telling import due
 from overnight.ledger import LedgerFault
@@ -82,12 +82,8 @@ class Upkeep:
         now = work.clock.monotonic()
         if now - self.evaluated_at >= EVALUATE_EVERY:
             self.evaluated_at = now
-            await self.note(work, await _found(work))
+            await work.note(await _found(work))
         await self.tell(work)
-
-    async def note(self, work: Workplace, alarms: Sequence[Alarm]) -> None:
-        """Keep it in mind; it is told by the end of the round."""
-        await noted(work.ledger, work.clock, work.redactor, alarms, work.schedule.alerts.repeat)
 
     async def tell(self, work: Workplace) -> None:
         """Begin to tell what is untold, and again what a channel has not taken; each channel by itself.
@@ -151,11 +147,10 @@ class Upkeep:
             logs.get().error("looking for due jobs failed; it is tried again within a minute", exc_info=error)
 
     async def _report(self, work: Workplace, *, owed: bool) -> None:
-        keep = partial(self.note, work)
         async with open_dependencies(work.schedule, work.ledger, work.clock) as dependencies:
             if owed:
-                await self.owing.publish(work.root, work.schedule, work.ledger, dependencies, keep)
-            await drain_spool(work.root, work.schedule, dependencies, keep)
+                await self.owing.publish(work.root, work.schedule, work.ledger, dependencies, work.note)
+            await drain_spool(work.root, work.schedule, dependencies, work.note)
 
 
 async def _serve(work: Workplace, channel: Channel) -> None:

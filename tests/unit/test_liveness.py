@@ -45,7 +45,7 @@ def holder(root: Path) -> Iterator["subprocess.Popen[str]"]:
 
 
 def dead(root: Path, pid: int, host: str = HOST, until: timedelta = timedelta(seconds=30)) -> bool:
-    return is_dead(root, job="greet", slot=SLOT, host=host, pid=pid, until=NOW + until, now=NOW)
+    return is_dead(root, {"job": "greet", "slot": SLOT, "host": host, "pid": pid, "until": NOW + until}, NOW)
 
 
 def test_a_slot_is_locked_once_and_free_again_afterwards(tmp_path: Path) -> None:

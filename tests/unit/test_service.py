@@ -1248,7 +1248,7 @@ async def test_a_chat_that_hangs_holds_up_no_job_and_no_other_channel_and_gets_o
         assert dispatcher is not None
         for n in range(3):
             place.clock.at = at(n + 1)
-            await dispatcher.upkeep.note(dispatcher.work, [Alarm("bug", f"job{n}", f"bug {n}")])
+            await dispatcher.work.note([Alarm("bug", f"job{n}", f"bug {n}")])
             await dispatcher.look()
             assert await quick.told.get() == f"Alert: bug {n}"
         assert dispatcher.started == [("often", f"2026-11-22T0{n}:00Z") for n in (2, 3)]
@@ -1267,7 +1267,7 @@ async def test_what_was_not_told_when_serve_ended_is_told_by_the_next_one(
         place.write('daily: { at: "07:00" }', also=telling(slow))
         assert place.dispatcher is not None
         work, first, second = place.dispatcher.work, Upkeep(), Upkeep()
-        await first.note(work, [Alarm("bug", "daily", "a bug")])
+        await work.note([Alarm("bug", "daily", "a bug")])
         await first.tell(work)
         await slow.reached.wait()
         first.stop()
