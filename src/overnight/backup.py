@@ -18,9 +18,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from overnight.clock import iso
+from overnight.durable import sync
 from overnight.errors import ConfigError, Refused, Stop
 from overnight.ledger import Ledger
-from overnight.ledger.copies import copy_file, copy_open, quick_check, sync, unused
+from overnight.ledger.copies import copy_file, copy_open, quick_check, unused
 from overnight.ledger.presence import exclusive
 from overnight.ledger.tables import SCHEMA_VERSION
 

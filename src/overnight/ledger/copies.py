@@ -8,6 +8,8 @@ from typing import Any
 
 from sqlalchemy import Engine
 
+from overnight.durable import sync
+
 
 def copy_file(source: sqlite3.Connection, target: Path) -> None:
     """Copy the database as its latest commit left it into a new file (0600) that needs no others beside it; durable.
@@ -74,12 +76,3 @@ def unused(file: Path, why: str) -> Path:
         number += 1
         name = file.with_name(f"{file.name}.{why}-{number}")
     return name
-
-
-def sync(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

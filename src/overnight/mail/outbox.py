@@ -23,6 +23,7 @@ from urllib.parse import quote
 
 from overnight import logs
 from overnight.clock import token
+from overnight.durable import sync
 from overnight.errors import Stop
 from overnight.mail.replies import Bounced
 from overnight.mail.transport import Intent, Letter
@@ -163,7 +164,7 @@ def _create(path: Path, data: bytes) -> None:
         return
     finally:
         temporary.unlink()
-    _sync_folder(path.parent)
+    sync(path.parent)
 
 
 def _replace(path: Path, data: bytes) -> None:
@@ -182,14 +183,6 @@ def _gone_unless_whole(temporary: Path) -> Iterator[None]:
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _slot_page(folder: Path) -> str:

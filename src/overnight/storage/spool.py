@@ -16,8 +16,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from overnight.durable import sync
 from overnight.errors import OvernightError, Permanent
-from overnight.storage.folder import sync_folder, write_durably
+from overnight.storage.folder import write_durably
 from overnight.storage.store import Store, checked, digest
 
 ORDER = ".order"
@@ -62,7 +63,7 @@ def add_to(folder: Path, files: Sequence[tuple[str, bytes]]) -> Path:
         order = [[key, digest(content)] for key, (_, content) in zip(keys, files, strict=True)]
         write_durably(unfinished / ORDER, json.dumps(order).encode())
         unfinished.rename(place)
-        sync_folder(folder)
+        sync(folder)
     return place
 
 
