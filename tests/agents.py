@@ -21,7 +21,7 @@ from overnight.ledger.controls import budget
 from overnight.ledger.items import plan
 from overnight.ledger.runs import Opening, open_run
 from overnight.ledger.tables import call, item, run, slot
-from overnight.model import Model
+from overnight.model import Model, ModelReply, ModelRequest
 from overnight.outcome import Scope
 from overnight.roles import Role, Roles
 
@@ -59,6 +59,21 @@ class Clock:
     async def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
         await asyncio.sleep(0)
+
+
+class Killed:
+    """A model during whose request the process dies."""
+
+    def check(self) -> None:
+        """No key is needed."""
+
+    async def create(self, request: ModelRequest) -> ModelReply:
+        """Never answer."""
+        await asyncio.Event().wait()
+        raise AssertionError(request)
+
+    async def close(self) -> None:
+        """Nothing is open."""
 
 
 @dataclass

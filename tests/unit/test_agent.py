@@ -1,6 +1,5 @@
 """Answers: of the type that was asked for, repaired once, replayed after a crash, or a fallback."""
 
-import asyncio
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from overnight.errors import Invalid, Stop
 from overnight.ledger.tables import call, item
 from overnight.model import ModelReply, ModelRequest
 from overnight.pricing import Usage
-from tests.agents import HAIKU, SONNET, Edition, opened, status
+from tests.agents import HAIKU, SONNET, Edition, Killed, opened, status
 
 
 async def test_an_answer_has_the_type_that_was_asked_for_and_costs_what_was_used(tmp_path: Path) -> None:
@@ -128,20 +127,6 @@ async def test_an_answer_kept_from_before_is_checked_for_links_too(tmp_path: Pat
         bench.ledger.writing(lambda connection: connection.execute(call.update().values(response=planted)))
         again = await bench.ask()
         assert (again.value, again.source, bench.posts) == (first.value, "model", 2)
-
-
-class Killed:
-    """A model during whose request the process dies."""
-
-    def check(self) -> None:
-        """No key is needed."""
-
-    async def create(self, request: ModelRequest) -> ModelReply:
-        await asyncio.Event().wait()
-        raise AssertionError(request)
-
-    async def close(self) -> None:
-        """Nothing is open."""
 
 
 async def test_invisible_characters_reach_the_model_unchanged(tmp_path: Path) -> None:

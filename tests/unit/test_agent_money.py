@@ -12,10 +12,10 @@ from overnight.budget import Budgets, Caps, RoleCaps
 from overnight.errors import Deferred, Fenced, OvernightError, Skip, Stop
 from overnight.ledger import Ledger
 from overnight.ledger.tables import lease
-from overnight.model import Model, ModelReply, ModelRequest
+from overnight.model import Model
 from overnight.pricing import NANO
 from overnight.retry import Retry
-from tests.agents import HAIKU, PLAIN, SONNET, STORIES, Clock, Edition, opened, status
+from tests.agents import HAIKU, PLAIN, SONNET, STORIES, Clock, Edition, Killed, opened, status
 
 
 @pytest.mark.parametrize("kind", ["drop_after_accept", "bad_json", "html"])
@@ -43,20 +43,6 @@ async def test_a_cancelled_request_stays_charged(tmp_path: Path) -> None:
         assert (row["status"], row["error_code"]) == ("unknown", "cancellederror")
         assert bench.costs() == {bench.day()[0]} == {row["cost_nano"]}
         assert bench.day()[1] == 0
-
-
-class Killed:
-    """A model during whose request the process dies."""
-
-    def check(self) -> None:
-        """No key is needed."""
-
-    async def create(self, request: ModelRequest) -> ModelReply:
-        await asyncio.Event().wait()
-        raise AssertionError(request)
-
-    async def close(self) -> None:
-        """Nothing is open."""
 
 
 async def test_a_request_on_its_way_when_the_process_dies_is_in_the_books(tmp_path: Path) -> None:

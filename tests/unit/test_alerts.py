@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -50,18 +50,6 @@ class Postbox:
     @property
     def changes(self) -> list[str]:
         return [told.change for _, changes in self.sent for told in changes]
-
-
-@pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock()
-
-
-@pytest.fixture
-def ledger(tmp_path: Path, clock: ManualClock) -> Iterator[Ledger]:
-    ledger = open_ledger(tmp_path, clock)
-    yield ledger
-    ledger.close()
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -34,15 +33,7 @@ from overnight.schedule import Schedule, loads
 from overnight.service import require_loopback
 from overnight.triggers import Listed
 from overnight.web import serving
-from tests.slots import NOW, ManualClock, begin, locked, open_ledger
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    ledger = open_ledger(tmp_path, ManualClock())
-    yield ledger
-    ledger.close()
-
+from tests.slots import NOW, ManualClock, begin, locked
 
 SHM = Path("/dev/shm")  # noqa: S108  another file system
 SCHEDULE = "version: 1\njobs: { good: { every: 1h } }\n"

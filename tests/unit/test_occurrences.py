@@ -3,7 +3,7 @@
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -41,7 +41,7 @@ from overnight.occurrences import (
 )
 from overnight.triggers import At, Every
 from overnight.triggers import Listed as Known
-from tests.slots import NOW, ManualClock, begin, open_ledger, opening, rows
+from tests.slots import NOW, begin, opening, rows
 
 HOUR = timedelta(hours=1)
 DAILY = At("07:00", ZoneInfo("UTC"))  # NOW is 07:00
@@ -58,13 +58,6 @@ class Listed:
 
     def slot(self, t: datetime) -> str:
         return f"{t:%Y-%m-%dT%H:%MZ}"
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    ledger = open_ledger(tmp_path, ManualClock())
-    yield ledger
-    ledger.close()
 
 
 def timed(**changes: Any) -> Timed:

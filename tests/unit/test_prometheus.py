@@ -1,7 +1,6 @@
 """What `/metrics` says is what the ledger says, and what deploy/alerts.yml asks for is there."""
 
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -25,7 +24,7 @@ from overnight.outcome import RunStatus
 from overnight.prometheus import Exposition
 from overnight.runner import Workplace
 from overnight.schedule import loads
-from tests.slots import NOW, ManualClock, open_ledger
+from tests.slots import NOW, ManualClock
 from tests.slots import begin as begin_run
 from tests.unit.test_alert_rules import ran
 from tests.unit.test_health import _Work
@@ -33,13 +32,6 @@ from tests.unit.test_health import _Work
 DEPLOY = Path(__file__).parents[2] / "deploy"
 SCHEDULE = 'version: 1\njobs: { greet: { at: "08:00" }, off: { at: "09:00", enabled: false } }\n'
 DAY = timedelta(days=1)
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    ledger = open_ledger(tmp_path, ManualClock())
-    yield ledger
-    ledger.close()
 
 
 def exposition(ledger: Ledger, root: Path) -> Exposition:

@@ -54,6 +54,7 @@ from reports.errors import errors
 from reports.items import items
 from reports.runs import runs
 from reports.success_rate import success_rate
+from tests.agents import PLAIN, Edition
 from tests.slots import ManualClock, Nobody, begin, rows
 
 PARIS = ZoneInfo("Europe/Paris")
@@ -66,17 +67,6 @@ REPORTS = (cost, errors, items, runs, success_rate)
 
 GOOD = json.dumps({"subject": "Rain", "intro": "It rained."})
 WORDS = st.sampled_from(["good", "good", "good", "bad json", "empty", "cut off", "refused", "429", "529", "400"])
-
-
-@dataclass
-class Edition:
-    """What the editor is asked for."""
-
-    subject: str
-    intro: str
-
-
-PLAIN = Edition("Today", "Here is the news.")
 
 
 @dataclass

@@ -1,6 +1,5 @@
 """A process stopped for longer than its lease wakes and tells what became of its effects: the item follows."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from overnight.ledger.tables import effect, item, slot
 from overnight.outcome import Outcome, Scope
 from overnight.recount import rebuild
 from overnight.schedule import loads
-from tests.slots import NOW, SLOT, ManualClock, begin, open_ledger, rows
+from tests.slots import NOW, SLOT, begin, rows
 
 WHY = "the process ended before the relay answered"
 
@@ -66,13 +65,6 @@ class Night:
     def agree(self) -> None:
         """All counts are those of the rows."""
         assert rebuild(self.ledger) == []
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    opened = open_ledger(tmp_path, ManualClock())
-    yield opened
-    opened.close()
 
 
 @pytest.fixture
