@@ -2,7 +2,7 @@
 
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, RowMapping, bindparam, delete, select, update
+from sqlalchemy import Connection, RowMapping, bindparam, delete, func, select, update
 
 from overnight.clock import iso
 from overnight.ledger.tables import entry, occurrence
@@ -36,11 +36,10 @@ def _anew(connection: Connection, row: RowMapping, now: datetime) -> str:
     return f"what was left out then is decided anew ({undone})" if undone else ""
 
 
-def run_ahead(connection: Connection, job: str, now: datetime) -> str | None:
-    """The slot that was run at a time which is still to come, if there is one."""
-    row = connection.execute(_NEWEST_OF, {"job": job}).mappings().one_or_none()
-    ahead = row is not None and row["scheduled_for"] > now and row["noted_at"] > now + BY
-    return str(row["slot"]) if row is not None and ahead else None
+def run_ahead(connection: Connection, now: datetime) -> dict[str, str]:
+    """By job: the slot that was run at a time which is still to come, if there is one."""
+    rows = connection.execute(_FARTHEST)
+    return {job: name for job, name, at, noted in rows if at is not None and at > now and noted > now + BY}
 
 
 _last = select(occurrence.c.noted_at).where(occurrence.c.job == entry.c.job).correlate(entry)
@@ -49,8 +48,11 @@ _NEWEST = select(
     entry.c.effective_since,
     _last.order_by(occurrence.c.scheduled_for.desc()).limit(1).scalar_subquery().label("noted_at"),
 )
-_NEWEST_OF = (
-    select(occurrence).where(occurrence.c.job == bindparam("job")).order_by(occurrence.c.scheduled_for.desc()).limit(1)
+_other = occurrence.alias()
+_last_at = select(func.max(_other.c.scheduled_for)).where(_other.c.job == entry.c.job).correlate(entry)
+_of_last = (occurrence.c.job == entry.c.job) & (occurrence.c.scheduled_for == _last_at.scalar_subquery())
+_FARTHEST = select(entry.c.job, occurrence.c.slot, occurrence.c.scheduled_for, occurrence.c.noted_at).select_from(
+    entry.outerjoin(occurrence, _of_last)
 )
 _UNDO = (
     delete(occurrence)

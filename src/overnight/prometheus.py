@@ -194,12 +194,9 @@ def _of_times(connection: Connection, work: Workplace, now: datetime) -> list["M
     paused = set(connection.execute(select(entry.c.job).where(entry.c.paused_at.is_not(None))).scalars())
     jobs = {name: one for name, one in work.schedule.jobs.items() if one.enabled and name not in paused}
     coming: Values = {(name,): at.timestamp() for name, one in jobs.items() if (at := one.trigger().next(now))}
-    last: Values = {
-        (name,): found[0].timestamp() for name, one in jobs.items() if (found := last_due(connection, one, now))
-    }
-    slow: Values = {
-        (name,): ms / 1000 for name in work.schedule.jobs if (ms := p95_ms(connection, name, now - WINDOW, 1))
-    }
+    last: Values = {(name,): at.timestamp() for name, (at, _) in last_due(connection, work.schedule, now).items()}
+    slowest = p95_ms(connection, now - WINDOW, 1)
+    slow: Values = {(name,): slowest[name] / 1000 for name in work.schedule.jobs if slowest.get(name)}
     took: Values = {
         (name,): (row.ended_at - row.started_at).total_seconds()
         for name in work.schedule.jobs

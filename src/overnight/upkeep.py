@@ -12,7 +12,7 @@ from functools import partial
 
 from overnight import logs
 from overnight.alerts import Alarm, Channel
-from overnight.alerts.rules import scheduled, spooled, standing
+from overnight.alerts.rules import scheduled, spooled
 from overnight.alerts.telling import due
 from overnight.ledger import LedgerFault
 from overnight.ledger.faults import Kind
@@ -160,7 +160,7 @@ async def _serve(work: Workplace, channel: Channel) -> None:
 
 async def _found(work: Workplace) -> list[Alarm]:
     now = work.clock.now()
-    found = [alarm for rules in (standing, scheduled) for alarm in await work.ledger.read(rules, work.schedule, now)]
+    found = await work.ledger.read(scheduled, work.schedule, now)
     return [*found, spooled(work.root / work.schedule.reports.spool, work.schedule)]
 
 

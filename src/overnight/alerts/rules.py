@@ -5,13 +5,25 @@ cannot judge: there the alert stays as it is. Those of a job have the job as the
 """
 
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, RowMapping, Select, bindparam, exists, func, or_, select
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    RowMapping,
+    Select,
+    bindparam,
+    exists,
+    func,
+    or_,
+    select,
+    tuple_,
+)
 
 from overnight import logs
 from overnight.ahead import run_ahead
@@ -26,7 +38,7 @@ from overnight.ledger.rollups import IN_TROUBLE, spend
 from overnight.ledger.tables import STUCK, UNKNOWN, call, effect, entry, histogram, item, lease, occurrence, run, slot
 from overnight.plurals import counted
 from overnight.run import NOT_UNDONE
-from overnight.schedule import JobSettings, Schedule
+from overnight.schedule import Schedule
 from overnight.storage import waiting
 from overnight.triggers import compact
 
@@ -38,6 +50,7 @@ PROJECT = "project"  # the scope of what belongs to no job
 FEWEST_DAYS = 3  # days with costs, below which a median says nothing
 WORTH_IT = Decimal("0.1")  # of the day's budget: a cheaper day wakes nobody, whatever the median
 FORGOTTEN = timedelta(hours=1)  # without a request to a side that may be asked again; sweeps come each minute
+LONGEST = timedelta(days=1)  # of runs that are asked when they ended
 RECOVERED = 0.9  # of `above`: from there on a p95 is good again
 
 Rule = Callable[[Connection, Schedule, datetime], Iterator[Alarm]]
@@ -49,8 +62,8 @@ def standing(connection: Connection, schedule: Schedule, now: datetime) -> list[
 
 
 def scheduled(connection: Connection, schedule: Schedule, now: datetime) -> list[Alarm]:
-    """What only a scheduler can judge: whether occurrences have begun, or have done so ahead of their time."""
-    return _all_of(connection, schedule, now, (late, ahead))
+    """What a scheduler can judge: the same, and whether occurrences have begun, or have done so ahead of their time."""
+    return _all_of(connection, schedule, now, (*ALWAYS, late, ahead))
 
 
 def _all_of(connection: Connection, schedule: Schedule, now: datetime, rules: tuple[Rule, ...]) -> list[Alarm]:
@@ -69,8 +82,9 @@ def success_rates(connection: Connection, schedule: Schedule, now: datetime) -> 
     Between `below` and `recover` the alert stays as it is, so that it does not flap.
     """
     rule = schedule.alerts.success_rate
+    rates = succeeded(connection, now - rule.window)
     for job in schedule.jobs:
-        ok, worked = succeeded(connection, job, now - rule.window)
+        ok, worked = rates.get(job, (0, 0))
         if worked < rule.min_items:
             continue
         share = Decimal(ok) / worked
@@ -81,17 +95,21 @@ def success_rates(connection: Connection, schedule: Schedule, now: datetime) -> 
             yield Alarm("success_rate", job, message, firing=False)
 
 
-def succeeded(connection: Connection, job: str, since: datetime) -> tuple[int, int]:
-    """Items that are ok, and those that were tried, of the slots that a run has worked on since then."""
-    ok, worked = connection.execute(_SUCCEEDED, {"job": job, "since": since}).one()
-    return int(ok or 0), int(worked or 0)
+def succeeded(connection: Connection, since: datetime) -> dict[str, tuple[int, int]]:
+    """By job: items that are ok, and those that were tried, of the slots that a run has worked on since then.
+
+    A run that takes longer than a day counts by its beginning.
+    """
+    found = connection.execute(_SUCCEEDED, {"since": since, "earliest": since - LONGEST})
+    return {job: (int(ok), int(worked)) for job, ok, worked in found}
 
 
 def durations(connection: Connection, schedule: Schedule, now: datetime) -> Iterator[Alarm]:
     """Whether the slowest twentieth of a job's items takes too long."""
     rule = schedule.alerts.p95_duration
+    slowest = p95_ms(connection, now - rule.window, rule.min_items)
     for job in schedule.jobs:
-        p95 = p95_ms(connection, job, now - rule.window, rule.min_items)
+        p95 = slowest.get(job)
         if p95 is None:
             continue
         above, took = rule.above.total_seconds() * 1000, compact_of(timedelta(milliseconds=p95))
@@ -103,11 +121,13 @@ def durations(connection: Connection, schedule: Schedule, now: datetime) -> Iter
             yield Alarm("p95_duration", job, message, firing=False)
 
 
-def p95_ms(connection: Connection, job: str, since: datetime, at_least: int) -> int | None:
-    """The 95th percentile of item durations of runs begun since then (± 1 %); None when too few say anything."""
-    found = connection.execute(_DURATIONS, {"job": job, "since": since})
-    buckets = {bucket: int(n) for bucket, n in found}
-    return quantile(buckets, 0.95) if sum(buckets.values()) >= at_least else None
+def p95_ms(connection: Connection, since: datetime, at_least: int) -> dict[str, int]:
+    """By job: the 95th percentile of item durations of runs begun since then (± 1 %), where enough say something."""
+    found: dict[str, dict[int, int]] = {}
+    for job, bucket, n in connection.execute(_DURATIONS, {"since": since}):
+        found.setdefault(job, {})[bucket] = int(n)
+    slowest = {job: quantile(buckets, 0.95) for job, buckets in found.items() if sum(buckets.values()) >= at_least}
+    return {job: took for job, took in slowest.items() if took is not None}
 
 
 def daily_cost(connection: Connection, schedule: Schedule, now: datetime) -> Iterator[Alarm]:
@@ -190,8 +210,10 @@ def breakers(connection: Connection, schedule: Schedule, now: datetime) -> Itera
 def unknown(connection: Connection, schedule: Schedule, now: datetime) -> Iterator[Alarm]:  # noqa: ARG001  as every rule
     """Of which jobs nobody knows whether something happened outside; a person has to find out."""
     hold = schedule.alerts.unknown.hold
-    for job, effects, effects_run in _unsettled(connection, schedule, "unknown", _UNKNOWN):
-        found = [(effects, effects_run), *_lost_otherwise(connection, job)]
+    unsettled = _unsettled(connection, schedule, "unknown", _UNKNOWN)
+    lost = _lost_otherwise(connection, unsettled)
+    for job, (effects, effects_run) in unsettled.items():
+        found = [(effects, effects_run), lost.get(job, (0, ""))]
         n, run_id = sum(n for n, _ in found), max(run_id for _, run_id in found)
         message = f"{job}: nobody knows what became of {counted(n, 'mail or step', 'mails or steps')}"
         remedy = f"overnight show {run_id}, then overnight settle {run_id} KEY sent|unsent"
@@ -200,7 +222,7 @@ def unknown(connection: Connection, schedule: Schedule, now: datetime) -> Iterat
 
 def not_undone(connection: Connection, schedule: Schedule, now: datetime) -> Iterator[Alarm]:  # noqa: ARG001  as every rule
     """What jobs have left behind outside: it was to be undone and could not be. A retry undoes it, or a person."""
-    for job, n, run_id in _unsettled(connection, schedule, NOT_UNDONE, _STUCK):
+    for job, (n, run_id) in _unsettled(connection, schedule, NOT_UNDONE, _STUCK).items():
         message = f"{job}: {counted(n, 'step')} could not be undone"
         remedy = f"overnight show {run_id}, undo it by hand, then overnight settle {run_id} KEY unsent"
         yield Alarm(NOT_UNDONE, job, f"{message}: {remedy}" if n else message, firing=n > 0)
@@ -208,20 +230,24 @@ def not_undone(connection: Connection, schedule: Schedule, now: datetime) -> Ite
 
 def _unsettled(
     connection: Connection, schedule: Schedule, rule: str, effects: Select[Any]
-) -> Iterator[tuple[str, int, str]]:
-    """Each job, how many effects it has left so, and the newest of their runs; also jobs that left the file since."""
+) -> dict[str, tuple[int, str]]:
+    """By job: how many effects it has left so, and the newest of their runs; also jobs that left the file since."""
     found = {job: (n, run_id) for job, n, run_id in connection.execute(effects)}
     told = connection.execute(_TOLD, {"rule": rule}).scalars()
-    for job in schedule.jobs.keys() | found.keys() | set(told):
-        yield job, *found.get(job, (0, ""))
+    return {job: found.get(job, (0, "")) for job in schedule.jobs.keys() | found.keys() | set(told)}
 
 
-def _lost_otherwise(connection: Connection, job: str) -> Iterator[tuple[int, str]]:
-    """Items that are unknown because their own code says so, or whose effect is settled already."""
-    if slots := connection.execute(_DOUBTFUL, {"job": job}).scalars().all():
+def _lost_otherwise(connection: Connection, jobs: Iterable[str]) -> dict[str, tuple[int, str]]:
+    """By job: items that are unknown because their own code says so, or whose effect is settled already."""
+    doubtful: dict[str, list[str]] = {}
+    for job, name in connection.execute(_DOUBTFUL, {"jobs": list(jobs)}):
+        doubtful.setdefault(job, []).append(name)
+    lost = {}
+    for job, slots in doubtful.items():
         n, run_id = connection.execute(_LOST_OTHERWISE, {"job": job, "slots": slots}).one()
         if n:
-            yield n, run_id
+            lost[job] = n, run_id
+    return lost
 
 
 def gone(connection: Connection, schedule: Schedule, now: datetime) -> Iterator[Alarm]:  # noqa: ARG001  as every rule
@@ -236,8 +262,9 @@ def late(connection: Connection, schedule: Schedule, now: datetime) -> Iterator[
     What the dispatcher has given up it tells itself, as `missed`.
     """
     rule = schedule.alerts.missed
+    dues = last_due(connection, schedule, now - rule.after)
     for name, settings in schedule.jobs.items():
-        due = last_due(connection, settings, now - rule.after) if settings.enabled else None
+        due = dues.get(name)
         if due is None:
             yield Alarm("late", name, f"{name} is not due: it is paused, disabled, or counts from later", firing=False)
             continue
@@ -255,8 +282,9 @@ def late(connection: Connection, schedule: Schedule, now: datetime) -> Iterator[
 
 def ahead(connection: Connection, schedule: Schedule, now: datetime) -> Iterator[Alarm]:
     """Which jobs were run for a time that is still to come, by a clock that was ahead: they will not be run then."""
+    found = run_ahead(connection, now)
     for job in schedule.jobs:
-        slot = run_ahead(connection, job, now)
+        slot = found.get(job)
         if slot is None:
             yield Alarm("ahead", job, f"{job} was run for no time that is still to come", firing=False)
             continue
@@ -264,17 +292,22 @@ def ahead(connection: Connection, schedule: Schedule, now: datetime) -> Iterator
         yield Alarm("ahead", job, f"{what}; it is now {iso(now)}: overnight redo {job} --slot {slot}")
 
 
-def last_due(connection: Connection, settings: JobSettings, until: datetime) -> tuple[datetime, str | None] | None:
-    """The latest time at which the job was due, and what its occurrence came to; None before the first, or paused."""
-    mine = connection.execute(_ENTRY, {"job": settings.name}).mappings().one_or_none()
-    if mine is None or mine["paused_at"] is not None:
-        return None
-    row = connection.execute(_NEWEST, {"job": settings.name, "until": until}).one_or_none()
-    after = max(mine["effective_since"], row.scheduled_for) if row is not None else mine["effective_since"]
-    following = settings.trigger().next(after)
-    if following is not None and following <= until:
-        return following, None
-    return None if row is None else (row.scheduled_for, row.state)
+def last_due(connection: Connection, schedule: Schedule, until: datetime) -> dict[str, tuple[datetime, str | None]]:
+    """By job: the latest time at which it was due, and what its occurrence came to.
+
+    Of no job that is disabled or paused, nor before its first time.
+    """
+    found: dict[str, tuple[datetime, str | None]] = {}
+    for row in connection.execute(_LAST_DUE, {"until": until}):
+        settings = schedule.jobs.get(row.job)
+        if settings is None or not settings.enabled or row.paused_at is not None:
+            continue
+        following = settings.trigger().next(max(filter(None, (row.effective_since, row.scheduled_for))))
+        if following is not None and following <= until:
+            found[row.job] = following, None
+        elif row.scheduled_for is not None:
+            found[row.job] = row.scheduled_for, row.state
+    return found
 
 
 def spooled(folder: Path, schedule: Schedule) -> Alarm:
@@ -293,18 +326,21 @@ def compact_of(span: timedelta) -> str:
 # Made once: they are asked each minute, and making such a query takes longer than answering it.
 _OF_RUN = (run.c.job == slot.c.job) & (run.c.slot == slot.c.slot)
 _SINCE = bindparam("since", type_=run.c.started_at.type)
-_WORKED_ON = select(run.c.id).where(_OF_RUN, or_(run.c.started_at >= _SINCE, run.c.ended_at >= _SINCE))
+_WORKED_ON = select(run.c.job, run.c.slot).where(
+    run.c.started_at >= bindparam("earliest", type_=run.c.started_at.type),  # there is an index of beginnings alone
+    or_(run.c.started_at >= _SINCE, run.c.ended_at >= _SINCE),
+)
 _SUCCEEDED = (
-    select(func.sum(slot.c.ok), func.sum(slot.c.ok + slot.c.failed + slot.c.retry + slot.c.unknown))
-    .where(slot.c.job == bindparam("job"), slot.c.rehearsal.is_(False))
-    .where(_WORKED_ON.exists())
+    select(slot.c.job, func.sum(slot.c.ok), func.sum(slot.c.ok + slot.c.failed + slot.c.retry + slot.c.unknown))
+    .where(tuple_(slot.c.job, slot.c.slot).in_(_WORKED_ON), slot.c.rehearsal.is_(False))
+    .group_by(slot.c.job)
 )
 _DURATIONS = (
-    select(histogram.c.bucket, func.sum(histogram.c.n))
+    select(run.c.job, histogram.c.bucket, func.sum(histogram.c.n))
     .join(run, run.c.id == histogram.c.run_id)
     .join(slot, _OF_RUN)
-    .where(run.c.job == bindparam("job"), run.c.started_at >= _SINCE, slot.c.rehearsal.is_(False))
-    .group_by(histogram.c.bucket)
+    .where(run.c.started_at >= _SINCE, slot.c.rehearsal.is_(False))
+    .group_by(histogram.c.bucket, run.c.job)  # the other way round SQLite would walk all runs there ever were
 )
 _SPENT = (
     select(spend.c.budget_day, func.sum(spend.c.cost_nano))
@@ -320,8 +356,8 @@ _EFFECTS = (
     .group_by(effect.c.job)
 )
 _UNKNOWN, _STUCK = _EFFECTS.where(UNKNOWN), _EFFECTS.where(STUCK)
-_DOUBTFUL = select(slot.c.slot).where(
-    slot.c.job == bindparam("job"), slot.c.unknown > 0, slot.c.rehearsal.is_(False)
+_DOUBTFUL = select(slot.c.job, slot.c.slot).where(
+    slot.c.job.in_(bindparam("jobs", expanding=True)), slot.c.unknown > 0, slot.c.rehearsal.is_(False)
 )  # first: most often there is none, and all items in trouble would be read
 _OF_ITEM = (effect.c.job == item.c.job, effect.c.slot == item.c.slot, effect.c.key == item.c.key)
 _LOST_OTHERWISE = (
@@ -339,12 +375,16 @@ _FORMER = select(entry.c.job).where(entry.c.job.not_in(bindparam("jobs", expandi
 _GONE = select(alert.c.rule, alert.c.scope).where(
     alert.c.state.in_(OPEN), alert.c.rule.not_in(("unknown", NOT_UNDONE)), alert.c.scope.in_(_FORMER)
 )
-_ENTRY = select(entry).where(entry.c.job == bindparam("job"))
-_NEWEST = (
-    select(occurrence.c.scheduled_for, occurrence.c.state)
-    .where(occurrence.c.job == bindparam("job"), occurrence.c.scheduled_for <= bindparam("until"))
-    .order_by(occurrence.c.scheduled_for.desc())
-    .limit(1)
+_passed = occurrence.alias()
+_LAST = (
+    select(func.max(_passed.c.scheduled_for))
+    .where(_passed.c.job == entry.c.job, _passed.c.scheduled_for <= bindparam("until"))
+    .correlate(entry)
+    .scalar_subquery()
 )
+_OF_LAST = (occurrence.c.job == entry.c.job) & (occurrence.c.scheduled_for == _LAST)
+_LAST_DUE = select(
+    entry.c.job, entry.c.effective_since, entry.c.paused_at, occurrence.c.scheduled_for, occurrence.c.state
+).select_from(entry.outerjoin(occurrence, _OF_LAST))
 
 ALWAYS: tuple[Rule, ...] = (success_rates, durations, daily_cost, stuck, breakers, unknown, not_undone, gone)

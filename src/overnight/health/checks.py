@@ -182,11 +182,10 @@ def _last_runs(connection: Connection) -> dict[str, datetime]:
 
 async def _success_rate(ledger: Ledger, plan: Schedule, now: datetime) -> Finding:
     """The worst job's rate within the window; few items say nothing."""
-    rule, rates = plan.alerts.success_rate, {}
-    for job in plan.jobs:
-        ok, worked = await ledger.read(succeeded, job, now - rule.window)
-        if worked >= rule.min_items:
-            rates[job] = ok / worked
+    rule = plan.alerts.success_rate
+    found = await ledger.read(succeeded, now - rule.window)
+    enough = {job: found[job] for job in plan.jobs if job in found and found[job][1] >= max(rule.min_items, 1)}
+    rates = {job: ok / worked for job, (ok, worked) in enough.items()}
     worst = min(rates.values(), default=None)
     told = ", ".join(f"{job} {rate:.1%}" for job, rate in rates.items()) or "too few items"
     low = worst is not None and worst < rule.below
@@ -194,11 +193,9 @@ async def _success_rate(ledger: Ledger, plan: Schedule, now: datetime) -> Findin
 
 
 async def _p95(ledger: Ledger, plan: Schedule, now: datetime) -> Finding:
-    rule, slow = plan.alerts.p95_duration, {}
-    for job in plan.jobs:
-        found = await ledger.read(p95_ms, job, now - rule.window, rule.min_items)
-        if found is not None:
-            slow[job] = timedelta(milliseconds=found)
+    rule = plan.alerts.p95_duration
+    found = await ledger.read(p95_ms, now - rule.window, rule.min_items)
+    slow = {job: timedelta(milliseconds=found[job]) for job in plan.jobs if job in found}
     worst = max(slow.values(), default=None)
     told = ", ".join(f"{job} {compact_of(took)}" for job, took in slow.items()) or "too few items"
     bad = worst is not None and worst > rule.above

@@ -100,8 +100,9 @@ def per_hour(connection: Connection, since: datetime) -> float | None:
 
 def success(connection: Connection, jobs: Sequence[str], since: datetime) -> tuple[int, int]:
     """Items that are ok, and those that were tried, of all slots worked on since then."""
-    found = [succeeded(connection, job, since) for job in jobs]
-    return sum(ok for ok, _ in found), sum(tried for _, tried in found)
+    found = succeeded(connection, since)
+    mine = [found[job] for job in jobs if job in found]
+    return sum(ok for ok, _ in mine), sum(tried for _, tried in mine)
 
 
 def spent_on(connection: Connection, day: date) -> tuple[int, int]:
