@@ -102,12 +102,16 @@ def outdated(connection: Connection, jobs: Mapping[str, Listed], now: datetime) 
 
     It is not made up for: whoever edits an entry does not want mail by the old one. Returns what is new.
     """
-    last, found = latest(connection, now), []
-    for row in connection.execute(_ENTRIES).mappings():
-        new = jobs.get(row["job"], Listed("", enabled=False))
-        if row["enabled"] and row["timing"] and (new.hash, new.enabled) != (row["hash"], True):
-            found += _by_old_timing(row, last.get(row["job"]), now, edited=new.enabled)
+    found, edited = [], [row for row in _entries(connection).values() if _is_edited(row, jobs)]
+    last = latest(connection, now) if edited else {}
+    for row in edited:
+        found += _by_old_timing(row, last.get(row["job"]), now, edited=row["job"] in jobs and jobs[row["job"]].enabled)
     return [decision for decision in found if note(connection, decision, now)]
+
+
+def _is_edited(row: RowMapping, jobs: Mapping[str, Listed]) -> bool:
+    new = jobs.get(row["job"], Listed("", enabled=False))
+    return bool(row["enabled"] and row["timing"] and (new.hash, new.enabled) != (row["hash"], True))
 
 
 def _by_old_timing(row: RowMapping, last: datetime | None, now: datetime, *, edited: bool) -> list[Decision]:
@@ -126,17 +130,27 @@ def register(connection: Connection, jobs: Mapping[str, Listed], now: datetime) 
 
     A job that is new, edited or enabled again counts from now on. Jobs gone from the schedule stop counting.
     """
-    known = {row["job"]: row for row in connection.execute(_ENTRIES).mappings()}
-    for job, new in jobs.items():
-        old = known.get(job)
+    known = _entries(connection)
+    changed = [job for job, new in jobs.items() if job not in known or new != _listed(known[job])]
+    gone = [job for job, row in known.items() if job not in jobs and row["enabled"]]
+    for job in changed:
+        new, old = jobs[job], known.get(job)
         if old is None or old["hash"] != new.hash or (new.enabled and not old["enabled"]):
             kept = {"paused_at": old["paused_at"], "pause_reason": old["pause_reason"]} if old else {}
             put(connection, entry, {"job": job, "effective_since": now} | new._asdict() | kept)
-        elif (new.enabled, new.timing) != (old["enabled"], old["timing"]):
+        else:
             connection.execute(update(entry).where(entry.c.job == job).values(enabled=new.enabled, timing=new.timing))
-    for job in known.keys() - jobs.keys():
+    for job in gone:
         connection.execute(update(entry).where(entry.c.job == job).values(enabled=False))
+    return _entries(connection) if changed or gone else known
+
+
+def _entries(connection: Connection) -> dict[str, RowMapping]:
     return {row["job"]: row for row in connection.execute(_ENTRIES).mappings()}
+
+
+def _listed(row: RowMapping) -> Listed:
+    return Listed(row["hash"], row["enabled"], row["timing"])
 
 
 _ENTRIES = select(entry)
@@ -176,19 +190,16 @@ def pause_listed(
     return lost
 
 
-def newest(connection: Connection) -> dict[str, datetime]:
-    """The newest occurrence of each registered job that has one."""
-    return {job: at for job, at in connection.execute(_NEWEST) if at is not None}
-
-
 def latest(connection: Connection, now: datetime) -> dict[str, datetime]:
-    """The same up to now: what a clock that was ahead has run hides nothing that is due before."""
+    """The newest occurrence up to now of each registered job that has one.
+
+    What a clock that was ahead has run hides nothing that is due before.
+    """
     return {job: at for job, at in connection.execute(_LATEST, {"now": now}) if at is not None}
 
 
 # A seek for each job; `GROUP BY` would read every occurrence there ever was.
 _last = select(func.max(occurrence.c.scheduled_for)).where(occurrence.c.job == entry.c.job)
-_NEWEST = select(entry.c.job, _last.scalar_subquery())
 _LATEST = select(entry.c.job, _last.where(occurrence.c.scheduled_for <= bindparam("now")).scalar_subquery())
 
 
@@ -265,12 +276,11 @@ def _give_up(connection: Connection, newer: Decision) -> None:
 def start(connection: Connection, occurrence_id: str, opening: Opening, now: datetime) -> str:
     """Open the run of a claimed or queued occurrence, whose slot nobody has who lives; returns its id."""
     scope = open_run(connection, opening, now, locked=True)
-    connection.execute(
-        update(occurrence)
-        .where(occurrence.c.id == occurrence_id)
-        .values(state="claimed", run_id=scope.run_id, reason=None)
-    )
+    connection.execute(_STARTED, {"b_id": occurrence_id, "run_id": scope.run_id})
     return scope.run_id
+
+
+_STARTED = update(occurrence).where(occurrence.c.id == bindparam("b_id")).values(state="claimed", reason=None)
 
 
 def start_if_free(

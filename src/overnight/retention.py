@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, func, or_, select, update
 
 from overnight.budget import run_counter
 from overnight.clock import iso
@@ -120,8 +120,8 @@ def due(connection: Connection, terms: Mapping[str, timedelta], now: datetime) -
     jobs = connection.execute(select(slot.c.job).distinct()).scalars().all()
     found: list[Slot] = []
     for job in jobs:
-        old = select(slot.c.job, slot.c.slot).where(slot.c.job == job, *_over(now - _term(terms, job)))
-        found += [(row.job, row.slot) for row in connection.execute(old.order_by(slot.c.scheduled_for))]
+        old = connection.execute(_DUE, {"job": job, "before": now - _term(terms, job)})
+        found += [(row.job, row.slot) for row in old]
     return found
 
 
@@ -145,8 +145,9 @@ def _count(connection: Connection, *where: ColumnElement[bool]) -> int:
     return int(connection.execute(select(func.count()).where(*where)).scalar_one())
 
 
-def _over(before: datetime) -> list[ColumnElement[bool]]:
-    """Conditions on `slot`: everything about it was finished before that time, or was a rehearsal."""
+def _over() -> list[ColumnElement[bool]]:
+    """Conditions on `slot`: everything about it was finished `before` that time, or was a rehearsal."""
+    before = bindparam("before", type_=slot.c.scheduled_for.type)
     open_effect = select(effect.c.id).where(_same(effect), effect.c.state.not_in(SETTLED))
     counts = [slot.c[state] == 0 for state in ("pending", "retry", "unknown")]
     finished = and_(slot.c.planned_at.is_not(None), *counts, ~open_effect.exists())
@@ -164,15 +165,17 @@ def _same(table: Any) -> ColumnElement[bool]:
     return same
 
 
+_DUE = select(slot.c.job, slot.c.slot).where(slot.c.job == bindparam("job"), *_over()).order_by(slot.c.scheduled_for)
+_STILL = select(slot.c.retired_at).where(slot.c.job == bindparam("job"), slot.c.slot == bindparam("slot"), *_over())
+
+
 def _retire_some(connection: Connection, one: Slot, terms: Mapping[str, timedelta], now: datetime) -> Deleted:
     """One transaction's worth of a slot; nothing when all of it is gone, or somebody has begun with it again.
 
     Its items go last, when the slot says that it is retired: from then on nobody counts them again.
     """
     job, name = one
-    before = now - _term(terms, job)
-    still = select(slot.c.retired_at).where(slot.c.job == job, slot.c.slot == name, *_over(before))
-    row = connection.execute(still).one_or_none()
+    row = connection.execute(_STILL, {"job": job, "slot": name, "before": now - _term(terms, job)}).one_or_none()
     if row is None:
         return Deleted()
     if row.retired_at is not None:

@@ -3,11 +3,13 @@
 Whoever looks decides here with which of them to go on; the others are given up, with a reason and an alert.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Literal
+
+from sqlalchemy import Connection, RowMapping
 
 from overnight.abandoned import RULE, abandon, orphans, taken_up
 from overnight.alerts import Alarm
@@ -35,14 +37,14 @@ async def left_to_do(work: Workplace, now: datetime, busy: Collection[Slot], job
 
     What nobody goes on with any more is closed, and noted.
     """
-    held, stopped, deferred = await work.ledger.read(left_open, now)
+    held, stopped, deferred, over = await work.ledger.read(_left, now)
     if job is not None:
         held = [row for row in held if row["job"] == job]
         stopped, deferred = ([of for of in slots if of[0] == job] for slots in (stopped, deferred))
     dead = {(row["job"], row["slot"]) for row in held if is_dead(work.root, row, now)}
     # Also what another scheduler's run is about: ours would be refused at once, and waking us, started again.
     taken = {*busy, *({(row["job"], row["slot"]) for row in held} - dead)}
-    await _abandon(work, dead - taken, set(stopped) - taken, now)
+    await work.note([*over, *await _abandoned(work, dead - taken, set(stopped) - taken, now)])
     left = dead.union(stopped)
     rest = [Rest(name, slot, "rest") for name, slot in sorted(left - taken)]
     later = [Rest(name, slot, "deferred") for name, slot in sorted(set(deferred) - left - taken)]
@@ -50,13 +52,19 @@ async def left_to_do(work: Workplace, now: datetime, busy: Collection[Slot], job
     return [each for each in wanted if each.what == "deferred" or await _may_go_on(work, each.job, each.slot, now)]
 
 
-async def _abandon(work: Workplace, died: set[Slot], stopped: set[Slot], now: datetime) -> None:
-    """Close what nobody goes on with, and tell it; what was told enough is over."""
-    told = await work.ledger.read(taken_up, now)
+def _left(connection: Connection, now: datetime) -> tuple[Sequence[RowMapping], list[Slot], list[Slot], list[Alarm]]:
+    return *left_open(connection, now), taken_up(connection, now)
+
+
+async def _abandoned(work: Workplace, died: set[Slot], stopped: set[Slot], now: datetime) -> list[Alarm]:
+    """Close what nobody goes on with; what is to be told of it."""
+    if not died and not stopped:
+        return []
+    told = []
     for of, why in await work.ledger.read(orphans, work.schedule.jobs, died, stopped):
         write = partial(abandon, of=of, why=why, now=now, died=partial(is_dead, work.root, now=now))
         told += await work.ledger.write(write)
-    await work.note(told)
+    return told
 
 
 async def may_sweep(work: Workplace, job: str, slot: str) -> bool:

@@ -153,6 +153,9 @@ class Cron(_Timed):
 
     def next(self, after: datetime) -> datetime | None:
         """Return the first due instant (UTC) strictly later than `after` (aware); None when there is none."""
+        return _next(self, after)
+
+    def _next(self, after: datetime) -> datetime | None:
         try:
             return self._by_elapsed_time(after) if self._follows_elapsed_time else self._by_wall_clock(after)
         except (OverflowError, StopIteration):  # the calendar ends in the year 9999
@@ -240,6 +243,12 @@ class Cron(_Timed):
     def describe(self) -> str:
         """Return the schedule in words: "At 07:00 on Monday through Friday"."""
         return CronSim(self._fields, datetime(2000, 1, 1, tzinfo=UTC)).explain()
+
+
+@lru_cache(maxsize=1024)
+def _next(cron: Cron, after: datetime) -> datetime | None:
+    """Every look asks each job for what comes after the same occurrence, and cronsim takes a step for each day."""
+    return cron._next(after)  # noqa: SLF001
 
 
 class At(Cron):

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, bindparam, delete, func, insert, select, update
+from sqlalchemy import Connection, RowMapping, bindparam, delete, func, insert, or_, select, update
 
 from overnight.alerts.alarm import Alarm
 from overnight.alerts.state import Change, Known, step
@@ -120,13 +120,14 @@ def worth_noting(connection: Connection, alarms: Iterable[Alarm]) -> list[Alarm]
 
 def anything_to_tell(connection: Connection, now: datetime) -> bool:
     """Whether a change is untold, or a message waits whose time has come."""
-    return any(connection.execute(query, {"now": now}).scalar_one() for query in (_UNTOLD, _DUE))
+    return bool(connection.execute(_ANYTHING, {"now": now}).scalar_one())
 
 
 _ALERT = select(alert).where(alert.c.key == bindparam("key"))
 _OPEN = select(alert.c.key).where(alert.c.state.in_(OPEN))
-_UNTOLD = select(select(alert.c.key).where(alert.c.untold.is_not(None)).exists())
-_DUE = select(select(notice.c.id).where(notice.c.next_at <= bindparam("now")).exists())
+_UNTOLD = select(alert.c.key).where(alert.c.untold.is_not(None)).exists()
+_DUE = select(notice.c.id).where(notice.c.next_at <= bindparam("now")).exists()
+_ANYTHING = select(or_(_UNTOLD, _DUE))
 
 
 def write_up(connection: Connection, channels: Sequence[str], now: datetime) -> list[str]:
@@ -184,8 +185,10 @@ def undelivered(connection: Connection) -> Sequence[RowMapping]:
 
 def firing(connection: Connection) -> Sequence[RowMapping]:
     """Alerts that are not over, newest first."""
-    query = select(alert).where(alert.c.state == "firing").order_by(alert.c.last_at.desc())
-    return connection.execute(query).mappings().all()
+    return connection.execute(_FIRING).mappings().all()
+
+
+_FIRING = select(alert).where(alert.c.state == "firing").order_by(alert.c.last_at.desc())
 
 
 def every(connection: Connection) -> Sequence[RowMapping]:

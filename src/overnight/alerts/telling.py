@@ -146,6 +146,8 @@ async def due(ledger: Ledger, clock: Clock, channels: Sequence[Channel]) -> list
 
 async def noted(ledger: Ledger, clock: Clock, redactor: Redactor, alarms: Sequence[Alarm], repeat: timedelta) -> None:
     """Note the alarms in the ledger and log what changed; to tell it is the next step."""
+    if not alarms:
+        return
     now, clean = clock.now(), [_clean(alarm, redactor) for alarm in alarms]
     if not (worth := await ledger.read(worth_noting, clean)):
         return

@@ -117,18 +117,22 @@ def _last_sign(held: RowMapping | None, now: datetime) -> datetime:
 def _take(
     connection: Connection, opening: Opening, held: RowMapping | None, run_id: str, now: datetime, *, locked: bool
 ) -> int:
-    mine = (lease.c.job == opening.job) & (lease.c.slot == opening.slot)
     values = {"run_id": run_id, "host": opening.host, "pid": opening.pid, "until": now + LEASE}
     if held is None:
-        connection.execute(insert(lease).values(job=opening.job, slot=opening.slot, fence=1, **values))
+        connection.execute(_FIRST, {"job": opening.job, "slot": opening.slot, "fence": 1, **values})
         return 1
     if _alive(held, opening, run_id, now, locked=locked):
         raise Refused(
             f"{opening.job} {opening.slot} is being run by process {held['pid']} on {held['host']} ({held['run_id']}); "
             "wait for it, or `overnight cancel` it"
         )
-    connection.execute(update(lease).where(mine).values(fence=held["fence"] + 1, **values))
-    return int(held["fence"]) + 1
+    fence = int(held["fence"]) + 1
+    connection.execute(_TAKE, {"b_job": opening.job, "b_slot": opening.slot, "fence": fence, **values})
+    return fence
+
+
+_FIRST = insert(lease)
+_TAKE = update(lease).where(lease.c.job == bindparam("b_job"), lease.c.slot == bindparam("b_slot"))
 
 
 def _alive(held: RowMapping, opening: Opening, run_id: str, now: datetime, *, locked: bool) -> bool:
@@ -213,7 +217,10 @@ _OWED = select(meta.c.name, meta.c.value).where(meta.c.name.startswith(OWED)).or
 def reports_made(connection: Connection, owed: Mapping[str, str]) -> None:
     """Cross out days as they were owed; what has been owed since then stays."""
     for day, mark in owed.items():
-        connection.execute(delete(meta).where(meta.c.name == f"{OWED}{day}", meta.c.value == mark))
+        connection.execute(_MADE, {"name": f"{OWED}{day}", "mark": mark})
+
+
+_MADE = delete(meta).where(meta.c.name == bindparam("name"), meta.c.value == bindparam("mark"))
 
 
 def days_of(connection: Connection, job: str, name: str) -> set[str]:
