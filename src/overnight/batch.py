@@ -279,7 +279,7 @@ class Batch:
         self.on_outcome(outcome)
 
     def _log_end(self, outcome: Outcome) -> None:
-        run, scope = self.run, dataclasses.replace(self.run.scope, key=outcome.key)
+        run, scope = self.run, self.run.scope.of(outcome.key)
         _log_end(run.log.bind(task_id=scope.task_id), outcome, run.asks.spent(scope))
 
     def _stop(self, reason: Stop) -> None:

@@ -82,3 +82,7 @@ class Scope:
     def task_id(self) -> str:
         """`job/slot/key`: the id in logs and reports."""
         return f"{self.job}/{self.slot}/{self.key}"
+
+    def of(self, key: str) -> "Scope":
+        """That of another item of the run."""
+        return Scope(self.job, self.slot, key, self.run_id, self.fence, self.worker_id)

@@ -259,7 +259,7 @@ class Run:
 
     def for_item(self, key: str) -> "Run":
         """This run as the item `key` sees it."""
-        scope = dataclasses.replace(self.scope, key=key)
+        scope = self.scope.of(key)
         steps = Steps(Effects(self.ledger, self.clock), scope, self.on_unknown)
         return dataclasses.replace(self, scope=scope, _steps=steps)
 
@@ -285,7 +285,7 @@ async def _compute(name: str, compute: Callable[[Run], Awaitable[T]], run: Run) 
     stored = await run.ledger.read(once_value, run.job, run.slot, name)
     if stored is None:
         marks: list[tuple[str, str]] = []
-        scope = dataclasses.replace(run.scope, key=f"once:{name}")
+        scope = run.scope.of(f"once:{name}")
         try:
             async with deadline(ONCE):
                 value = await compute(dataclasses.replace(run, scope=scope, _marks=marks, _steps=None))
