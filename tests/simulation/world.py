@@ -37,7 +37,7 @@ from overnight.batch import Picked
 from overnight.cli.run import EXIT
 from overnight.clock import chance
 from overnight.errors import ConfigError, OvernightError, Refused
-from overnight.ledger import Ledger
+from overnight.ledger import Ledger, _lockless
 from overnight.ledger.tables import effect
 from overnight.ledger.writer import Inline, _commit, _resolve
 from overnight.mail import smtp, templates
@@ -101,13 +101,32 @@ class Disk(Inline):
                 for op in group:
                     op.error = OperationalError("COMMIT", {}, OSError(errno.ENOSPC, "database or disk is full"))
             else:
-                with self.engine.connect() as connection:
-                    _commit(connection, group)
+                _commit(self.world.ledger.locking, group)
             if fault == "die_after":
                 die()
         except Killed:
             return
         _resolve(group)
+
+
+@dataclass(slots=True)
+class Kept(Ledger):
+    """The ledger through two connections that stay open: the one thread there is needs no pool of them."""
+
+    lockless: Connection
+    locking: Connection
+
+    @classmethod
+    def of(cls, ledger: Ledger, stack: ExitStack) -> Self:
+        """Open the two for as long as the stack lasts."""
+        own = (ledger.engine, ledger.writer, ledger.clock, ledger.presence, ledger.faults)
+        return cls(*own, stack.enter_context(_lockless(ledger.engine)), stack.enter_context(ledger.engine.connect()))
+
+    def reading(self, query: Callable[..., Any], *arguments: Any) -> Any:
+        try:
+            return query(self.lockless, *arguments)
+        finally:
+            self.lockless.rollback()
 
 
 class Compiled(BytecodeCache):
@@ -186,7 +205,7 @@ class World:
     troubles: list[str] = field(default_factory=list)
     schedule: Schedule | None = None
     clock: WorldClock = field(init=False)
-    ledger: Ledger = field(init=False)
+    ledger: Kept = field(init=False)
     model: Model = field(init=False)
     relay: Relay = field(init=False)
     bucket: Bucket = field(init=False)
@@ -204,11 +223,12 @@ class World:
         self.loop.set_exception_handler(self._unhandled)
         with ExitStack() as stack:
             self._replace(stack)
-            self.ledger = Ledger.open("sqlite:///var/overnight.db", root=self.root, clock=self.clock, inline=True)
-            stack.callback(self.ledger.close)
-            self.ledger.writing(lambda connection: keep(connection, "smtp relay.test:25", self.clock.now()))
-            event.listen(self.ledger.engine, "connect", _careless)
-            self.ledger.engine.dispose()
+            ledger = Ledger.open("sqlite:///var/overnight.db", root=self.root, clock=self.clock, inline=True)
+            stack.callback(ledger.close)
+            ledger.writing(lambda connection: keep(connection, "smtp relay.test:25", self.clock.now()))
+            event.listen(ledger.engine, "connect", _careless)
+            ledger.engine.dispose()
+            self.ledger = Kept.of(ledger, stack)
             stack.callback(self.loop.close)
             self.loop.run_until_complete(main())
 

@@ -13,14 +13,14 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import structlog
-from sqlalchemy import Connection, bindparam, func, select, text
+from sqlalchemy import Connection, bindparam, func, or_, select, text
 
 from overnight import logs
 from overnight.dispatcher import Dispatcher
 from overnight.errors import Stop
 from overnight.ledger.runs import owed_reports
 from overnight.ledger.tables import DEFERRED, UNSETTLED, entry, item, lease, metadata, occurrence
-from overnight.occurrences import newest, set_pause
+from overnight.occurrences import set_pause
 from overnight.redact import Redactor
 from overnight.service import _either
 from tests.simulation.invariants import Books, violations
@@ -196,10 +196,10 @@ def _pause_after(world: World) -> float:
     """Seconds until there is something to look for."""
     assert world.schedule is not None
     now = world.clock.now()
-    unsettled, deferred, last, since = world.ledger.reading(_open, now - GIVEN_UP)
+    unsettled, deferred, since = world.ledger.reading(_open, now - GIVEN_UP)
     nexts = []
     for name, settings in world.schedule.jobs.items():
-        at = settings.trigger().next(max(filter(None, (last.get(name), since.get(name))), default=now))
+        at = settings.trigger().next(since.get(name, now))
         nexts.append(now if at is None else at)
     wait = (min(nexts) - now).total_seconds()
     if unsettled or wait <= 0:
@@ -209,20 +209,20 @@ def _pause_after(world: World) -> float:
     return wait + 1
 
 
-def _open(
-    connection: Connection, lately: datetime
-) -> tuple[bool, datetime | None, dict[str, datetime], dict[str, datetime]]:
-    begun = any(connection.execute(query, {"lately": lately}).first() is not None for query in (_WAITING, _HELD))
-    unsettled = begun or bool(owed_reports(connection))
-    deferred = connection.execute(_DEFERRED).scalar_one()
-    since = {row.job: row.effective_since for row in connection.execute(_ENTRIES)}
-    return unsettled, deferred, newest(connection), since
+def _open(connection: Connection, lately: datetime) -> tuple[bool, datetime | None, dict[str, datetime]]:
+    """Whether anything is under way, when deferred items are due, and since when each job's next time counts."""
+    begun, deferred = connection.execute(_LEFT, {"lately": lately}).one()
+    entries = connection.execute(_ENTRIES)
+    since = {job: max(filter(None, (counts, last))) for job, counts, last in entries}
+    return begun or bool(owed_reports(connection)), deferred, since
 
 
 _WAITING = select(occurrence.c.id).where(UNSETTLED, occurrence.c.noted_at > bindparam("lately"))
 _HELD = select(lease.c.run_id).where(lease.c.until > bindparam("lately"))
 _DEFERRED = select(func.min(item.c.next_at)).where(DEFERRED)
-_ENTRIES = select(entry)
+_LEFT = select(or_(_WAITING.exists(), _HELD.exists()), _DEFERRED.scalar_subquery())
+_LAST = select(func.max(occurrence.c.scheduled_for)).where(occurrence.c.job == entry.c.job)
+_ENTRIES = select(entry.c.job, entry.c.effective_since, _LAST.scalar_subquery())
 
 
 def simulate(
@@ -269,8 +269,10 @@ def _history(connection: Connection, year: Year) -> History:
     """Count, and digest every row of the ledger and all books of the other sides."""
     world, digest = year.world, hashlib.sha256()
     for table in metadata.sorted_tables:
-        for row in connection.execute(select(table).order_by(*table.primary_key)):
-            digest.update(repr(tuple(row)).encode())
+        keys = ", ".join(f'"{column.name}"' for column in table.primary_key)
+        rows = connection.connection.cursor().execute(f'SELECT * FROM "{table.name}" ORDER BY {keys}')
+        for row in rows:
+            digest.update(repr(row).encode())
     outside = [sorted(world.relay.spool.items()), [b.cost_nano for b in world.model.bill], sorted(world.bucket.files)]
     digest.update(json.dumps([*outside, world.loop.time()]).encode())
 
