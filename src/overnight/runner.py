@@ -113,8 +113,7 @@ async def _run_slot(work: Workplace, request: Request, settings: JobSettings, on
         try:
             if ports.mailer.real:
                 request.confirm(ports.mailer.place)
-            scope = await work.ledger.write(lambda connection: open_run(connection, opening, now, locked=True))
-            await work.ledger.write(lambda connection: reap(connection, now))
+            scope = await work.ledger.write(lambda connection: _opened(connection, opening, now))
             await borrow(work.ledger, scope, to, now)
             on_start()
             with ports.dependencies.in_use():
@@ -389,6 +388,13 @@ def _retry(settings: JobSettings) -> dict[str, Any]:
     if asked is None:
         return {}
     return {"attempts": asked.attempts, "initial": asked.initial.total_seconds(), "longest": asked.max.total_seconds()}
+
+
+def _opened(connection: Connection, opening: Opening, now: datetime) -> Scope:
+    """Take the slot, and settle on this occasion what killed processes had reserved. Raises Refused."""
+    scope = open_run(connection, opening, now, locked=True)
+    reap(connection, now)
+    return scope
 
 
 def _begun(connection: Connection, scope: Scope) -> tuple[RowMapping, datetime | None]:
