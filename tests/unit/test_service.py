@@ -944,6 +944,25 @@ def test_runs_work_by_the_schedule_that_was_kept_while_the_file_is_broken_or_gon
     assert list(in_force(file).jobs) == ["two"], "a valid file is always the one in force"
 
 
+def test_a_schedule_that_meets_a_bug_of_ours_ends_neither_the_scheduler_nor_its_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_path: Path) -> None:
+        raise ZeroDivisionError("division by zero")
+
+    file, clock = tmp_path / "schedule.yaml", ManualClock()
+    file.write_text(JOBS + FIRST)
+    keep(file, JOBS + FIRST)
+    watch = Watch(file, clock, JOBS + FIRST)
+    monkeypatch.setattr("overnight.schedule.watch.load", broken)
+    file.write_text(JOBS + SECOND)
+    assert watch.changed() is None
+    clock.move(2)
+    assert watch.changed() is None
+    assert watch.problem == "schedule.yaml meets a bug in overnight: ZeroDivisionError: division by zero"
+    assert list(in_force(file).jobs) == ["one"]
+
+
 def test_what_is_kept_is_what_was_validated_and_not_what_somebody_has_written_since(place: Place) -> None:
     place.write('daily: { at: "07:00" }')
     assert place.dispatcher is not None
