@@ -18,7 +18,7 @@ from typing import Any
 
 from overnight import logs
 from overnight.clock import Clock
-from overnight.errors import Fenced, Refused, Stop
+from overnight.errors import ConfigError, Fenced, Refused, Stop
 from overnight.ledger import Ledger
 from overnight.ledger.runs import LEASE, lease_of, renew
 from overnight.ledger.turn import turn
@@ -138,15 +138,23 @@ def _holder(descriptor: int) -> int:
 
 @contextmanager
 def _one_at_a_time(root: Path) -> Iterator[None]:
-    """Nobody else takes a lock, or puts a new file in the place of a hung process's. Raises Refused after 10 s."""
-    folder = _folder(root)
-    with turn(folder / "turn", TURN_SECONDS) as mine:
-        if not mine:
-            raise Refused(
-                f"another process has kept {folder / 'turn'} for over {TURN_SECONDS} s and is probably stopped: find "
-                "it with `fuser`, and let it go on (kill -CONT) or end it (kill -KILL)"
-            )
-        yield
+    """Nobody else takes a lock, or puts a new file in the place of a hung process's. Raises Refused after 10 s.
+
+    ConfigError when the files of locks cannot be written, as after a command that was once given by root.
+    """
+    folder = root / "var" / "locks"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with turn(folder / "turn", TURN_SECONDS) as mine:
+            if not mine:
+                raise Refused(
+                    f"another process has kept {folder / 'turn'} for over {TURN_SECONDS} s and is probably stopped: "
+                    "find it with `fuser`, and let it go on (kill -CONT) or end it (kill -KILL)"
+                )
+            yield
+    except OSError as error:
+        who = f"who runs overnight must be able to write there, here the user with the id {os.geteuid()}"
+        raise ConfigError(f"{error.filename or folder}: {error.strerror}: {who}") from error
 
 
 def _exists(pid: int) -> bool:
@@ -165,13 +173,7 @@ def _open(root: Path, job: str, slot: str) -> int:
 
 
 def _path(root: Path, job: str, slot: str) -> Path:
-    return _folder(root) / f"{job}.{slot}.lock"
-
-
-def _folder(root: Path) -> Path:
-    folder = root / "var" / "locks"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    return root / "var" / "locks" / f"{job}.{slot}.lock"
 
 
 @asynccontextmanager
