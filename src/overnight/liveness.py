@@ -88,10 +88,14 @@ def _term(ledger: Ledger, job: str, slot: str) -> tuple[int, datetime | None]:
 
 
 def is_dead(root: Path, held: Mapping[Any, Any], now: datetime) -> bool:
-    """Whether the owner of a lease is gone: its lock is free here, or its lease has run out anywhere."""
+    """Whether the owner of a lease is gone: its lock is free here, or its lease has run out anywhere.
+
+    A lease that reaches far beyond its length is of a clock that was ahead: by then another process has the number.
+    """
     if held["until"] <= now:
         return True
-    return held["host"] == HOST and _is_free(root, held["job"], held["slot"]) and not _exists(held["pid"])
+    ahead = held["until"] > now + 2 * LEASE
+    return held["host"] == HOST and _is_free(root, held["job"], held["slot"]) and (ahead or not _exists(held["pid"]))
 
 
 def ask_to_end(root: Path, *, job: str, slot: str, host: str) -> int:

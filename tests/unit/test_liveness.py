@@ -112,6 +112,9 @@ def test_a_lock_dies_with_kill_9_of_its_process(tmp_path: Path) -> None:
 def test_a_process_that_got_the_dead_ones_number_holds_the_slot_up_for_a_minute_at_most(tmp_path: Path) -> None:
     assert not dead(tmp_path, os.getppid())
     assert dead(tmp_path, os.getppid(), until=timedelta(0))
+    assert dead(tmp_path, os.getppid(), until=timedelta(hours=2)), "nor for longer, if the clock was ahead"
+    with _locked(tmp_path, SLOT):
+        assert not dead(tmp_path, os.getppid(), until=timedelta(hours=2)), "who lives has the lock, whatever the clock"
 
 
 def test_a_scheduler_between_its_claim_and_its_childs_start_is_alive(tmp_path: Path) -> None:
