@@ -73,7 +73,7 @@ ENVIRONMENT = {  # what each variable is for; a test compares with what the sour
     "LEDGER": "Where the ledger is; without it `sqlite:///var/overnight.db`.",
     "CHAT_WEBHOOK": "Where alerts go in a chat; without it nowhere.",
     "DIGEST_PING": "What to ping when `daily_email` runs; without it nothing.",
-    "OVERNIGHT_SECRET": "Signs links and Message-IDs; without it `var/secret`, made on first use.",
+    "OVERNIGHT_SECRET": "Signs links and Message-IDs (16 characters at least); without it `var/secret`, made at once.",
     "OVERNIGHT_TOKEN": "Who has it may see the page and `/metrics` from elsewhere.",
     "LOG_LEVEL": "`debug`, `info`, `warning`, `error` or `critical`.",
     "NO_COLOR": "Set to anything: no colours on a terminal.",

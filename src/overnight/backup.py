@@ -67,8 +67,10 @@ def back_up(ledger: Ledger, root: Path, folder: Path, now: datetime) -> Backup:
         sync(partial)
         partial.rename(place)
         sync(folder)
-    except (OSError, sqlite3.Error) as error:
+    except BaseException as error:  # also Ctrl-C: half a backup has the secret in it
         shutil.rmtree(partial, ignore_errors=True)
+        if not isinstance(error, (OSError, sqlite3.Error)):
+            raise
         raise Stop(
             f"no backup was made in {folder}: {error}; name a folder with room for the ledger", code="backup"
         ) from error
@@ -103,15 +105,17 @@ def restore(source: Path, file: Path, root: Path, pausing: Pausing | None = None
 
     With `pausing` its jobs are paused in it before anybody can open it.
 
-    Nothing is touched when the backup is damaged or newer than we are (ConfigError), or while any process has the
-    ledger open (Refused). Killed half-way, the ledger is not there, and the next command says how to go on.
+    Nothing is touched when the backup is damaged or newer than we are (ConfigError), cannot be copied (Stop), or while
+    any process has the ledger open (Refused). Killed half-way, the ledger is not there, and the next command says how
+    to go on.
     """
     copy = source / LEDGER if source.is_dir() else source
     with exclusive(file), _whole(copy, file.parent) as whole:
         latest = _examined(whole, copy)
-        fresh = unused(file, "restoring")
-        _install(whole, fresh)
-        paused = _pause(fresh, pausing, latest) if pausing else []
+        fresh, paused = unused(file, "restoring"), []
+        with _or_nothing(copy, fresh):
+            _install(whole, fresh)
+            paused = _pause(fresh, pausing, latest) if pausing else []
         kept = _set_aside(file)
         secret = copy.with_name(SECRET)
         if source.is_dir() and secret.exists():  # first: with a new one, Message-IDs would be new as well
@@ -119,6 +123,22 @@ def restore(source: Path, file: Path, root: Path, pausing: Pausing | None = None
         fresh.rename(file)
         sync(file.parent)
     return Restored(file, latest, tuple(kept), tuple(paused))
+
+
+@contextmanager
+def _or_nothing(copy: Path, *fresh: Path) -> Iterator[None]:
+    """What is copied within leaves nothing when it fails. Raises Stop for a disk without room, or rights that lack."""
+    try:
+        yield
+    except BaseException as error:
+        for file in fresh:
+            file.unlink(missing_ok=True)
+        if not isinstance(error, (OSError, sqlite3.OperationalError)):
+            raise
+        raise Stop(
+            f"{copy} cannot be put in place: {error}; nothing was changed. It needs as much room beside the ledger",
+            code="backup",
+        ) from error
 
 
 @contextmanager
@@ -135,8 +155,9 @@ def _whole(copy: Path, room: Path) -> Iterator[Path]:
         return
     with TemporaryDirectory(prefix=".restoring-", dir=room) as name:
         both, merged = Path(name) / "both", Path(name) / "merged"
-        shutil.copyfile(copy, both)
-        shutil.copyfile(log, both.with_name("both-wal"))
+        with _or_nothing(copy):
+            shutil.copyfile(copy, both)
+            shutil.copyfile(log, both.with_name("both-wal"))
         try:
             with closing(sqlite3.connect(both)) as connection:
                 copy_file(connection, merged)

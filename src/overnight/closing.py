@@ -1,9 +1,9 @@
-"""What only a person can decide: whether a mail was sent after all, and that a run is to end.
+"""What only a person can decide: whether a mail was sent after all, that a run is to end, that old mail goes out.
 
 The command line and the page do the same here.
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ from overnight.ledger.items import TERM, move
 from overnight.ledger.runs import close_dead, days_of, effects_of, item_of, latest_run, lease_of, owe_reports
 from overnight.ledger.tables import effect, occurrence
 from overnight.liveness import HOST, ask_to_end, is_dead
+from overnight.triggers import compact
 
 Answer = Literal["sent", "unsent"]
 OPEN = ("unknown", "intent")  # states of an effect of which nobody knows what became
@@ -82,6 +83,14 @@ def _move(connection: Connection, found: RowMapping, answer: Answer, now: dateti
     later = {"next_at": now, "expires_at": now + TERM} if answer == "unsent" else {"next_at": None, "expires_at": None}
     cleared = {"reason": f"settled by hand: {answer}", "error_class": None, "error_code": None, "error": None}
     move(connection, found, "ok" if answer == "sent" else "retry", **cleared, **later)
+
+
+def too_old(what: str, due: datetime, max_age: timedelta, now: datetime) -> str:
+    """That no scheduler would run this slot, due then, any more, in words; empty while one would."""
+    if now - due <= max_age:
+        return ""
+    ago = compact(int((now - due).total_seconds()) // 60 * 60)
+    return f"{what} was due {ago} ago, longer than its max_age ({compact(int(max_age.total_seconds()))})"
 
 
 def cancel(ledger: Ledger, root: Path, of: RowMapping, now: datetime) -> str:

@@ -13,6 +13,8 @@ from overnight.ledger.tables import UNSETTLED, lease, occurrence, run
 from overnight.occurrences import Slot, unfinished_on
 from overnight.outcome import Scope, original
 
+BY_HAND = "ended by hand"
+
 
 def given_up(connection: Connection, job: str, slot: str) -> bool:
     """Whether the job's occurrence of that slot was replaced, or cancelled by hand: nobody goes on with its run."""
@@ -26,8 +28,11 @@ def prospects(connection: Connection, job: str, slot: str) -> tuple[RowMapping |
     One for some of the items only is not gone on with, unless it has come between an interrupted run and its rest.
     """
     newest_run = latest_run(connection, job, slot)
-    some = newest_run is not None and newest_run["partial"] and not unfinished_on(connection, job, slot)
-    return newest_run, some or given_up(connection, job, slot), deaths(connection, job, slot)
+    if newest_run is None:
+        return None, True, 0
+    some = newest_run["partial"] and not unfinished_on(connection, job, slot)
+    ended = not newest_run["partial"] and (newest_run["status"], newest_run["reason"]) == ("running", BY_HAND)
+    return newest_run, some or ended or given_up(connection, job, slot), deaths(connection, job, slot)
 
 
 def let_go(connection: Connection, job: str, slot: str, holder: tuple[str, int], now: datetime) -> None:
@@ -53,6 +58,20 @@ _INTERRUPTED = (
     .join(lease, (lease.c.job == occurrence.c.job) & (lease.c.slot == occurrence.c.slot))
     .where(UNSETTLED, occurrence.c.state == "claimed", lease.c.until.is_(None))
 )
+
+
+def end_by_hand(connection: Connection, scope: Scope) -> None:
+    """Note of a run that drains that a person has ended it: who asks a second time leaves it no time to say so."""
+    mine = (run.c.id == scope.run_id, run.c.status == "running")
+    connection.execute(update(run).where(*mine).values(reason=BY_HAND))
+
+
+def after_interruption(connection: Connection, scope: Scope, now: datetime, *, by_hand: bool) -> None:
+    """Let somebody go on with a run that was asked to end, or nobody when a person has done so `by_hand`."""
+    if not by_hand:
+        leave_open(connection, scope, now)
+    elif not connection.execute(select(run.c.partial).where(run.c.id == scope.run_id)).scalar_one():
+        leave(connection, scope.job, scope.slot, BY_HAND, now, lambda _row: False)
 
 
 def leave_open(connection: Connection, scope: Scope, now: datetime) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 from overnight import logs
 from overnight.clock import Clock
-from overnight.errors import Fenced, Refused, Stop
+from overnight.errors import ConfigError, Fenced, Refused, Stop
 from overnight.ledger import Ledger
 from overnight.ledger.runs import LEASE, lease_of, renew
 from overnight.ledger.turn import turn
@@ -53,7 +53,19 @@ def slot_lock(root: Path, job: str, slot: str, hung: Callable[[int], bool] = lam
             )
         yield
     finally:
+        if held:
+            _remove(_path(root, job, slot), descriptor)
         os.close(descriptor)
+
+
+def _remove(path: Path, descriptor: int) -> None:
+    """Leave no file behind of every slot there ever was: a job that runs each minute has half a million a year.
+
+    In our turn, in which nobody has opened it and not yet locked it. Not that of who has taken over from us.
+    """
+    with suppress(OSError), turn(path.with_name("turn"), 1) as mine:
+        if mine and os.path.samestat(os.fstat(descriptor), path.stat()):
+            path.unlink()
 
 
 async def hung_holder(root: Path, ledger: Ledger, clock: Clock, job: str, slot: str) -> Callable[[int], bool]:
@@ -76,10 +88,14 @@ def _term(ledger: Ledger, job: str, slot: str) -> tuple[int, datetime | None]:
 
 
 def is_dead(root: Path, held: Mapping[Any, Any], now: datetime) -> bool:
-    """Whether the owner of a lease is gone: its lock is free here, or its lease has run out anywhere."""
+    """Whether the owner of a lease is gone: its lock is free here, or its lease has run out anywhere.
+
+    A lease that reaches far beyond its length is of a clock that was ahead: by then another process has the number.
+    """
     if held["until"] <= now:
         return True
-    return held["host"] == HOST and _is_free(root, held["job"], held["slot"]) and not _exists(held["pid"])
+    ahead = held["until"] > now + 2 * LEASE
+    return held["host"] == HOST and _is_free(root, held["job"], held["slot"]) and (ahead or not _exists(held["pid"]))
 
 
 def ask_to_end(root: Path, *, job: str, slot: str, host: str) -> int:
@@ -101,7 +117,10 @@ def _is_free(root: Path, job: str, slot: str) -> bool:
 
 def _locked_by(root: Path, job: str, slot: str) -> int:
     with _one_at_a_time(root):  # whoever starts just now must not find the file locked by our question
-        descriptor = _open(root, job, slot)
+        try:
+            descriptor = os.open(_path(root, job, slot), os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return 0
         try:
             return 0 if _lock(descriptor) else _holder(descriptor)
         finally:
@@ -123,15 +142,23 @@ def _holder(descriptor: int) -> int:
 
 @contextmanager
 def _one_at_a_time(root: Path) -> Iterator[None]:
-    """Nobody else takes a lock, or puts a new file in the place of a hung process's. Raises Refused after 10 s."""
-    folder = _folder(root)
-    with turn(folder / "turn", TURN_SECONDS) as mine:
-        if not mine:
-            raise Refused(
-                f"another process has kept {folder / 'turn'} for over {TURN_SECONDS} s and is probably stopped: find "
-                "it with `fuser`, and let it go on (kill -CONT) or end it (kill -KILL)"
-            )
-        yield
+    """Nobody else takes a lock, or puts a new file in the place of a hung process's. Raises Refused after 10 s.
+
+    ConfigError when the files of locks cannot be written, as after a command that was once given by root.
+    """
+    folder = root / "var" / "locks"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with turn(folder / "turn", TURN_SECONDS) as mine:
+            if not mine:
+                raise Refused(
+                    f"another process has kept {folder / 'turn'} for over {TURN_SECONDS} s and is probably stopped: "
+                    "find it with `fuser`, and let it go on (kill -CONT) or end it (kill -KILL)"
+                )
+            yield
+    except OSError as error:
+        who = f"who runs overnight must be able to write there, here the user with the id {os.geteuid()}"
+        raise ConfigError(f"{error.filename or folder}: {error.strerror}: {who}") from error
 
 
 def _exists(pid: int) -> bool:
@@ -150,13 +177,7 @@ def _open(root: Path, job: str, slot: str) -> int:
 
 
 def _path(root: Path, job: str, slot: str) -> Path:
-    return _folder(root) / f"{job}.{slot}.lock"
-
-
-def _folder(root: Path) -> Path:
-    folder = root / "var" / "locks"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    return root / "var" / "locks" / f"{job}.{slot}.lock"
 
 
 @asynccontextmanager

@@ -43,6 +43,9 @@ class Processes:
             process.terminate()
         try:
             return await process.wait()
+        except asyncio.CancelledError:  # we end before it does
+            _spare(process)
+            raise
         finally:
             del self.of[process], self.begun[process]
 
@@ -76,6 +79,16 @@ class Processes:
     def _opened(self, process: asyncio.subprocess.Process, holder: int) -> bool:
         since = self.clock.monotonic() - self.begun.get(process, -math.inf)
         return holder == process.pid or since >= LEASE.total_seconds()
+
+
+def _spare(process: asyncio.subprocess.Process) -> None:
+    """Let it live on: with its loop asyncio ends, and from Python 3.12 on kills, what it has not seen end.
+
+    It may be uploading reports by then, or have a mail half sent, of which nobody would know.
+    """
+    transport: asyncio.BaseTransport | None = getattr(process, "_transport", None)
+    if transport is not None:
+        transport.get_extra_info("subprocess").returncode = 0  # that of a process which needs no end
 
 
 def _is_stopped(pid: int) -> bool:

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from overnight.heartbeat import beating
 from overnight.jobs import Job, Options
 from overnight.ledger import Ledger, LedgerFault
 from overnight.ledger.runs import Opening, close_run, open_run, paused, previous_slot, slot_of
-from overnight.leftovers import leave_open
+from overnight.leftovers import after_interruption, end_by_hand
 from overnight.liveness import HOST, hung_holder, kept_lease, slot_lock
 from overnight.outcome import Outcome, RunStatus, Scope, original, run_status
 from overnight.ports import Ports, open_ports
@@ -149,15 +150,11 @@ def term(settings: JobSettings, now: datetime) -> datetime:
 
 
 def _slot(settings: JobSettings, request: Request, now: datetime) -> str:
-    trigger = settings.trigger()
-    if request.slot is None:
-        slot = current_slot(settings, now)
-    else:
-        slot = request.slot
-        try:
-            trigger.scheduled_for(original(slot))
-        except ValueError as error:
-            raise ConfigError(f"{request.job}: --slot {slot}: {error}") from error
+    slot = current_slot(settings, now) if request.slot is None else request.slot
+    try:
+        settings.trigger().scheduled_for(original(slot))
+    except ValueError as error:
+        raise ConfigError(f"{request.job}: --slot {slot}: {error}") from error
     if request.rehearsal and REHEARSAL not in slot:
         slot = f"{slot}{REHEARSAL}{token(3)}"
     return slot
@@ -195,6 +192,7 @@ class _Attempt:
     ports: Ports
     interrupted: bool = False
     by_hand: bool = False
+    noting: asyncio.Task[None] | None = None
     alarms: list[Alarm] = field(default_factory=list)
 
     async def go(self) -> Result:
@@ -225,8 +223,8 @@ class _Attempt:
 
     def _close(self, connection: Connection, status: RunStatus, reason: str | None, now: datetime) -> None:
         close_run(connection, self.scope, status, reason, now)
-        if status == "interrupted" and not self.by_hand:
-            leave_open(connection, self.scope, now)
+        if status == "interrupted":
+            after_interruption(connection, self.scope, now, by_hand=self.by_hand)
 
     async def _interruptible(self, batch: Batch, slot: RowMapping) -> Stop | None:
         working = asyncio.create_task(self._items(batch, slot))
@@ -328,6 +326,8 @@ class _Attempt:
             if self.interrupted:
                 os._exit(130)  # every outcome so far is durable; what is in flight is resumed
             self.interrupted, self.by_hand = True, number == signal.SIGINT
+            if self.by_hand:
+                self.noting = loop.create_task(self.work.ledger.write(partial(end_by_hand, scope=self.scope)))
             batch.drain()
             loop.call_later(self.work.schedule.drain.total_seconds(), working.cancel)
 

@@ -140,7 +140,7 @@ class Upkeep:
             logs.get().error("the ledger cannot be written", error=str(fault))
             if fault.kind != self.fault:
                 self.fault = fault.kind
-                await _last_words(work, fault)
+                await _borne("last words", partial(_last_words, work, fault))
             if fault.kind not in PASSING:
                 raise
         except Exception as error:  # noqa: BLE001

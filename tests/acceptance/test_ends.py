@@ -66,6 +66,28 @@ def test_a_second_signal_ends_a_run_at_once_and_nothing_is_lost(place: Place, nu
     assert sorted(row["status"] for row in place.rows(run)) == ["interrupted", "ok"]
 
 
+@pytest.mark.parametrize(("number", "goes_on"), [(signal.SIGTERM, True), (signal.SIGINT, False)])
+def test_what_a_person_has_ended_by_a_second_ctrl_c_nobody_goes_on_with(
+    place: Place, number: signal.Signals, goes_on: bool
+) -> None:
+    place.write(work=f'at: "07:00", max_age: 2d, {HANGING}')
+    patient(place)
+    process = run_of(place, "work", stderr=subprocess.DEVNULL)
+    wait_until(lambda: started(place, 2), "two items")
+    process.send_signal(number)
+    if not goes_on:
+        wait_until(lambda: place.rows(run, reason="ended by hand"), "the first to be noted")
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(0.5)
+    process.send_signal(number)
+    assert process.wait(30) == 130
+    hasten(place)
+    place.call("tick")
+    assert len(place.done()) == (len(KEYS) if goes_on else 0)
+    assert place.rows(run, status="running") == []
+    assert place.call("run", "work")["items"]["ok"] == (0 if goes_on else len(KEYS)), "unless somebody asks for it"
+
+
 def test_a_run_that_has_drained_ends_with_130_and_started_nothing_more(place: Place) -> None:
     place.write(work=f'at: "07:00", {LONG}')
     process = run_of(place, "work", "--slot", SLOT, stderr=subprocess.DEVNULL)

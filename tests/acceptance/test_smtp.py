@@ -1,6 +1,8 @@
 """The mailing through a relay that refuses, defers, hangs up, or is not there: proved by the relay's own spool."""
 
 import socket
+from datetime import datetime
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -116,3 +118,13 @@ def test_a_relay_that_is_not_there_loses_nobody(site: Project, smtp: RelayBooks)
     site.let_time_pass()
     assert site.json(*RUN)["items"]["ok"] == len(PEOPLE)
     assert {who: smtp.recipients()[who] for who in PEOPLE} == dict.fromkeys(PEOPLE, 1)
+
+
+def test_run_now_at_the_page_mails_the_edition_of_today_however_late_it_is(site: Project, smtp: RelayBooks) -> None:
+    site.schedule('cron: "0 7 * * *"', 'cron: "0 0 * * *"\n    max_age: 1m')
+    site.json("run", "daily_email", "--date", "2026-11-20", "--limit", "1", "--yes")  # the relay is confirmed by it
+    today = datetime.now(ZoneInfo("Europe/Paris")).date().isoformat()
+    by_hand = site.run("run", "daily_email", "--slot", today)
+    assert (by_hand.code, "longer than its max_age (1m)" in by_hand.err) == (4, True), "who names a slot may mistype it"
+    ended = site.json("run", "daily_email", "--slot", today, "--as", "r_20261122070000abcd")  # as the page begins it
+    assert (ended["run_id"], ended["items"]["ok"]) == ("r_20261122070000abcd", 6)

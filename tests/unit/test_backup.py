@@ -1,5 +1,7 @@
 """Backups while everything runs, and the way back: what is replaced is kept, what is damaged is not put in place."""
 
+import errno
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -11,7 +13,7 @@ from sqlalchemy import insert
 
 from overnight.backup import Pausing, back_up, restore
 from overnight.errors import ConfigError, Refused, Stop
-from overnight.ledger import Ledger
+from overnight.ledger import Ledger, LedgerFault
 from overnight.ledger.faults import newest_backup
 from overnight.ledger.tables import entry, meta
 from overnight.occurrences import register
@@ -60,6 +62,40 @@ def test_a_backup_that_cannot_be_written_leaves_nothing_behind(ledger: Ledger, t
     with pytest.raises(Stop, match="no backup was made"):
         back_up(ledger, tmp_path, tmp_path / "backups", NOW)
     assert [*(tmp_path / "backups").iterdir()] == []
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), LedgerFault("gone", "it was moved")], ids=repr)
+def test_a_backup_that_is_given_up_leaves_no_secret_behind(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    def given_up(*_: object) -> None:
+        assert [*(tmp_path / "backups").glob(".*/secret")]
+        raise error
+
+    monkeypatch.setattr("overnight.backup.copy_open", given_up)
+    with pytest.raises(type(error)):
+        back_up(ledger, tmp_path, tmp_path / "backups", NOW)
+    assert [*(tmp_path / "backups").iterdir()] == []
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_disk_without_room_for_what_is_restored_is_told_and_changes_nothing(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: bool
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    note(ledger, "kept")
+    copy = back_up(ledger, tmp_path, tmp_path / "backups", NOW).folder / "ledger.db"
+    if killed:
+        copy.with_name("ledger.db-wal").touch()
+    ledger.close()
+    before = sorted(path.name for path in (tmp_path / "var").iterdir())
+    monkeypatch.setattr(shutil, "copyfile" if killed else "copyfileobj", full)
+    with pytest.raises(Stop, match=r"db cannot be put in place: .*No space left on device; nothing was changed"):
+        restore(copy, tmp_path / "var" / "overnight.db", tmp_path)
+    assert sorted(path.name for path in (tmp_path / "var").iterdir()) == before
+    assert "kept" in names(tmp_path / "var" / "overnight.db")
 
 
 def test_of_two_backups_within_a_second_the_later_is_the_newest_by_its_name(ledger: Ledger, tmp_path: Path) -> None:

@@ -182,10 +182,11 @@ def test_a_check_of_the_doctors_that_breaks_is_a_line_and_the_others_are_made(
     assert told["disk"][0]
 
 
-def test_doctor_says_that_a_token_of_the_page_is_soon_guessed(
-    overnight: Command, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("name", ["OVERNIGHT_TOKEN", "OVERNIGHT_SECRET"])
+def test_doctor_says_that_a_token_of_the_page_or_a_secret_is_soon_guessed(
+    overnight: Command, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    monkeypatch.setenv("OVERNIGHT_TOKEN", "1")
+    monkeypatch.setenv(name, "1")
     _, out, _ = overnight("", "--json", "doctor")
     [row] = [row for row in json.loads(out) if row["check"] == "environment"]
     assert (row["ok"], "1 of at least 16 characters" in row["message"]) == (False, True)

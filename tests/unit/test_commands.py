@@ -64,6 +64,17 @@ def overnight(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Command:
     return call
 
 
+@pytest.mark.parametrize("what", ["log", "locks"])
+def test_a_folder_that_cannot_be_written_is_named_and_no_bug(overnight: Command, tmp_path: Path, what: str) -> None:
+    (tmp_path / "schedule.yaml").write_text(SCHEDULE)
+    (tmp_path / "jobs").mkdir()
+    (tmp_path / "jobs" / "greet.py").write_text("from overnight import job\n\n@job\nasync def greet(slot, run): ...\n")
+    (tmp_path / "var").mkdir()
+    (tmp_path / "var" / what).touch()
+    code, _, err = overnight("run", "greet")
+    assert (code, f"var/{what}" in err, "bug in overnight" in err) == (2, True, False)
+
+
 def test_what_others_have_written_moves_no_cursor(overnight: Command, ledger: Ledger) -> None:
     title = "harmless\x1b[2J\x1b]8;;https://evil.example\x07 \x9b2J \u202etxt"
     ledger.writing(lambda c: add(c, [NewTask(role="r", title=title)], "hand", NOW))

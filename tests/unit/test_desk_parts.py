@@ -1,13 +1,17 @@
 """What the pages of the desk are made of, without a server."""
 
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
+from overnight.ledger.runs import close_run
 from overnight.schedule import loads
 from overnight.web.desk.coming import coming
 from overnight.web.desk.drawing import CHART_HIGH, columns, spark, ticks
 from overnight.web.desk.letters import kept_at, opened
 from overnight.web.desk.pages import money
+from overnight.web.desk.queries import troubled
+from tests.slots import NOW, ManualClock, begin, open_ledger
 
 SCHEDULE = """version: 1
 timezone: Europe/Paris
@@ -60,3 +64,22 @@ def test_a_mail_is_looked_for_in_the_outbox_alone_and_broken_ones_are_shown_as_t
     for broken in (b"", b"\xff\xfe\0", html, b"Subject: =?x?y?z?=\r\n\r\nx"):
         file.write_bytes(broken)
         assert opened(file) is not None
+
+
+def test_a_slot_whose_interrupted_run_was_gone_on_with_needs_nobody(tmp_path: Path) -> None:
+    clock = ManualClock()
+    with closing(open_ledger(tmp_path, clock)) as ledger:
+
+        def needy() -> list[tuple[str, str]]:
+            return [(one.run_id, one.status) for one in ledger.reading(troubled, NOW)]
+
+        first = begin(ledger, run_id="r_1")
+        ledger.writing(lambda connection: close_run(connection, first, "interrupted", None, clock.now()))
+        other = begin(ledger, slot="2026-11-21", run_id="r_0")
+        ledger.writing(lambda connection: close_run(connection, other, "stopped", "no key", clock.now()))
+        assert needy() == [("r_1", "interrupted"), ("r_0", "stopped")]
+        for id_, seconds in (("r_2", 0), ("r_3", 60)):  # also within the same second
+            clock.move(seconds)
+            rest = begin(ledger, run_id=id_)
+            ledger.writing(lambda connection, rest=rest: close_run(connection, rest, "ok", None, clock.now()))
+            assert needy() == [("r_0", "stopped")]

@@ -1,7 +1,9 @@
 """A person who is forgotten is nowhere any more, and nobody brings that person back."""
 
 import asyncio
+import gzip
 import json
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -153,6 +155,27 @@ def test_nothing_under_var_has_the_address_or_the_name_afterwards(ledger: Ledger
     assert OTHER in (box / "index.html").read_text()
     assert {Path(name).name for name in done.files} == {f"{ONE}.eml", "index.html", "overnight.jsonl", "ledger.db"}
     ledger.check()
+
+
+def test_logs_that_were_turned_over_and_packed_lose_the_address_and_keep_their_order(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    folder = tmp_path / "var" / "log"
+    folder.mkdir()
+    packed, other, torn, sealed = (folder / f"overnight.jsonl.{end}" for end in ("2.gz", "3.gz", "4.gz", "5.xz"))
+    packed.write_bytes(gzip.compress(f'{{"error": "{ADDRESS}"}}\n{{"error": "{OTHER}"}}\n'.encode()))
+    other.write_bytes(gzip.compress(b'{"error": "none"}\n'))
+    torn.write_bytes(packed.read_bytes()[:-12])
+    sealed.write_bytes(b"packed otherwise")
+    os.utime(packed, (1, 1))
+    before = other.read_bytes()
+    done = forget(ledger, known(ledger), lambda: files(ledger, tmp_path), nobody)
+    unknown = "x" * len(ADDRESS)
+    assert gzip.decompress(packed.read_bytes()).decode() == f'{{"error": "{unknown}"}}\n{{"error": "{OTHER}"}}\n'
+    assert (packed.stat().st_mtime, other.read_bytes()) == (1, before)
+    assert done.files == {str(packed): "overwritten in 1 places"}
+    assert [line.partition(":")[0] for line in done.left] == [str(torn), str(sealed)]
+    assert len([*folder.iterdir()]) == 4
 
 
 def test_what_is_left_are_an_id_a_hash_and_right_counts(ledger: Ledger) -> None:

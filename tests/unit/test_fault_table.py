@@ -1,10 +1,12 @@
-"""Faults of mail, scheduler, process and clock, and who shows what comes of each: a reader finds the test by the fault.
+"""Every fault that is planned for, and who shows what comes of each: a reader finds the test by the fault.
 
-The numbers are those of the fault table in the notes on resilience. None of these needs root; time is virtual where the
-fault is one of the clock, and real processes are killed, stopped and blocked where it is one of the process.
+The numbers are those of the fault table in the notes on resilience. Two need root, for a small file system of their own
+(a test beside each does not); time is virtual where the fault is one of the clock, and real processes are killed,
+stopped and blocked where it is one of the process.
 """
 
 import ast
+import re
 from functools import cache
 from pathlib import Path
 
@@ -14,9 +16,54 @@ TESTS = Path(__file__).parents[1]
 SERVICE, TRIGGERS = "unit/test_service.py", "unit/test_triggers.py"
 DEFERRAL, OUTCOMES, PLANNING = (f"unit/batch/test_{word}.py" for word in ("deferral", "outcomes", "planning"))
 TALK, PACE, SMTP = "unit/test_mail_conversation.py", "unit/test_mail_pace.py", "acceptance/test_smtp.py"
+API, BUCKET = "unit/test_api_faults.py", "conformance/test_storage.py"
+FILE, DISK, CARE = "unit/test_ledger_faults.py", "acceptance/test_full_disk.py", "acceptance/test_care.py"
 ENDS, SERVE, HUNG = "acceptance/test_ends.py", "acceptance/test_serve.py", "acceptance/test_hung.py"
 
 ROWS: dict[str, list[tuple[str, str]]] = {
+    "1, 2 429 with Retry-After, in any form or none": [
+        (API, "test_what_the_api_asks_to_wait_is_never_undercut_and_never_over_a_quarter_of_an_hour"),
+        ("unit/test_retry.py", "test_retry_after_is_read_in_all_its_forms"),
+        ("unit/test_retry.py", "test_whatever_the_other_side_says_is_a_wait_of_at_most_a_quarter_of_an_hour"),
+    ],
+    "3, 5 500 to 503, and 400 to 404": [
+        (API, "test_a_refusal_costs_nothing_and_is_sent_as_often_as_it_may_help"),
+        ("unit/test_retry.py", "test_backoff_is_full_jitter_below_the_maximum"),
+        ("unit/test_retry.py", "test_a_used_up_quota_defers_the_item_and_names_the_error"),
+    ],
+    "4 529 for half an hour": [
+        (API, "test_half_an_hour_of_overload_defers_every_item_and_costs_a_handful_of_requests"),
+    ],
+    "6 a question that is too long": [
+        ("unit/test_split.py", "test_what_the_api_refuses_for_its_size_is_asked_in_halves"),
+        (
+            "acceptance/test_model_faults.py",
+            "test_a_question_that_is_too_long_is_asked_in_parts_and_no_part_is_paid_twice",
+        ),
+    ],
+    "7, 13 nobody takes the connection, or the name is not known": [
+        (API, "test_an_address_that_swallows_connections_was_sent_nothing"),
+        (API, "test_a_server_that_cannot_be_reached_was_sent_nothing_and_the_reason_is_said"),
+    ],
+    "8, 9, 11, 12 the answer hangs, breaks off, or trickles": [
+        (API, "test_a_request_whose_end_nobody_knows_is_charged_at_its_worst"),
+    ],
+    "10, 16 a 200 that is no message, or lacks its usage": [
+        (API, "test_a_200_that_is_no_message_is_lost_and_charged_in_full"),
+        (API, "test_a_message_that_is_no_answer_is_paid_and_invalid"),
+    ],
+    "14 a certificate that does not hold, a handshake that is cut": [
+        (API, "test_a_certificate_that_is_not_valid_stops_the_run"),
+        (API, "test_a_line_cut_in_the_handshake_was_sent_nothing"),
+    ],
+    "15 a proxy that refuses, or leads elsewhere": [
+        (API, "test_what_a_proxy_refuses_never_reached_the_model"),
+        (API, "test_nobody_is_followed_elsewhere"),
+    ],
+    "17 a model without a price": [
+        ("unit/test_catalogue.py", "test_a_model_without_a_price_is_refused_at_its_place"),
+        ("unit/test_catalogue.py", "test_the_commands_refuse_a_model_without_a_price"),
+    ],
     "18 421 at the greeting, between messages and in one": [
         (TALK, "test_a_fault_is_known_by_how_far_the_message_got"),
         (TALK, "test_what_a_relay_says_unasked_ends_its_connection"),
@@ -55,6 +102,61 @@ ROWS: dict[str, list[tuple[str, str]]] = {
         (TALK, "test_a_relay_that_takes_its_time_is_waited_for"),
         (TALK, "test_a_message_given_up_in_the_middle_takes_its_connection_with_it"),
         (DEFERRAL, "test_an_item_that_works_too_long_is_deferred_and_waiting_its_turn_is_not_work"),
+    ],
+    "27 the bucket refuses us": [
+        (BUCKET, "test_a_wrong_secret_needs_a_person_and_is_not_told"),
+        (
+            "acceptance/test_other_sides.py",
+            "test_a_bucket_that_refuses_us_keeps_its_circuit_and_the_operators_are_told_once",
+        ),
+    ],
+    "28 the bucket asks for less": [
+        (BUCKET, "test_a_server_that_asks_for_less_is_waited_for_and_then_left_alone"),
+    ],
+    "29 the bucket is not there": [
+        (BUCKET, "test_a_bucket_that_is_not_there_needs_a_person"),
+    ],
+    "30 the answer to an upload is lost": [
+        (BUCKET, "test_an_answer_lost_after_the_upload_costs_the_same_bytes_once_more"),
+    ],
+    "31 the bucket is down for three nights": [
+        (
+            "acceptance/test_other_sides.py",
+            "test_three_nights_without_the_bucket_arrive_in_order_and_none_is_overwritten",
+        ),
+    ],
+    "32 the disk of the ledger is full": [
+        (DISK, "test_a_full_disk_stops_the_run_with_one_attempt_to_tell"),
+        (DISK, "test_a_file_that_may_not_grow_stops_the_run_and_loses_nothing"),
+        (FILE, "test_a_full_disk_refuses_everything_until_somebody_tries_again"),
+        ("simulation/test_sweep.py", "test_with_a_relay_everybody_gets_the_mail_once_or_is_named"),
+    ],
+    "33 the disk of the log or of the reports is full": [
+        (DISK, "test_a_log_that_cannot_grow_loses_lines_and_not_the_job"),
+        (DISK, "test_reports_that_do_not_fit_wait_in_the_spool_and_are_never_half_a_file"),
+        (SERVICE, "test_a_report_for_which_the_disk_has_no_room_stays_owed"),
+    ],
+    "34 fsync fails": [
+        (DISK, "test_an_error_of_fsync_ends_the_process_and_is_not_tried_again"),
+        (FILE, "test_an_error_of_the_disk_is_never_forgiven"),
+    ],
+    "35 another program locks the ledger": [
+        (FILE, "test_a_lock_held_by_another_program_is_told_and_is_over_when_it_lets_go"),
+        ("unit/test_writer.py", "test_a_locked_file_fails_everybody_after_one_wait"),
+        (SERVE, "test_health_is_503_within_its_limit_while_another_process_locks_the_ledger"),
+    ],
+    "36 the ledger is damaged, cut short, or deleted": [
+        (FILE, "test_a_file_damaged_in_its_middle_or_cut_short_is_found_by_the_check"),
+        (FILE, "test_a_file_that_goes_away_while_it_is_open_is_saved_and_written_no_more"),
+        (CARE, "test_a_damaged_ledger_sends_nothing_and_says_how_to_go_on"),
+        (CARE, "test_a_deleted_ledger_is_not_begun_anew_by_itself"),
+    ],
+    "37 the log of the ledger is lost": [
+        (FILE, "test_a_lost_write_ahead_log_is_refused_and_can_be_accepted"),
+    ],
+    "38 the ledger is of a newer version": [
+        ("unit/test_ledger.py", "test_a_ledger_of_a_newer_version_is_refused"),
+        ("unit/test_backup.py", "test_a_backup_of_a_newer_version_is_refused"),
     ],
     "39 the clock is set during a run": [
         (SERVICE, "test_a_clock_that_is_set_during_a_run_changes_no_duration_and_no_slot"),
@@ -137,6 +239,13 @@ ROWS: dict[str, list[tuple[str, str]]] = {
         (ENDS, "test_a_run_that_was_replaced_before_it_could_listen_does_not_begin"),
         (SERVICE, "test_a_run_that_died_after_it_was_replaced_or_cancelled_is_not_gone_on_with"),
     ],
+    "57, 59 the budget is spent, and the process begins anew": [
+        ("acceptance/test_model_faults.py", "test_a_spent_budget_is_told_once_and_outlives_the_process"),
+        ("unit/test_budget.py", "test_many_callers_of_several_processes_never_pass_the_cap"),
+    ],
+    "58 the budget is nearly spent": [
+        ("unit/test_budget_command.py", "test_two_processes_warn_once_a_day_together_and_a_later_one_not_again"),
+    ],
     "60 an audience of nobody": [
         (SERVICE, "test_an_audience_of_nobody_is_a_run_like_any_other"),
         ("acceptance/test_bad_input.py", "test_nobody_to_mail_is_no_error"),
@@ -152,6 +261,23 @@ ROWS: dict[str, list[tuple[str, str]]] = {
         ("unit/test_subscribers.py", "test_good_rows_are_imported_and_each_bad_one_is_named"),
         ("unit/test_subscribers.py", "test_a_bad_address_cannot_be_added"),
     ],
+    "64 somebody leaves during the run": [
+        ("unit/test_mail.py", "test_who_left_since_the_run_began_gets_nothing"),
+        ("unit/test_mail.py", "test_who_leaves_while_the_mail_is_on_its_way_to_the_relay_gets_nothing"),
+    ],
+    "65 a template is broken": [
+        ("unit/test_mail.py", "test_a_broken_template_stops_the_run_before_anything_is_noted"),
+    ],
+    "66 the network is gone for a while": [
+        (
+            "acceptance/test_model_faults.py",
+            "test_a_line_that_is_dead_for_a_while_loses_nothing_and_the_slot_is_finished_later",
+        ),
+    ],
+    "67 figures that cannot be had": [
+        ("unit/test_metrics.py", "test_a_figure_that_cannot_be_had_leaves_the_others"),
+        ("unit/test_metrics_digest.py", "test_figures_that_cannot_be_had_are_na_and_the_mail_is_made"),
+    ],
     "68 nobody reads the output, or it takes no more": [
         (ENDS, "test_nobody_left_to_read_the_output_is_no_reason_to_stop"),
         ("unit/test_logs.py", "test_a_closed_stream_ends_logging_and_not_the_job"),
@@ -163,6 +289,7 @@ ROWS: dict[str, list[tuple[str, str]]] = {
     ],
     "70 the key is refused": [
         ("acceptance/test_model_faults.py", "test_a_wrong_key_stops_the_job_at_once_with_one_alert"),
+        (API, "test_a_key_that_is_exchanged_in_the_night_is_told_once_and_the_next_run_has_the_new_one"),
         (SERVICE, "test_runs_work_by_the_schedule_that_was_kept_while_the_file_is_broken_or_gone"),
     ],
     "71 the channel of the alerts is down": [
@@ -180,3 +307,9 @@ def named_in(file: str) -> set[str]:
 @pytest.mark.parametrize("fault", ROWS)
 def test_each_fault_has_its_tests(fault: str) -> None:
     assert [f"{file}::{name}" for file, name in ROWS[fault] if name not in named_in(file)] == []
+
+
+def test_no_fault_is_left_out() -> None:
+    numbers = [re.match(r"(?:\d+, )*\d+", fault) for fault in ROWS]
+    listed = [int(number) for found in numbers if found for number in found[0].split(", ")]
+    assert sorted(listed) == list(range(1, 72))

@@ -97,6 +97,16 @@ async def test_a_scheduler_that_does_not_look_is_unhealthy(
     assert (await told(ledger, tmp_path, looked_at))[0] == status
 
 
+async def test_a_scheduler_that_never_got_through_a_round_is_unhealthy_after_a_while(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    assert isinstance(ledger.clock, ManualClock)
+    examine = examiner(ledger, tmp_path, Heart(None))
+    for seconds, code in ((0, 200), (179, 200), (1, 503)):
+        ledger.clock.move(seconds)
+        assert ((await examine.alive()).code, (await examine.report()).code) == (code, code)
+
+
 async def test_an_alert_is_a_degradation(ledger: Ledger, tmp_path: Path) -> None:
     alarm = Alarm("bug", "greet", "oops")
     ledger.writing(lambda connection: note(connection, alarm, NOW, timedelta(hours=24)))
@@ -422,6 +432,16 @@ def test_another_address_than_this_machine_needs_a_token_that_is_not_soon_guesse
 async def test_a_token_that_is_too_short_is_a_degradation(ledger: Ledger, tmp_path: Path) -> None:
     finding = (await examiner(ledger, tmp_path, OVERNIGHT_TOKEN="1").report()).findings["environment"]
     assert (finding.status, finding.output[:36]) == ("degraded", "OVERNIGHT_TOKEN has 1 of at least 16")
+
+
+async def test_a_secret_that_is_too_short_is_a_degradation(ledger: Ledger, tmp_path: Path) -> None:
+    for secret, status in (("fifteen-letters", "degraded"), ("sixteen-letters!", "healthy"), ("", "healthy")):
+        finding = (await examiner(ledger, tmp_path, OVERNIGHT_SECRET=secret).report()).findings["environment"]
+        assert (finding.status, secret in finding.output and bool(secret)) == (status, False)
+        assert (
+            finding.output[:37]
+            == ("OVERNIGHT_SECRET has 15 of at least 16" if status == "degraded" else "complete")[:37]
+        )
 
 
 async def test_however_many_ask_at_once_there_is_one_examination(ledger: Ledger, tmp_path: Path) -> None:

@@ -58,6 +58,40 @@ def test_a_slot_is_locked_once_and_free_again_afterwards(tmp_path: Path) -> None
         pass
 
 
+def test_a_slot_leaves_no_file_behind_and_one_that_woke_takes_none_from_its_heir(tmp_path: Path) -> None:
+    folder = tmp_path / "var" / "locks"
+    with _locked(tmp_path, SLOT), _locked(tmp_path, "2026-11-23"):
+        assert len([*folder.glob("*.lock")]) == 2
+    assert [path.name for path in folder.iterdir()] == ["turn"]
+    assert dead(tmp_path, 2**22 + 1), "to ask leaves none either"
+    woken = _locked(tmp_path, SLOT)
+    woken.__enter__()
+    with slot_lock(tmp_path, "greet", SLOT, lambda _pid: True):
+        woken.__exit__(None, None, None)
+        with pytest.raises(Refused), _locked(tmp_path, SLOT):
+            pass
+    assert [path.name for path in folder.iterdir()] == ["turn"]
+
+
+def test_of_many_who_want_a_slot_at_once_one_has_it_at_a_time(tmp_path: Path) -> None:
+    inside = tmp_path / "inside"
+
+    def want(_number: int) -> int:
+        times = 0
+        for _ in range(100):
+            try:
+                with _locked(tmp_path, SLOT):
+                    inside.touch(exist_ok=False)
+                    inside.unlink()
+                    times += 1
+            except Refused:
+                continue
+        return times
+
+    with ThreadPoolExecutor(6) as threads:
+        assert sum(threads.map(want, range(6))) > 0
+
+
 def _locked(root: Path, slot: str) -> AbstractContextManager[None]:
     return slot_lock(root, "greet", slot)
 
@@ -78,6 +112,9 @@ def test_a_lock_dies_with_kill_9_of_its_process(tmp_path: Path) -> None:
 def test_a_process_that_got_the_dead_ones_number_holds_the_slot_up_for_a_minute_at_most(tmp_path: Path) -> None:
     assert not dead(tmp_path, os.getppid())
     assert dead(tmp_path, os.getppid(), until=timedelta(0))
+    assert dead(tmp_path, os.getppid(), until=timedelta(hours=2)), "nor for longer, if the clock was ahead"
+    with _locked(tmp_path, SLOT):
+        assert not dead(tmp_path, os.getppid(), until=timedelta(hours=2)), "who lives has the lock, whatever the clock"
 
 
 def test_a_scheduler_between_its_claim_and_its_childs_start_is_alive(tmp_path: Path) -> None:

@@ -169,6 +169,10 @@ BAD = {
     "two documents": (GOOD + "---\na: 1\n", "4:1: error: a second document begins here"),
     "a tag": (GOOD + "drain: !!python/name:os.system x\n", "4:8: error: drain: tags such as"),
     "undefined alias": (GOOD + "drain: *later\n", "4:8: error: this is not YAML: found undefined alias"),
+    "a character beyond all that there are": (
+        'version: 1\ndrain: "\\UFFFFFFFF"\n',
+        "1:1: error: this is not YAML: Python int too large to convert to C int",
+    ),
     "NUL": ("version: 1\ndr\x00ain: 1\n", "2:3: error: control character U+0000; remove it"),
     "missing variable": (
         GOOD + 'public_url: "https://${HOST}"\n',

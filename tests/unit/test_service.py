@@ -19,6 +19,7 @@ from sqlalchemy import Connection, event
 
 from overnight import upkeep
 from overnight.alerts import Alarm, firing
+from overnight.batch import Picked
 from overnight.clock import SystemClock
 from overnight.dispatcher import Dispatcher
 from overnight.errors import ConfigError, Refused
@@ -810,6 +811,27 @@ async def test_a_run_by_hand_that_its_machine_has_ended_is_gone_on_with_and_one_
     assert await place.look(at(7)) == [("daily", "2026-11-22")]
 
 
+@pytest.mark.parametrize("only", [frozenset(), frozenset("a")], ids=["all of it", "one item"])
+async def test_a_person_who_ends_a_run_of_an_occurrence_ends_the_occurrence_unless_it_was_for_some_items(
+    place: Place, only: frozenset[str]
+) -> None:
+    place.write('daily: { at: "07:00", max_age: 2d }')
+    await place.look(at(0))
+    assert place.dispatcher is not None
+    place.clock.at = at(6)
+    asked = 'int((run.root / "number").read_text())'
+    (place.root / "jobs" / "daily.py").write_text(ENDED.format(number=asked), encoding="utf-8")
+    for number in (signal.SIGTERM, signal.SIGINT):
+        (place.root / "number").write_text(str(int(number)))
+        if number == signal.SIGINT:
+            place.ledger.writing(lambda c: c.execute(item.update().values(state="pending")))
+        picked = Picked(only=only if number == signal.SIGINT else frozenset())
+        result = await run_slot(place.dispatcher.work, Request("daily", "2026-11-21", picked=picked))
+        assert result.status == "interrupted"
+    assert place.occurrences("daily") == [("2026-11-21", "claimed" if only else "ran")]
+    assert await place.look(at(6, 1)) == ([("daily", "2026-11-21")] if only else [])
+
+
 async def test_what_a_scheduler_has_given_up_and_a_person_has_begun_is_gone_on_with(place: Place) -> None:
     place.write('daily: { at: "07:00", max_age: 2d }')
     await place.look(at(0))
@@ -942,6 +964,25 @@ def test_runs_work_by_the_schedule_that_was_kept_while_the_file_is_broken_or_gon
     assert in_force(file).config_hash == kept.config_hash
     file.write_text(JOBS + SECOND)
     assert list(in_force(file).jobs) == ["two"], "a valid file is always the one in force"
+
+
+def test_a_schedule_that_meets_a_bug_of_ours_ends_neither_the_scheduler_nor_its_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_path: Path) -> None:
+        raise ZeroDivisionError("division by zero")
+
+    file, clock = tmp_path / "schedule.yaml", ManualClock()
+    file.write_text(JOBS + FIRST)
+    keep(file, JOBS + FIRST)
+    watch = Watch(file, clock, JOBS + FIRST)
+    monkeypatch.setattr("overnight.schedule.watch.load", broken)
+    file.write_text(JOBS + SECOND)
+    assert watch.changed() is None
+    clock.move(2)
+    assert watch.changed() is None
+    assert watch.problem == "schedule.yaml meets a bug in overnight: ZeroDivisionError: division by zero"
+    assert list(in_force(file).jobs) == ["one"]
 
 
 def test_what_is_kept_is_what_was_validated_and_not_what_somebody_has_written_since(place: Place) -> None:

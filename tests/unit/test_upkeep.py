@@ -1,5 +1,6 @@
 """A ledger in trouble: `serve` tells it once, goes on where it may, and ends where only a new process can look."""
 
+import errno
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -63,6 +64,20 @@ async def test_a_full_disk_is_told_once_and_tried_again_every_round(work: Workpl
     assert len(told(work)) == 1
     assert "overnight serve: the ledger is full" in told(work)[0]
     assert rows(work.ledger, meta, name="late") != []
+
+
+async def test_a_full_disk_on_which_nobody_can_be_told_ends_nobody(
+    work: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_path: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    async def look() -> None:
+        writing(work.ledger, "full")
+
+    monkeypatch.setattr("overnight.ports._create", full)  # of the secret, which no mail has needed so far
+    await Upkeep().guard(work, look)
+    assert told(work) == []
 
 
 @pytest.mark.parametrize("kind", ["io", "damaged", "gone", "readonly"])

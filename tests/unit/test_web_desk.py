@@ -490,6 +490,28 @@ async def test_retry_takes_up_what_failed_under_an_id_that_is_known_before(desk:
     assert (await desk.post("/runs/none/retry"))[0] == 404
 
 
+@pytest.mark.parametrize("transport", ["smtp://127.0.0.1:2525", "outbox:var/outbox"])
+async def test_an_old_edition_is_mailed_to_people_from_where_somebody_is_asked(tmp_path: Path, transport: str) -> None:
+    text = SCHEDULE.replace("mail: {", f"mail: {{ transport: '{transport}',")
+    async with opened(tmp_path, text=text) as desk:
+        path, real = f"/runs/{desk.scope.run_id}/retry", transport.startswith("smtp")
+        code, said = await desk.post(path)
+        assert (code, f"confirmed, once: overnight retry {desk.scope.run_id}" in said) == (
+            (409, True) if real else (303, False)
+        )
+        desk.ledger.writing(lambda connection: confirm(connection, "smtp 127.0.0.1:2525", NOW))
+        desk.ledger.writing(lambda c: c.execute(update(run).values(scheduled_for=NOW - timedelta(days=2))))
+        if not real:
+            assert desk.starts.code is not None
+            desk.starts.code.set_result(0)
+            await asyncio.sleep(0.01)
+        code, said = await desk.post(path)
+        assert (code, "was due 2d10m ago" in said, len(desk.starts.asked)) == (
+            (409, True, 0) if real else (303, False, 2)
+        )
+        assert real is (f"once you have read that: overnight retry {desk.scope.run_id}" in said)
+
+
 async def test_pause_resume_silence_cancel_and_settle_do_what_the_commands_do(desk: Desk) -> None:
     assert await desk.post("/jobs/greet/pause", {"reason": EVIL}) == (303, "/")
     assert rows(desk.ledger, entry, job="greet")[0]["pause_reason"] == EVIL

@@ -99,7 +99,12 @@ class Cli:
         if sys.stderr.isatty() and not self.verbose and not schedule.environ.get("LOG_LEVEL"):
             shown = "warning"
         folder = self.root / "var" / "log"
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(
+                f"the log's folder {folder} cannot be made ({error.strerror}); make var/ writable"
+            ) from error
         logs.configure(
             level=level,
             shown=shown,

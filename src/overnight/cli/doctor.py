@@ -76,9 +76,9 @@ def _schedule(cli: Cli) -> str:
 
 
 def _environment(cli: Cli) -> str:
-    from overnight.health import missing_variables, weak_token  # noqa: PLC0415
+    from overnight.health import missing_variables, weak_secret, weak_token  # noqa: PLC0415
 
-    if weak := weak_token(cli.schedule.environ):
+    if weak := weak_token(cli.schedule.environ) or weak_secret(cli.schedule.environ):
         raise OSError(weak)
     if missing := missing_variables(cli.schedule):
         raise OSError(f"{', '.join(missing)} is not set")

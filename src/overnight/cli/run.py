@@ -19,6 +19,7 @@ from overnight.cli.context import Cli, echo, job_names, pass_cli
 from overnight.cli.found import found_run
 from overnight.cli.progress import Progress, told
 from overnight.clock import iso
+from overnight.closing import too_old
 from overnight.errors import ConfigError, Refused
 from overnight.ledger.items import Selection, items_of
 from overnight.ledger.runs import find_slot, item_of, slot_of
@@ -29,7 +30,6 @@ from overnight.plurals import counted
 from overnight.ports import channels_of, operator_alerts
 from overnight.runner import REHEARSAL, Request, Result, Workplace, current_slot, run_slot, settings_of
 from overnight.sweeps import Rest, left_to_do
-from overnight.triggers import compact
 
 EXIT = {"ok": 0, "partial": 3, "failed": 1, "stopped": 1, "cancelled": 1, "interrupted": 130}
 AHEAD = timedelta(days=1)  # how far ahead of its time a slot may be run by hand
@@ -89,7 +89,8 @@ def run(
     request = Request(job, slot, kind, picked, run_id, retry_of, rehearsal=dry_run)
     if kind == "manual" and slot is None and not (only or limit) and not _go_on(cli, job, yes=yes):
         return EXIT["interrupted"]
-    old = _too_old(cli, job, slot) if slot is not None and kind == "manual" else ""
+    named = slot is not None and kind == "manual" and not run_id  # by a person: the page names the slot of now
+    old = _too_old(cli, job, str(slot)) if named else ""
     return run_and_tell(cli, request, yes=yes, old=old)
 
 
@@ -174,11 +175,7 @@ def _too_old(cli: Cli, job: str, slot: str) -> str:
         due = settings.trigger().scheduled_for(original(slot))
     except ValueError:
         return ""  # told where the slot is parsed
-    late = cli.clock.now() - due
-    if late <= settings.max_age:
-        return ""
-    ago = compact(int(late.total_seconds()) // 60 * 60)
-    return f"{job} {slot} was due {ago} ago, longer than its max_age ({compact(int(settings.max_age.total_seconds()))})"
+    return too_old(f"{job} {slot}", due, settings.max_age, cli.clock.now())
 
 
 def _again(cli: Cli, name: str, kind: str, picked: Picked, *, yes: bool, although: bool) -> int:

@@ -182,11 +182,13 @@ def _found(cli: Cli, who: str) -> Listed:
 
 
 def _confirm(id_: str, *, yes: bool) -> None:
+    """Ask whether that is meant. Raises Refused."""
     if yes:
         return
     if not sys.stdin.isatty():
         raise Refused(f"this erases {id_} for ever; say --yes if that is meant")
-    click.confirm(f"This erases {id_} for ever. Go on?", err=True, abort=True)
+    if not click.confirm(f"This erases {id_} for ever. Go on?", err=True):
+        raise Refused("not confirmed: nobody is forgotten")
 
 
 def _import_text(name: str, result: ImportResult) -> str:

@@ -1,8 +1,11 @@
 """The files that have a person's address: mails, reports, logs, copies of the ledger."""
 
+import gzip
 import mmap
 import re
+import shutil
 import sqlite3
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from email import policy
@@ -23,6 +26,7 @@ from overnight.subscribers import forms
 _MAGIC = b"SQLite format 3\0"
 _SOFT_BREAK = re.compile(rb"=\r?\n")
 _MAIL = "[0-9a-f]" * 32 + "@*"  # a mail's file is named by its Message-ID
+_SEALED = (".bz2", ".xz", ".zst", ".zip")  # ways to pack a log that nothing here reads
 _LAYOUTS: dict[str, tuple[str, ...]] = {
     "outbox": (f"*/*/{_MAIL}.eml", f"*/*/{_MAIL}.html", f"*/*/{_MAIL}.txt", "*/*/.*.tmp", "*/*/index.html", ".bounces"),
     "reports": ("report=*/date=*/*", "latest/*.csv", "latest/.new-*"),
@@ -62,7 +66,7 @@ def erase_files(files: Iterable[Path], person: Person, done: Erased) -> None:
     for path in files:
         try:
             _erase_file(path, pattern, person, done, indexes)
-        except (OSError, SQLAlchemyError, sqlite3.Error) as error:
+        except (OSError, EOFError, zlib.error, SQLAlchemyError, sqlite3.Error) as error:
             done.left.append(f"{path}: {error}")
     for outbox in {place.parent.parent for place in indexes}:
         write_index(outbox, {place for place in indexes if place.parent.parent == outbox})
@@ -77,6 +81,11 @@ def _erase_file(path: Path, pattern: "re.Pattern[bytes]", person: Person, done: 
             done.files[str(path)] = f"{counted(rows, 'row')} erased"
     elif path.suffix == ".eml":
         _erase_mail(path, pattern, person, done, indexes)
+    elif path.suffix in _SEALED:
+        raise OSError("is packed: unpack it, and give the command again")
+    elif path.suffix == ".gz":
+        if n := _overwrite_packed(path, pattern):
+            done.files[str(path)] = f"overwritten in {n} places"
     else:
         if path.suffix == ".csv":
             foretell(path, pattern.sub(lambda match: b"x" * len(match[0]), path.read_bytes()))
@@ -130,6 +139,23 @@ def _overwrite(path: Path, pattern: "re.Pattern[bytes]") -> int:
         if places:
             data.flush()
     return len(places)
+
+
+def _overwrite_packed(path: Path, pattern: "re.Pattern[bytes]") -> int:
+    """The same in a log that was turned over and packed: nobody appends to it, so that a new file takes its place."""
+    new, places = path.with_name(f".{path.name}.new"), 0
+    try:
+        with gzip.open(path) as old, gzip.open(new, "wb") as out:
+            for line in old:
+                clean, n = pattern.subn(lambda match: b"x" * len(match[0]), line)
+                places += n
+                out.write(clean)
+        shutil.copystat(path, new)  # by its time the log is read in order
+        if places:
+            new.replace(path)
+    finally:
+        new.unlink(missing_ok=True)
+    return places
 
 
 def _erase_copy(path: Path, person: Person) -> int:

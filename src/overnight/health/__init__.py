@@ -4,7 +4,7 @@ from overnight.health.checks import Examiner, Heart
 from overnight.health.disk import Disks, places
 from overnight.health.reach import Reach
 from overnight.health.report import FRESH, Finding, Report
-from overnight.health.variables import NO_KEY, TOKEN, has_key, missing_variables, weak_token
+from overnight.health.variables import NO_KEY, TOKEN, has_key, missing_variables, weak_secret, weak_token
 
 __all__ = [
     "FRESH",
@@ -19,5 +19,6 @@ __all__ = [
     "has_key",
     "missing_variables",
     "places",
+    "weak_secret",
     "weak_token",
 ]

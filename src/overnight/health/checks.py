@@ -20,7 +20,7 @@ from overnight.clock import iso
 from overnight.health.disk import Disks, finding, places
 from overnight.health.reach import Reach, mail_of, model_of, store_of
 from overnight.health.report import VITAL, Check, Finding, Report, Shared, examined
-from overnight.health.variables import NO_KEY, has_key, missing_variables, weak_token
+from overnight.health.variables import NO_KEY, has_key, missing_variables, weak_secret, weak_token
 from overnight.ledger import Ledger
 from overnight.ledger.controls import budget
 from overnight.ledger.flow import Held, held
@@ -53,9 +53,11 @@ class Examiner:
     disks: Disks = field(default_factory=Disks)
     _whole: Shared = field(init=False)
     _fit: Shared = field(init=False)
+    _since: float = field(init=False)
 
     def __post_init__(self) -> None:
         """What many may ask at once is found out once."""
+        self._since = self.current().clock.monotonic()
         self._whole = Shared(self._examine, self.current().clock)
         self._fit = Shared(self._examine_fitness, self.current().clock)
 
@@ -104,12 +106,11 @@ class Examiner:
         }
 
     async def _heartbeat(self) -> Finding:
-        last = self.heart.looked_at
-        if last is None:
-            return Finding("healthy", "first round is under way")
-        age = (self.current().clock.now() - last).total_seconds()
+        last, clock = self.heart.looked_at, self.current().clock
+        age = clock.monotonic() - self._since if last is None else (clock.now() - last).total_seconds()
         good = age < HEARTBEAT.total_seconds()
-        return Finding("healthy" if good else "unhealthy", f"looked {age:.0f} s ago", age, "s")
+        said = f"has not got through a first round for {age:.0f} s" if last is None else f"looked {age:.0f} s ago"
+        return Finding("healthy" if good else "unhealthy", said, age, "s")
 
     async def _schedule(self) -> Finding:
         problem = self.problem()
@@ -222,5 +223,6 @@ async def _model(reach: Reach, plan: Schedule) -> Finding:
 
 
 async def _environment(plan: Schedule) -> Finding:
-    amiss = [*(f"{name} is not set" for name in missing_variables(plan)), *filter(None, [weak_token(plan.environ)])]
+    weak = filter(None, [weak_token(plan.environ), weak_secret(plan.environ)])
+    amiss = [*(f"{name} is not set" for name in missing_variables(plan)), *weak]
     return Finding("degraded" if amiss else "healthy", ", ".join(amiss) or "complete", len(amiss), "amiss")

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from overnight.schedule import Schedule
 
 TOKEN = "OVERNIGHT_TOKEN"  # noqa: S105  the name of the variable, not its value
-SHORTEST = 16  # characters of it: what is shorter is guessed
+SECRET = "OVERNIGHT_SECRET"  # noqa: S105  the same
+SHORTEST = 16  # characters of either: what is shorter is guessed
 NO_KEY = "ANTHROPIC_API_KEY is not set: questions to a model go to their fallback, or fail"
 
 
@@ -28,3 +29,12 @@ def weak_token(environ: Mapping[str, str]) -> str:
     if not token or len(token) >= SHORTEST:
         return ""
     return f"{TOKEN} has {len(token)} of at least {SHORTEST} characters and opens nothing: openssl rand -hex 24"
+
+
+def weak_secret(environ: Mapping[str, str]) -> str:
+    """What is wrong with the secret that signs links, and what to do; empty when it is long enough, or a file's."""
+    secret = environ.get(SECRET, "")
+    if not secret or len(secret) >= SHORTEST:
+        return ""
+    why = "whoever has a link of ours can guess it, and forge others"
+    return f"{SECRET} has {len(secret)} of at least {SHORTEST} characters: {why}: openssl rand -hex 24"

@@ -167,7 +167,7 @@ def parse(source: Source) -> None:
         root = YAML(typ="safe", pure=True).compose(source.text)
     except MarkedYAMLError as error:
         _explain(source, error)
-    except (YAMLError, ValueError) as error:
+    except (YAMLError, ValueError, OverflowError) as error:  # the latter: a character beyond all that there are
         source.report(Span(1, 1), (), f"this is not YAML: {_first_line(error)}")
     except RecursionError:
         source.report(Span(1, 1), (), "the file is nested too deeply")

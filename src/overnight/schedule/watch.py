@@ -64,6 +64,9 @@ class Watch:
         except ConfigError as error:
             self.problem = str(error)
             return None
+        except Exception as error:  # noqa: BLE001  a bug of ours, which must not end who wakes the others
+            self.problem = f"{self.path.name} meets a bug in overnight: {type(error).__name__}: {error}"
+            return None
         self.problem = None
         return schedule
 
@@ -97,7 +100,7 @@ def in_force(path: Path) -> Schedule:
     """
     try:
         return load(path)
-    except ConfigError:
+    except Exception:  # whatever is wrong with it
         copy = _copy(path)
         if not copy.exists():
             raise

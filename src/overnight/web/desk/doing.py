@@ -66,14 +66,17 @@ class Doing:
         """Run the slot of now, or go on with it."""
         work, job = self.current(), caller.request.match_info["job"]
         slot = current_slot(settings_of(work.schedule, job), work.clock.now())
-        return await self._started(job, slot)
+        return await self._started(job, slot, f"overnight run {job}")
 
     async def retry(self, caller: Caller) -> web.StreamResponse:
         """Take up what failed, is deferred or was not started."""
         of = await self._run(caller)
         if REHEARSAL in of["slot"]:
             raise Refused(f"{of['id']} was a rehearsal: overnight retry {of['id']}")
-        return await self._started(of["job"], of["slot"], "--retry-of", of["id"])
+        work, remedy = self.current(), f"overnight retry {of['id']}"
+        max_age = settings_of(work.schedule, of["job"]).max_age
+        old = closing.too_old(f"{of['job']} {of['slot']}", of["scheduled_for"], max_age, work.clock.now())
+        return await self._started(of["job"], of["slot"], remedy, "--retry-of", of["id"], old=old)
 
     async def cancel(self, caller: Caller) -> web.StreamResponse:
         """Ask the run to end."""
@@ -128,24 +131,24 @@ class Doing:
         await tell(work, passed or [])
         return _see(f"/jobs/{job}" if _text(caller, "from") == "job" else "/")
 
-    async def _started(self, job: str, slot: str, *more: str) -> web.StreamResponse:
+    async def _started(self, job: str, slot: str, remedy: str, *more: str, old: str = "") -> web.StreamResponse:
         async with self.deciding:
-            return _see(f"/runs/{await self._start(job, slot, *more)}")
+            return _see(f"/runs/{await self._start(job, slot, remedy, *more, old=old)}")
 
-    async def _start(self, job: str, slot: str, *more: str) -> str:
-        """The id of the run that has the slot by now, or which was started."""
+    async def _start(self, job: str, slot: str, remedy: str, *more: str, old: str) -> str:
+        """The id of the run that has the slot by now, or which was started; `remedy` is the command that would ask."""
         work, now = self.current(), self.current().clock.now()
         settings_of(work.schedule, job)
         if (busy := await work.ledger.read(_going_on, work, job, slot) or await self._starting(job, slot)) is not None:
             return busy
         if (reason := await work.ledger.read(paused, job)) is not None:
             raise Refused(f"{job} is paused: {reason}; resume it first")
-        await self._may_mail(work, job)
+        await self._may_mail(work, remedy, old)
         run_id = new_run_id(now)
         process = self.starter.start(job, slot, "--slot", slot, "--as", run_id, *more)
         self.begun[run_id] = Begun(job, slot, process)
-        for old in list(self.begun)[:-KEPT]:
-            del self.begun[old]
+        for gone in list(self.begun)[:-KEPT]:
+            del self.begun[gone]
         logs.get().info("somebody at the page has asked for a run", job=job, slot=slot, run_id=run_id)
         return run_id
 
@@ -157,14 +160,14 @@ class Doing:
                 return id_
         return None
 
-    async def _may_mail(self, work: Workplace, job: str) -> None:
-        """The first real mail is confirmed where somebody sees the whole question."""
+    async def _may_mail(self, work: Workplace, remedy: str, old: str) -> None:
+        """The first real mail, and mail that is `old`, is confirmed where somebody sees the whole question."""
         post = mailer_of(work.root, work.schedule, work.ledger, work.clock)
         try:
             if post.real and not await work.ledger.read(is_confirmed, post.place):
-                raise Refused(
-                    f"nobody is mailed through {post.place} before that is confirmed, once: overnight run {job}"
-                )
+                raise Refused(f"nobody is mailed through {post.place} before that is confirmed, once: {remedy}")
+            if post.real and old:
+                raise Refused(f"{old}; it may be mailed all the same, once you have read that: {remedy}")
         finally:
             await post.close()
 

@@ -20,6 +20,7 @@ BEYOND = 4096  # characters that are read of a text beyond what is shown: a secr
 CALLS = 50  # of one item that are shown
 REAL = run.c.kind != "dry"
 _NEWEST = (run.c.started_at.desc(), run.c.id.desc())
+_LATER = run.alias()
 
 
 def run_of(connection: Connection, run_id: str) -> RowMapping | None:
@@ -170,17 +171,18 @@ def troubled(connection: Connection, since: datetime, limit: int = 10) -> list[T
     """Slots whose newest run since then has ended badly or left items in trouble, the newest first."""
     bad = or_(slot.c.failed > 0, slot.c.unknown > 0, run.c.status.in_(("failed", "stopped", "interrupted")))
     same = and_(slot.c.job == run.c.job, slot.c.slot == run.c.slot, slot.c.rehearsal.is_(False))
+    later = or_(
+        _LATER.c.started_at > run.c.started_at, and_(_LATER.c.started_at == run.c.started_at, _LATER.c.id > run.c.id)
+    )
+    gone_on = select(_LATER.c.id).where(_LATER.c.job == run.c.job, _LATER.c.slot == run.c.slot, later)
     query = (
         select(run.c.id, run.c.job, run.c.slot, run.c.status, run.c.reason, slot.c.failed, slot.c.retry, slot.c.unknown)
         .join(slot, same)
-        .where(run.c.started_at >= since, bad)
+        .where(run.c.started_at >= since, bad, ~gone_on.exists())
         .order_by(*_NEWEST)
-        .limit(limit * 10)
+        .limit(limit)
     )
-    newest: dict[tuple[str, str], Troubled] = {}
-    for row in connection.execute(query):
-        newest.setdefault((row.job, row.slot), Troubled(*row))
-    return [one for one in newest.values() if one.failed or one.unknown or one.status not in ("ok", "running")][:limit]
+    return [Troubled(*row) for row in connection.execute(query)]
 
 
 def unknown_effects(connection: Connection, limit: int = 10) -> Sequence[RowMapping]:
