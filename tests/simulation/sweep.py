@@ -23,7 +23,7 @@ from tests.simulation.world import START, World
 from tests.simulation.year import quietly
 
 ROOT = Path(__file__).parents[2]
-SUBSCRIBERS = 8  # twice as many as there are connections
+SUBSCRIBERS = 20  # five times as many as there are connections
 SLOT = "2026-06-01"
 WORST = {
     "commit": "full", "write": "full", "fsync": "full", "link": "full", "rename": "full", "model": "billed_lost",
