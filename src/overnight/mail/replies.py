@@ -19,7 +19,8 @@ _ENHANCED = re.compile(r"\s*#?([245]\.\d{1,3}\.\d{1,3})(?!\.?\d)")  # first of a
 _POLICY = re.compile(r"5\.7\.(?:0|1|8|9|2[0-9]|3[0-2]|5\d\d|60[0-9])")
 SENDER = re.compile(r"[45]\.1\.[78]")  # of all x.1.x the ones that are about us
 _HARD = re.compile(r"5\.1\.\d{1,3}|5\.2\.1")
-_SOFT = re.compile(r"5\.2\.2")
+# full; no mail server for the domain (4, 310); no such mailbox, as Microsoft says it (1)
+_SOFT = re.compile(r"5\.2\.2|5\.4\.(?:1|4|310)")
 _AUTH = frozenset({530, 534, 535, 538})
 _SIZE = frozenset({552})
 
