@@ -40,6 +40,15 @@ class Throttled(Deferred):
     """The other side has had too much from us for this recipient (421)."""
 
 
+class Unwanted(Stop):
+    """Our mail as such is refused, by the answer to one recipient or text: it may be about that one after all."""
+
+    def of(self, who: str) -> "Unwanted":
+        """The same, and what to do when only the mail of this reader is refused so."""
+        remedy = f"if others get theirs, it is about this one: overnight subscribers suppress {who}"
+        return Unwanted(f"{self}; it was said of the mail to {who}: {remedy}", code=self.code)
+
+
 def enhanced(code: int, message: str) -> str:
     """The enhanced status code of a reply (RFC 3463), of the same class as its code; "" when there is none."""
     found = _ENHANCED.match(message)
@@ -58,7 +67,8 @@ def classify(phase: Phase, code: int, message: str) -> OvernightError:
         kind = Throttled if code == CLOSING and phase in ("recipient", "data") else Deferred
         return kind(f"the mail server says {said}: will be tried again", code=name, within=RETRY_FOR)
     if ours := _about_us(phase, code, status):
-        return Stop("the mail server refuses " + ours.format(said), code=name)
+        stop = Unwanted if phase in ("recipient", "data") else Stop
+        return stop("the mail server refuses " + ours.format(said), code=name)
     verdict = _verdict(phase, code, status)
     if verdict is None:
         return Permanent(f"the mail server says {said}", code=name)
