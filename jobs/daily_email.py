@@ -14,7 +14,10 @@ from overnight.schedule.values import duration
 
 MOST_STORIES = 20
 MOST_BYTES = 90_000  # of all stories in the HTML: Gmail hides what is beyond 102 kB of a mail
-WHY_MAX = 400  # characters
+SUBJECT_MAX = 120  # characters; the prompt asks for less, and nobody is to miss the mail because of a talkative editor
+TITLE_MAX = 60  # of it, in a subject without an editor
+INTRO_MAX = 600
+WHY_MAX = 400
 
 
 @dataclass(frozen=True)
@@ -126,7 +129,7 @@ def plain_draft(stories: Sequence[Entry]) -> Draft:
 def plain_subject(titles: Sequence[str]) -> str:
     """The first title, and how many follow; empty for an edition that nobody gets."""
     more = f" and {len(titles) - 1} more" if len(titles) > 1 else ""
-    return f"{titles[0]:.60}{more}" if titles else ""
+    return f"{shortened(titles[0], TITLE_MAX)}{more}" if titles else ""
 
 
 def plain_intro(titles: Sequence[str]) -> str:
@@ -135,9 +138,12 @@ def plain_intro(titles: Sequence[str]) -> str:
 
 
 def compose(draft: Draft, stories: Sequence[Entry], source: str) -> Edition:
-    """Join what the editor wrote to the stories it is about; a story the editor forgot keeps its own first words."""
+    """Join what the editor wrote to the stories it is about; what the editor forgot is made of their own words."""
     lines = {line.id: line.why for line in draft.lines}
-    return Edition(draft.subject, draft.intro, [_story(s, lines.get(s.id)) for s in stories], source)
+    titles = [story.title for story in stories]
+    subject = shortened(_worded(draft.subject) or plain_subject(titles), SUBJECT_MAX)
+    intro = shortened(_worded(draft.intro) or plain_intro(titles), INTRO_MAX)
+    return Edition(subject, intro, [_story(s, lines.get(s.id)) for s in stories], source)
 
 
 def first_sentence(text: str, limit: int = 200) -> str:
@@ -147,8 +153,16 @@ def first_sentence(text: str, limit: int = 200) -> str:
 
 
 def shortened(text: str, limit: int) -> str:
-    """The text, or as many of its words as fit."""
-    return text if len(text) <= limit else (text[:limit].rpartition(" ")[0] or text[:limit]) + " …"
+    """The text, or as many of its words as fit; where words have no blanks between them, as much of it as fits."""
+    if len(text) <= limit:
+        return text
+    words = text[:limit].rpartition(" ")[0]
+    return f"{words if len(words) > limit / 2 else text[:limit]} …"
+
+
+def _worded(text: str) -> str:
+    """The text, unless there is nothing in it to read."""
+    return text if any(map(str.isalnum, text)) else ""
 
 
 def _story(entry: Entry, why: str | None) -> Story:

@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, bindparam, func, insert, select, tuple_, update
+from sqlalchemy import Connection, Row, bindparam, func, insert, select, text, update
 
-from overnight.clock import Clock
+from overnight.clock import Clock, iso
 from overnight.errors import Fenced
 from overnight.ledger import Ledger
-from overnight.ledger.items import TERM, hold, move
+from overnight.ledger.items import TERM, fence_of, hold, move
 from overnight.ledger.runs import days_of, effects_of, item_of, owe_reports
 from overnight.ledger.statements import Prepared
+from overnight.ledger.tables import UNKNOWN
 from overnight.ledger.tables import effect as table
-from overnight.ledger.tables import lease
 from overnight.outcome import Scope
 
 EffectState = Literal["intent", "done", "failed", "unknown", "undoing", "undone", "stuck"]
@@ -185,38 +185,31 @@ def _mark(connection: Connection, scope: Scope, effect: Effect, state: EffectSta
     connection.execute(update(table).where(table.c.id == effect.id).values(state=state))
 
 
-_FENCES = select(lease.c.job, lease.c.slot, lease.c.fence).where(
-    tuple_(lease.c.job, lease.c.slot).in_(bindparam("slots", expanding=True))
-)
-_KNOWN = select(table).where(table.c.id.in_(bindparam("ids", expanding=True)))
-
-
 def _check_all(connection: Connection, intents: Sequence[_Intent]) -> None:
     """Refuse the whole group when one is fenced or unwanted; the writer then tries each alone, and only that fails."""
     slots = {(intent.scope.job, intent.scope.slot) for intent in intents}
-    rows = connection.execute(_FENCES, {"slots": list(slots)})
-    fences = {(row.job, row.slot): row.fence for row in rows}
+    fences = {slot: fence_of(connection, *slot) for slot in slots}
     for intent in intents:
         intent.check(connection)
-        fence = fences.get((intent.scope.job, intent.scope.slot), intent.scope.fence)
-        if fence != intent.scope.fence:
+        fence = fences[intent.scope.job, intent.scope.slot]
+        if fence is not None and fence != intent.scope.fence:
             raise Fenced(
                 f"{intent.scope.task_id}: {intent.kind} {intent.name} was not sent, another process has taken over "
                 f"{intent.scope.job}/{intent.scope.slot} (fence {fence}, ours is {intent.scope.fence})"
             )
 
 
-_NEW = insert(table)
+_COLUMNS = ("id", "job", "slot", "key", "kind", "name", "target", "ref", "state", "run_id", "intent_at")
+_new = Prepared(lambda _insert: insert(table), columns=_COLUMNS)
 
 
 def _begin_many(connection: Connection, intents: Sequence[_Intent]) -> list[Effect]:
     _check_all(connection, intents)
-    ids = {intent.id for intent in intents}
-    known = {row.id: _effect(row) for row in connection.execute(_KNOWN, {"ids": list(ids)})}
+    known = {intent.id: find(connection, intent.kind, intent.id) for intent in intents}
     new: list[dict[str, Any]] = []
     results = []
     for intent in intents:
-        effect = known.get(intent.id)
+        effect = known[intent.id]
         if effect is None:
             effect = _fresh(intent)
             new.append(_row(intent))
@@ -225,7 +218,7 @@ def _begin_many(connection: Connection, intents: Sequence[_Intent]) -> list[Effe
         results.append(effect)
         known[intent.id] = Effect(**{**_fields(effect), "fresh": False})  # the next one in this group came second
     if new:
-        connection.execute(_NEW, new)
+        _new.many(connection, new)
     return results
 
 
@@ -251,7 +244,7 @@ def _row(intent: _Intent) -> dict[str, Any]:
         "ref": intent.ref,
         "state": "intent",
         "run_id": scope.run_id,
-        "intent_at": intent.at,
+        "intent_at": iso(intent.at),
     }
 
 
@@ -265,12 +258,17 @@ def _again(connection: Connection, intent: _Intent) -> Effect:
 def _settle_many(connection: Connection, results: Sequence[_Result]) -> list[None]:
     """Write results. Of an attempt that somebody has taken over only `done` counts: it has happened all the same."""
     for result in results:
-        values = {"b_id": result.id, "state": result.state, "detail": result.detail, "done_at": result.at}
+        values = {
+            "b_id": result.id,
+            "b_run_id": result.run_id,
+            "v_state": result.state,
+            "v_detail": result.detail,
+            "v_done_at": iso(result.at),
+        }
         usual, parked = _DONE
         if result.state != "done":
             usual, parked = _OURS
-            values["b_run_id"] = result.run_id
-        if connection.execute(usual, values).rowcount == 0 and connection.execute(parked, values).rowcount:
+        if usual.one(connection, values).rowcount == 0 and parked.one(connection, values).rowcount:
             _learned(connection, result)
     return [None] * len(results)
 
@@ -294,9 +292,14 @@ def _learned(connection: Connection, result: _Result) -> None:
 _STILL_OPEN = select(table.c.id).where(
     *(table.c[name] == bindparam(name) for name in ("job", "slot", "key")), table.c.state.in_(("unknown", "intent"))
 )
-_THIS = update(table).where(table.c.id == bindparam("b_id"))
-_ATTEMPT = _THIS.where(table.c.run_id == bindparam("b_run_id"))
-_DONE, _OURS = (
-    (each.where(table.c.state != "done", table.c.state != "unknown"), each.where(table.c.state == "unknown"))
-    for each in (_THIS, _ATTEMPT)
-)
+_SET: dict[str, Any] = {name: bindparam(f"v_{name}") for name in ("state", "detail", "done_at")}
+_THIS = (table.c.id == bindparam("b_id"),)
+_ATTEMPT = (*_THIS, table.c.run_id == bindparam("b_run_id"))
+_UNSETTLED = text("state NOT IN ('done', 'unknown')")
+
+
+def _settling(*where: Any) -> Prepared:
+    return Prepared(lambda _insert: update(table).where(*where).values(_SET))
+
+
+_DONE, _OURS = ((_settling(*each, _UNSETTLED), _settling(*each, UNKNOWN)) for each in (_THIS, _ATTEMPT))

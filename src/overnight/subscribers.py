@@ -369,8 +369,8 @@ def _normalized(checked: ValidatedEmail) -> str:
 
 
 def _name(text: str) -> str:
-    if _CONTROL.search(text):
-        raise _BadCell("name", text, "the name contains a line break or a control character")
+    if _CONTROL.search(text) or "=?" in text:  # an encoded word, which may hide one
+        raise _BadCell("name", text, "the name contains a line break, a control character or an encoded word (=?…)")
     if len(text) > NAME_MAX:
         raise _BadCell("name", text, f"the name has {len(text)} characters, {NAME_MAX} is the limit")
     return text

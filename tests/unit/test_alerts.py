@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from email import message_from_bytes
+from email.policy import default
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +20,12 @@ from overnight.errors import Stop
 from overnight.ledger import Ledger
 from overnight.ledger.controls import alert, notice
 from overnight.ledger.flow import Circuit, LedgerRows
+from overnight.mail.form import build
+from overnight.mail.message import Envelope, Heading, mailbox
 from overnight.mail.templates import Templates
 from overnight.outcome import Outcome, Scope
 from overnight.redact import Redactor
+from tests.mailcheck import check
 from tests.slots import NOW, ManualClock, open_ledger, rows
 
 ROOT = Path(__file__).parents[2]
@@ -238,6 +243,25 @@ async def test_fifty_seven_changes_are_one_message(ledger: Ledger, post: Postbox
     mail = Templates(ROOT).render("alert", {"changes": post.sent[0][1], "now": NOW})
     assert mail.subject.startswith("Alert: bug in job0, bug in job1, bug in job2 and 54 more.")
     assert mail.text.count("met a bug\nIt began at 2026-11-22 07:00 UTC.\n\n") == 57
+
+
+async def test_the_mail_of_an_alert_goes_out_however_many_things_began_and_ended_and_whatever_they_are_called(
+    ledger: Ledger, post: Postbox
+) -> None:
+    scopes = [f"a_job_with_a_long_name_{n}/2026-11-22T01:00Z\n=?utf-8?q?=0A?=" for n in range(5)]
+    tell = alerter(ledger, post)
+    await tell.raise_all([Alarm("success_rate", scope, "below 95 %") for scope in scopes])
+    await tell.raise_all(
+        [Alarm("success_rate", scope, "all well", firing=False) for scope in scopes]
+        + [Alarm("p95_duration", scope, "above 5 min") for scope in scopes]
+    )
+    content = Templates(ROOT).render("alert", {"changes": post.sent[-1][1], "now": NOW})
+    who = mailbox("ops@example.org")
+    mail = build(Heading(who), Envelope(who, "<1@example.org>", NOW), content)
+    check(mail)
+    assert str(message_from_bytes(mail, policy=default)["Subject"]).startswith(
+        "Alert: p95 duration in a_job_with_a_long"
+    )
 
 
 async def test_a_chat_gets_no_more_than_it_takes_and_the_number_of_what_is_left_out(

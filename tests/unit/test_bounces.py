@@ -57,6 +57,13 @@ def status_of(ledger: Ledger, who: str) -> tuple[str, str | None]:
     return ledger.reading(lambda connection: tuple(connection.execute(query).one()))
 
 
+def sent(ledger: Ledger, who: str) -> None:
+    """Note that `who` was sent the mail REF."""
+    row = {"id": "e", "job": "j", "slot": "s", "key": who, "kind": "mail", "name": "letter", "target": who, "ref": REF,
+           "state": "done", "run_id": "r", "intent_at": NOW}  # fmt: skip
+    ledger.writing(lambda connection: connection.execute(insert(effect).values(**row)))
+
+
 def notification(
     to: str, status: str = "5.1.1", action: str = "failed", envid: str = ENVID, original: str = ""
 ) -> bytes:
@@ -138,9 +145,7 @@ def test_without_a_signed_address_the_envelope_or_the_message_id_names_the_subsc
     ledger: Ledger, clock: ManualClock, tmp_path: Path
 ) -> None:
     who = id_of(ledger)
-    row = {"id": "e", "job": "j", "slot": "s", "key": who, "kind": "mail", "name": "letter", "target": who, "ref": REF,
-           "state": "done", "run_id": "r", "intent_at": NOW}  # fmt: skip
-    ledger.writing(lambda connection: connection.execute(insert(effect).values(**row)))
+    sent(ledger, who)
     for mail in (notification(BACK_TO), notification(BACK_TO, envid="", original=REF)):
         assert piped(ledger, clock, tmp_path, mail).kinds == {"hard": 1}
     assert status_of(ledger, who)[0] == "suppressed"
@@ -149,9 +154,7 @@ def test_without_a_signed_address_the_envelope_or_the_message_id_names_the_subsc
 def test_a_reader_whom_only_a_job_knows_leaves_and_is_suppressed_by_mail_too(
     ledger: Ledger, clock: ManualClock, tmp_path: Path
 ) -> None:
-    row = {"id": "e", "job": "j", "slot": "s", "key": "Y" * 60, "kind": "mail", "name": "letter", "target": "Y" * 60,
-           "ref": REF, "state": "done", "run_id": "r", "intent_at": NOW}  # fmt: skip
-    ledger.writing(lambda connection: connection.execute(insert(effect).values(**row)))
+    sent(ledger, "Y" * 60)
     mails = [
         notification(return_path(SECRET, BACK_TO, "User.42").upper()),
         notification(BACK_TO),  # of one whose id fits into no return path: the envelope names the mail
@@ -227,6 +230,35 @@ def test_who_leaves_by_mail_has_left(ledger: Ledger, clock: ManualClock, tmp_pat
     mail = letter(subject.format(signed=signed, shouted=signed.upper()), "Please.")
     assert piped(ledger, clock, tmp_path, mail, mail).kinds == {"left": 1, "again": 1}
     assert status_of(ledger, who) == ("unsubscribed", "asked")
+
+
+def complaint(original: str, kind: str = "abuse", back_to: str = "") -> bytes:
+    """What a mailbox provider sends, after RFC 5965: who complained is left out."""
+    fields = f"Feedback-Type: {kind}\nUser-Agent: Some-FBL/1.0\nVersion: 1\n"
+    fields += f"Original-Mail-From: <{back_to}>\n" if back_to else ""
+    return (
+        "From: fbl@mx\nTo: abuse@example.org\nSubject: FW: Night buses\nMIME-Version: 1.0\n"
+        "Content-Type: multipart/report; report-type=feedback-report; boundary=b\n\n--b\nContent-Type: text/plain\n\n"
+        f"This is an abuse report.\n--b\nContent-Type: message/feedback-report\n\n{fields}\n"
+        f"--b\nContent-Type: message/rfc822\n\nFrom: news@example.org\nMessage-ID: {original}\n"
+        "Subject: Night buses\n\nHello\n--b--\n"
+    ).encode()
+
+
+def test_who_calls_our_mail_spam_has_left(ledger: Ledger, clock: ManualClock, tmp_path: Path) -> None:
+    jane, joe = id_of(ledger), id_of(ledger, "joe@example.com")
+    sent(ledger, jane)
+    forged = [
+        complaint("<other@example.org>"),
+        complaint("<other@example.org>", back_to=f"bounces+{joe}.0@example.org"),
+    ]
+    found = piped(ledger, clock, tmp_path, *forged, complaint(REF, "not-spam"))
+    assert (found.kinds, found.left) == ({"unclear": 3}, [])
+    named = complaint("<other@example.org>", back_to=return_path(SECRET, BACK_TO, joe))
+    found = piped(ledger, clock, tmp_path, complaint(REF), complaint(REF), named)
+    assert (found.kinds, found.left) == ({"complained": 2, "again": 1}, [jane, joe])
+    assert status_of(ledger, jane) == status_of(ledger, joe) == ("unsubscribed", "complained")
+    assert found.alarm is None
 
 
 def test_a_forged_signature_makes_nobody_leave(ledger: Ledger, clock: ManualClock, tmp_path: Path) -> None:

@@ -54,6 +54,32 @@ def test_what_does_not_fit_comes_with_the_next_edition_and_no_feed_makes_a_mail_
     assert not first & second
 
 
+LONG_TITLE = "The mill at the river that runs through the whole town is open"
+
+
+@pytest.mark.parametrize(
+    ("title", "subject", "wanted"),
+    [
+        ("The mill is open", "word " * 60, "word " * 23 + "word …"),
+        ("The mill is open", "", "The mill is open"),
+        ("The mill is open", " \x00\n—", "The mill is open"),
+        ("The mill is open", "=?utf-8?q?a=0D=0ABcc:_v=40x.com?=", "= ?utf-8?q?a=0D=0ABcc:_v=40x.com?="),
+        ("=?utf-8?q?a=0D=0ABcc:_v=40x.com?=", "", "= ?utf-8?q?a=0D=0ABcc:_v=40x.com?="),
+        ("=?no-such?q?a?= and so on", "", "= ?no-such?q?a?= and so on"),
+        (LONG_TITLE, "", "The mill at the river that runs through the whole town is …"),
+    ],
+)
+def test_neither_a_feed_nor_the_editor_can_keep_the_mail_from_going_out_by_a_subject(
+    bench: Bench, title: str, subject: str, wanted: str
+) -> None:
+    bench.feed(title)
+    bench.script.answers = [Draft(subject, "", [])]
+    assert bench.batch(daily_email, ANN, params={"feeds": ["feed.xml"]}).states == {"s_ann": "ok"}
+    (mail,) = bench.outbox
+    assert mail.subject == wanted
+    assert "1 new story since the last edition." in mail.text
+
+
 def test_a_long_line_of_the_editor_is_shortened_at_a_word() -> None:
     stories = [entry(0)]
     edition = compose(Draft("s", "i", [Line("story-0", "word " * 500)]), stories, "model")

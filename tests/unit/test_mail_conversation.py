@@ -13,7 +13,7 @@ from overnight.deadline import deadline
 from overnight.errors import Deferred, Fenced, OvernightError, Permanent, Stop, Unknown
 from overnight.mail import conversation
 from overnight.mail.conversation import stuffed
-from overnight.mail.replies import Bounced, Throttled
+from overnight.mail.replies import Bounced, Throttled, Unwanted
 from overnight.mail.transport import Letter
 from tests.unit.test_mail_smtp import certificate, intent, letter, sending
 
@@ -155,7 +155,7 @@ async def test_a_refused_recipient_in_a_group_sends_no_text_and_the_next_message
         ("TEXT", STALL, Unknown, "smtp_unknown", 1),
         ("TEXT", b"HTTP/1.1 400 Bad Request\r\n", Unknown, "smtp_unknown", 1),
         ("TEXT", b"354 more\r\n", Unknown, "smtp_unknown", 1),
-        ("TEXT", b"550 5.7.26 unauthenticated\r\n", Stop, "smtp_550", 1),
+        ("TEXT", b"550 5.7.26 unauthenticated\r\n", Unwanted, "smtp_550", 1),
         ("HELLO", b"HTTP/1.1 400 Bad Request\r\n", Deferred, "smtp_garbage", 1),
         ("HELLO", HANG_UP, Deferred, "smtp_unreachable", 1),
         ("HELLO", b"421 4.3.2 shutting down\r\n" + HANG_UP, Deferred, "smtp_421", 1),
@@ -177,7 +177,7 @@ async def test_a_fault_is_known_by_how_far_the_message_got(
     ):
         with pytest.raises(kind) as fault:
             await smtp.send(letter(), intent)
-        if kind is not Stop:
+        if kind is not Unwanted:
             assert smtp._idle == [], "nothing that is late is read as the reply to another message"
     assert type(fault.value) is kind or code == "smtp_unreachable"
     assert (fault.value.code, relay.connections) == (code, connections)

@@ -129,7 +129,7 @@ def test_a_name_in_the_subject_makes_a_subject_for_each(tmp_path: Path) -> None:
     for name in ("Jane", "Jörg", "李雷", "a, b"):
         data = form.fill(envelope(reader(name)), personal(reader(name)))
         assert message_from_bytes(data, policy=default)["Subject"] == f"{name}, your news"
-    for name in ("x\r\nBcc: v@x.com", "=?utf-8?q?a=0D=0ABcc:_v=40x.com?=", "x" * 300, "\x00", "a\u2028b"):
+    for name in ("x\r\nBcc: v@x.com", "=?utf-8?q?a=0D=0ABcc:_v=40x.com?=", "\x00", "a\u2028b"):
         with pytest.raises(Permanent):
             form.fill(envelope(reader("Jane")), personal(reader(name)))
 

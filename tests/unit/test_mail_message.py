@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from overnight.errors import Permanent, Stop
 from overnight.mail.form import build
-from overnight.mail.message import HEADERS, Envelope, Heading, Mailbox, mailbox, mailto, message_id
+from overnight.mail.message import HEADERS, SUBJECT_MAX, Envelope, Heading, Mailbox, mailbox, mailto, message_id
 from overnight.mail.templates import Rendered
 from overnight.outcome import Scope
+from tests.mailcheck import check
 
 SCOPE = Scope("daily_email", "2026-11-22", "s_1", "r_1")
 SENDER = mailbox("news@example.org", "The Site")
@@ -53,7 +54,6 @@ def message(subject: str = "Hello", text: str = "Hi\n", html: str | None = "<p>H
         "\ud800",
         "",
         "   ",
-        "x" * 201,
     ],
 )
 def test_a_subject_that_could_break_a_header_is_refused(subject: str) -> None:
@@ -158,6 +158,18 @@ def test_a_subject_of_ordinary_characters_arrives_as_it_was(subject: str) -> Non
         return
     got = str(message_from_bytes(message(wanted), policy=default)["Subject"])
     assert got.split() == wanted.split()
+
+
+@pytest.mark.parametrize("mark", ["", "[Test] "])
+@pytest.mark.parametrize("subject", ["many alerts " * 40, "x" * 500, "größer " * 50])
+def test_a_subject_that_is_too_long_ends_at_a_word_and_the_mail_goes_out(subject: str, mark: str) -> None:
+    data = build(Heading(mailbox("news@example.org"), mark=mark), envelope(), Rendered(subject, "Hi\n", None))
+    check(data)
+    got = str(message_from_bytes(data, policy=default)["Subject"])
+    assert SUBJECT_MAX / 2 < len(got) <= SUBJECT_MAX
+    kept = got.removesuffix(" …")
+    assert f"{mark}{subject}".startswith(kept)
+    assert subject.startswith("x") or f"{mark}{subject}"[len(kept)] in " ="
 
 
 @given(text=st.text(st.characters(exclude_categories=["Cs"]), max_size=3000), html=st.none() | st.text(max_size=3000))

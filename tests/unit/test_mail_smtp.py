@@ -21,7 +21,7 @@ from overnight.clock import SystemClock
 from overnight.errors import ConfigError, Deferred, Fenced, OvernightError, Permanent, Stop, Unknown
 from overnight.mail import allow_real, forbid_real
 from overnight.mail.relay import Relay
-from overnight.mail.replies import Bounced, Throttled, classify, enhanced
+from overnight.mail.replies import Bounced, Throttled, Unwanted, classify, enhanced
 from overnight.mail.smtp import PER_CONNECTION, Smtp
 from overnight.mail.transport import Letter
 
@@ -165,12 +165,12 @@ async def test_a_connection_is_renewed_after_a_hundred_messages() -> None:
         ("jane@example.com", "451 4.7.1 greylisted", Deferred, "smtp_451"),
         ("jane@example.com", "450 4.2.0 later", Deferred, "smtp_450"),
         ("jane@example.com", "421 4.7.0 too many", Throttled, "smtp_421"),
-        ("jane@example.com", "554 5.7.1 relaying denied", Stop, "smtp_554"),
+        ("jane@example.com", "554 5.7.1 relaying denied", Unwanted, "smtp_554"),
         ("DATA", "451 4.3.0 later", Deferred, "smtp_451"),
         ("DATA", "554 5.6.0 looks like spam", Permanent, "smtp_554"),
-        ("DATA", "550 5.7.26 unauthenticated sender", Stop, "smtp_550"),
-        ("DATA", "550 5.7.515 access denied", Stop, "smtp_550"),
-        ("DATA", "553 5.7.9 policy", Stop, "smtp_553"),
+        ("DATA", "550 5.7.26 unauthenticated sender", Unwanted, "smtp_550"),
+        ("DATA", "550 5.7.515 access denied", Unwanted, "smtp_550"),
+        ("DATA", "553 5.7.9 policy", Unwanted, "smtp_553"),
     ],
 )
 async def test_a_refusal_is_classified_and_the_next_message_still_goes(
@@ -406,8 +406,11 @@ def test_ports_and_names_for_people() -> None:
         ("sender", 552, "5.3.4 too big", Permanent),
         ("recipient", 550, "5.7.133 sender not authenticated for group", Permanent),
         ("recipient", 553, "no such mailbox", Bounced),
+        ("recipient", 550, "5.4.1 Recipient address rejected: Access denied", Bounced),
+        ("recipient", 550, "5.4.310 DNS domain does not exist", Bounced),
+        ("recipient", 550, "5.4.5 daily quota exceeded", Permanent),
         ("data", 553, "no such mailbox", Permanent),
-        ("recipient", 550, "5.1.8 your domain has no mail server", Stop),
+        ("recipient", 550, "5.1.8 your domain has no mail server", Unwanted),
         ("auth", 454, "4.7.0 temporary", Deferred),
     ],
 )

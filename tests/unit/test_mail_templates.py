@@ -94,6 +94,7 @@ def test_other_links_vanish(url: Any) -> None:
 
 def test_what_a_model_wrote_fits_on_one_line() -> None:
     assert one_line(" a\r\nb\u2028c\x00d ") == "a b c d"
+    assert one_line("=?utf-8?q?a=0D=0ABcc:_v=40x.com?=") == "= ?utf-8?q?a=0D=0ABcc:_v=40x.com?="
 
 
 def test_a_date_is_written_for_people_and_nonsense_is_left_out() -> None:

@@ -275,6 +275,14 @@ BAD = {
         GOOD + "mail: { transport: smpt://relay }\n",
         "4:20: error: mail.transport: must begin with outbox:, smtp:, smtp+starttls: or smtps:, as in outbox:var",
     ),
+    "a sender whom few servers know": (
+        GOOD + 'mail: { from: "Die Mühle <mühle@müller.example>" }\n',
+        "4:15: error: mail.from: 'Die Mühle <mühle@müller.example>' has letters before the @ that most mail servers do",
+    ),
+    "bounces that could not come back": (
+        GOOD + "mail: { bounces_to: jörg@b.example }\n",
+        "4:21: error: mail.bounces_to: 'jörg@b.example' has letters before the @ that most mail servers do not know",
+    ),
     "smtp without host": (GOOD + "mail: { transport: 'smtp://' }\n", "4:20: error: mail.transport: names no host"),
     "unknown ledger": (GOOD + "ledger: mysql://h/db\n", "4:9: error: ledger: must begin with sqlite:, postgresql:"),
     "reports elsewhere": (GOOD + "reports: { to: gs://bucket }\n", "4:16: error: reports.to: must begin with s3:"),

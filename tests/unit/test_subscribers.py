@@ -67,10 +67,11 @@ def test_good_rows_are_imported_and_each_bad_one_is_named(desk: Desk) -> None:
         "a@b@example.org,X,\n"
         "too@example.org,many,cells,here\n"
         ",No address,\n"
+        "coded@example.org,=?utf-8?q?J=0D=0ABcc:_v=40x.com?=,\n"
     )
-    assert (result.added, len(result.rejected)) == (2, 5)
+    assert (result.added, len(result.rejected)) == (2, 6)
     assert [(bad.line, bad.column) for bad in result.rejected] == [
-        (3, "email"), (4, "name"), (8, "email"), (9, "row"), (10, "email"),
+        (3, "email"), (4, "name"), (8, "email"), (9, "row"), (10, "email"), (11, "name"),
     ]  # fmt: skip
     assert set(desk.people()) == {"jane@example.org", "ok@example.org"}
     assert desk.people()["jane@example.org"].topics == ("city", "science")

@@ -22,6 +22,7 @@ from overnight.plurals import counted
 from overnight.subscribers import leave
 
 _GIVEN = re.compile(rf"s_[a-z2-7]{{16}}|a_[0-9a-f]{{32}}|{STAND_IN}")  # subscribers, operators, tests: ids of ours
+_LEAVING = {"left": "asked", "complained": "complained"}  # and the reason that is noted
 PAGE = 200  # mails understood at a time, and looked up together
 FRESH = timedelta(days=30)  # how often a mail that is read again says so: well within what the ledger remembers of it
 
@@ -80,8 +81,9 @@ def _counted(ledger: Ledger, clock: Clock, mail: Incoming, notice: Notice, resul
     if notice.kind == "unclear":
         return "unclear"
     now = clock.now()
-    if notice.kind == "left" and not ledger.reading(_was_read, mail.digest):
-        ledger.writing(lambda connection: leave(connection, notice.subscriber, "asked", now))  # which may be done twice
+    reason = _LEAVING.get(notice.kind)
+    if reason and not ledger.reading(_was_read, mail.digest):
+        ledger.writing(lambda connection: leave(connection, notice.subscriber, reason, now))  # which may be done twice
         result.left.append(notice.subscriber)
     new, suppressed = ledger.writing(lambda connection: _note(connection, mail.digest, notice, now))
     if suppressed:

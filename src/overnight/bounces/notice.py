@@ -1,4 +1,4 @@
-"""What one mail from outside says: that a mailbox does not take ours, that a reader leaves, or nothing we understand.
+"""What one mail from outside says: that a mailbox does not take ours, that a reader leaves or complains, or nothing.
 
 Anybody can write such a mail, so it counts only for the subscriber whom it proves to be about: by the signed address it
 came back to, or by the Message-ID of a mail of ours, which only that reader and the servers between have seen. The
@@ -19,7 +19,7 @@ from typing import Literal
 from overnight.mail.replies import SENDER, verdict_of
 from overnight.mail.verp import leaving_subscriber, subscriber_of
 
-Kind = Literal["hard", "soft", "delayed", "policy", "content", "left", "unclear"]
+Kind = Literal["hard", "soft", "delayed", "policy", "content", "left", "complained", "unclear"]
 
 _BACK_TO = ("Delivered-To", "X-Original-To", "Envelope-To", "To")  # where a server may have noted the return path
 _ADDRESS = re.compile(r"[^\s<>,;:\"()]+@[^\s<>,;:\"()]+")
@@ -59,13 +59,28 @@ class Reader:
         """Understand one mail; what is broken on purpose is as unclear as what was never meant for us."""
         try:
             mail = BytesParser(policy=policy.compat32).parsebytes(data)
-            return self._leaving(mail) or self._standard(mail) or self._customary(mail) or UNCLEAR
+            return (
+                self._leaving(mail) or self._complaint(mail) or self._standard(mail) or self._customary(mail) or UNCLEAR
+            )
         except (*_BROKEN, TypeError, AttributeError, RecursionError):
             return UNCLEAR
 
     def _leaving(self, mail: Message) -> Notice | None:
         who = leaving_subscriber(self.secret, _text(mail, "Subject"))
         return Notice("left", who) if who else None
+
+    def _complaint(self, mail: Message) -> Notice | None:
+        """RFC 5965: a reader has called our mail spam, and the mailbox provider passes that on.
+
+        Who it was is hardly ever said; our mail that comes with it, or its return path, tells.
+        """
+        for part in mail.walk():
+            if part.get_content_type() == "message/feedback-report":
+                fields = next((block for block in part.walk() if block is not part), part)
+                if str(fields.get("Feedback-Type", "")).strip().lower() == "abuse":
+                    who = self._named(str(fields.get("Original-Mail-From", "")))
+                    return Notice("complained", who, self._ref(mail, ""))
+        return None
 
     def _standard(self, mail: Message) -> Notice | None:
         """RFC 3464: a part that programs can read."""
@@ -95,11 +110,13 @@ class Reader:
         return Notice(kind, self._subscriber(mail), self._ref(mail, envelope_id), status)
 
     def _subscriber(self, mail: Message) -> str:
+        return self._named(*(str(value) for name in _BACK_TO for value in mail.get_all(name, [])))
+
+    def _named(self, *texts: str) -> str:
+        """Who is named by an address of ours in one of these texts; "" when nobody is."""
         if not self.bounces_to:
             return ""
-        written = (
-            address for name in _BACK_TO for value in mail.get_all(name, []) for address in _ADDRESS.findall(str(value))
-        )
+        written = (address for text in texts for address in _ADDRESS.findall(text))
         known = (subscriber_of(self.secret, self.bounces_to, address) for address in written)
         return next((who for who in known if who), "")
 

@@ -19,6 +19,7 @@ _SAID = {
     "policy": "our mail as such is refused: check SPF, DKIM, DMARC and the relay",
     "content": "that mail was refused, not the mailbox",
     "left": "unsubscribed",
+    "complained": "called it spam: unsubscribed",
     "again": "counted before",
     "unclear": "not understood",
 }
@@ -30,8 +31,9 @@ _SAID = {
 def bounces(cli: Cli, path: str) -> None:
     """Read returned mail from a maildir, an mbox, or stdin (-): who cannot be reached is not mailed any more.
 
-    Mails that unsubscribe are understood as well. Each mail counts once, and none is deleted: what is not understood
-    is put aside. One alert says that our mail as such is refused, and one that it is over.
+    Mails that unsubscribe are understood as well, and so are complaints of spam, which mailbox providers pass on. Each
+    mail counts once, and none is deleted: what is not understood is put aside. One alert says that our mail as such is
+    refused, and one that it is over.
     """
     from overnight.bounces import Reader, count, opened  # noqa: PLC0415
     from overnight.mail.message import configured  # noqa: PLC0415

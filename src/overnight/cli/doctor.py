@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
+from http.client import HTTPException
 from typing import TYPE_CHECKING, Any
 from urllib.error import HTTPError, URLError
-from urllib.request import ProxyHandler, Request, build_opener, urlopen
+from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener, urlopen
 
 import click
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 PORT = 8650
 SKEW = 60.0  # seconds by which the clock may be off: signatures of S3 allow 15 minutes, cron times less
 WEB_TIMEOUT = 5.0  # seconds
+PAGE_MAX = 65_536  # bytes that are read of an answer
 _NO_PROXY = build_opener(ProxyHandler({}))
 
 
@@ -142,6 +144,43 @@ async def _greeted(relay: Any) -> None:
         raise OSError(f"{relay.place} does not answer within 15 s") from error
     finally:
         await relay.close()
+
+
+def _links(cli: Cli) -> str:
+    """Open the page to unsubscribe where mailbox providers do; it is nobody's, and looking at it changes nothing."""
+    from overnight.ledger.outsiders import STAND_IN  # noqa: PLC0415
+    from overnight.ports import tokens_of  # noqa: PLC0415
+
+    public = cli.schedule.public_url
+    url = tokens_of(cli.root, cli.schedule.environ, cli.clock).unsubscribe_url(public, STAND_IN)
+    if not url:
+        return f"readers leave by mail: mailbox providers cannot call {public}"
+    code, page = _opened(url, public)
+    if code == HTTPStatus.OK and "<h1>Unsubscribe?</h1>" in page:
+        return f"{public} shows the page to unsubscribe"
+    if "<h1>This link does not work</h1>" in page:
+        raise OSError(f"at {public} a serve with another OVERNIGHT_SECRET answers: no link in our mails works")
+    raise OSError(f"{public} answers {code} to the link to unsubscribe: it does not lead to serve")
+
+
+class _Stay(HTTPRedirectHandler):
+    """A mail program that unsubscribes somebody goes nowhere else either (RFC 8058)."""
+
+    def redirect_request(self, *_: Any) -> None:
+        """Let it be an error."""
+
+
+def _opened(url: str, public: str) -> tuple[int, str]:
+    try:
+        with build_opener(_Stay).open(url, timeout=WEB_TIMEOUT) as answer:
+            return answer.status, answer.read(PAGE_MAX).decode(errors="replace")
+    except HTTPError as error:
+        with error:
+            return error.code, error.read(PAGE_MAX).decode(errors="replace")
+    except URLError as error:
+        raise Note(f"{public} does not answer from here, which says little of elsewhere: {error.reason}") from error
+    except (OSError, ValueError, HTTPException) as error:
+        raise Note(f"{public} does not answer from here, which says little of elsewhere: {error}") from error
 
 
 def _reports(cli: Cli) -> str:
@@ -294,6 +333,9 @@ CHECKS = (
     Check("jobs", _jobs, "overnight validate names each error"),
     Check("disk", _disk, "make room, or: overnight vacuum"),
     Check("mail", _mail, "check MAIL_URL, the firewall and the relay's log"),
+    Check(
+        "links", _links, "pass /u/, /subscribe and /confirm/ on to serve, without a redirect: see docs/subscribers.md"
+    ),
     Check("reports", _reports, "check REPORTS_TO, the AWS_ variables and the rights on the bucket"),
     Check("model", _model, "see to ANTHROPIC_API_KEY and ANTHROPIC_BASE_URL in .env, and to the models of the roles"),
     Check("clock", _clock, "switch time synchronisation on: timedatectl set-ntp true"),

@@ -49,9 +49,15 @@ _plan = Prepared(
 )
 
 
+def fence_of(connection: Connection, job: str, slot: str) -> int | None:
+    """The fence of who owns the slot; None when nobody does."""
+    found: int | None = _fence_of.one(connection, {"job": job, "slot": slot}).scalar_one_or_none()
+    return found
+
+
 def hold(connection: Connection, scope: Scope) -> None:
     """Check in this transaction that the slot is still ours; raises Fenced."""
-    fence = _fence_of.one(connection, {"job": scope.job, "slot": scope.slot}).scalar_one_or_none()
+    fence = fence_of(connection, scope.job, scope.slot)
     if fence is not None and fence != scope.fence:
         raise Fenced(
             f"{scope.job}/{scope.slot}: another process has taken over (fence {fence}, ours {scope.fence}); "

@@ -144,7 +144,7 @@ def _refusing(reply: Reply) -> bool:
 
 def stuffed(data: bytes) -> bytes:
     """The text as it goes over the wire: CRLF, lines that begin with a dot doubled it, and the end."""
-    if b"\n" in data.replace(b"\r\n", b"") or b"\r" in data.replace(b"\r\n", b""):
+    if not data.count(b"\n") == data.count(b"\r\n") == data.count(b"\r"):
         data = _LONE_END.sub(b"\r\n", data)
     text = data.replace(b"\r\n.", b"\r\n..")
     if text.startswith(b"."):

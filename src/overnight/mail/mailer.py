@@ -24,7 +24,7 @@ from overnight.mail.consent import Asked, Consent, Free
 from overnight.mail.message import Envelope, Heading, Mailbox, configured, mailbox, mailto, message_id
 from overnight.mail.outbox import Outbox
 from overnight.mail.press import Keep, Order, Press
-from overnight.mail.replies import RETRY_FOR, Bounced
+from overnight.mail.replies import RETRY_FOR, Bounced, Unwanted
 from overnight.mail.streak import Streak
 from overnight.mail.templates import Templates
 from overnight.mail.transport import Letter, Transport
@@ -261,10 +261,8 @@ class Mailer:
 
     async def _settled(self, known: Effect, letter: Letter) -> bool:
         """Whether this mail needs no sending any more; raises Unknown when that cannot be known and nobody decided."""
-        if known.state == "done":
-            return True
-        if known.state == "failed":
-            return False
+        if known.state in ("done", "failed"):
+            return known.state == "done"
         if self.transport.reconciles:
             delivered = await self.transport.delivered(letter)
             if delivered:
@@ -330,6 +328,8 @@ class Mailer:
         An operator's mailbox says nothing of the readers', nor theirs of it: who is told that the mailing has stopped
         must not be stopped by it.
         """
+        if isinstance(error, Unwanted) and addressee.recipient is not None:
+            raise error.of(addressee.target) from error
         if not isinstance(error, Permanent) or addressee.recipient is None:
             return
         now = self.clock.now()

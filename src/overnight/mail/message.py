@@ -170,13 +170,11 @@ def personal_headers(envelope: Envelope) -> bytes:
 
 
 def subject_header(text: str) -> bytes:
-    """One Subject, folded. Raises Permanent (`header`) when it would not come out as it went in."""
+    """One Subject, folded; a long one ends at a word. Raises Permanent (`header`) for one that is empty or hostile."""
     text = text.strip(" ")
     if not text:
         raise Permanent("the subject is empty: look at the .subject.j2 template; nothing was sent", code="header")
-    if len(text) > SUBJECT_MAX:
-        raise Permanent(f"the subject has {len(text)} characters, {SUBJECT_MAX} is the limit", code="header")
-    return f"Subject: {_folded(_plain('subject', text))}\r\n".encode()
+    return f"Subject: {_folded(_plain('subject', _cut(text)))}\r\n".encode()
 
 
 def verify(data: bytes, envelope: Envelope) -> None:
@@ -205,6 +203,15 @@ def _named(header: str, box: Mailbox) -> str:
         quoted = name.replace("\\", "\\\\").replace('"', '\\"')
         return f'{header}: "{quoted}" {where}'
     return f"{header}: {_encoded(name)}\r\n {where}"
+
+
+def _cut(text: str) -> str:
+    """As much of a subject as there is room for: an alert about too many things is told all the same."""
+    if len(text) <= SUBJECT_MAX:
+        return text
+    text = text[: SUBJECT_MAX - 2]
+    words = text.rpartition(" ")[0]
+    return f"{words if len(words) > SUBJECT_MAX / 2 else text} …"  # some languages have no blanks
 
 
 def _folded(text: str) -> str:

@@ -19,7 +19,8 @@ _ENHANCED = re.compile(r"\s*#?([245]\.\d{1,3}\.\d{1,3})(?!\.?\d)")  # first of a
 _POLICY = re.compile(r"5\.7\.(?:0|1|8|9|2[0-9]|3[0-2]|5\d\d|60[0-9])")
 SENDER = re.compile(r"[45]\.1\.[78]")  # of all x.1.x the ones that are about us
 _HARD = re.compile(r"5\.1\.\d{1,3}|5\.2\.1")
-_SOFT = re.compile(r"5\.2\.2")
+# full; no mail server for the domain (4, 310); no such mailbox, as Microsoft says it (1)
+_SOFT = re.compile(r"5\.2\.2|5\.4\.(?:1|4|310)")
 _AUTH = frozenset({530, 534, 535, 538})
 _SIZE = frozenset({552})
 
@@ -37,6 +38,15 @@ class Bounced(Permanent):
 
 class Throttled(Deferred):
     """The other side has had too much from us for this recipient (421)."""
+
+
+class Unwanted(Stop):
+    """Our mail as such is refused, by the answer to one recipient or text: it may be about that one after all."""
+
+    def of(self, who: str) -> "Unwanted":
+        """The same, and what to do when only the mail of this reader is refused so."""
+        remedy = f"if others get theirs, it is about this one: overnight subscribers suppress {who}"
+        return Unwanted(f"{self}; it was said of the mail to {who}: {remedy}", code=self.code)
 
 
 def enhanced(code: int, message: str) -> str:
@@ -57,7 +67,8 @@ def classify(phase: Phase, code: int, message: str) -> OvernightError:
         kind = Throttled if code == CLOSING and phase in ("recipient", "data") else Deferred
         return kind(f"the mail server says {said}: will be tried again", code=name, within=RETRY_FOR)
     if ours := _about_us(phase, code, status):
-        return Stop("the mail server refuses " + ours.format(said), code=name)
+        stop = Unwanted if phase in ("recipient", "data") else Stop
+        return stop("the mail server refuses " + ours.format(said), code=name)
     verdict = _verdict(phase, code, status)
     if verdict is None:
         return Permanent(f"the mail server says {said}", code=name)

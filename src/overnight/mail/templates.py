@@ -88,8 +88,11 @@ def safe_url(url: object) -> str:
 
 
 def one_line(text: object) -> str:
-    """Join the words of a text by single blanks, without control characters: what a model wrote fits into a subject."""
-    return " ".join(_BREAKS.sub(" ", str(text)).split())
+    """Join the words of a text by single blanks: what a model or a feed wrote fits into a subject.
+
+    Control characters become blanks, and what a mail program would decode (`=?utf-8?…`) is broken up.
+    """
+    return " ".join(_BREAKS.sub(" ", str(text)).split()).replace("=?", "= ?")
 
 
 def day(instant: object) -> str:

@@ -83,7 +83,15 @@ def _address(value: str) -> str:
     return value
 
 
+def _own(value: str) -> str:
+    """An address of ours: whoever gets our mail has to be able to answer it."""
+    if not value.rpartition("<")[2].rpartition("@")[0].isascii():
+        raise ValueError(f"{value!r} has letters before the @ that most mail servers do not know; use an ASCII address")
+    return value
+
+
 Address = Annotated[str, AfterValidator(_address)]
+OwnAddress = Annotated[Address, AfterValidator(_own)]
 Addresses = Annotated[list[Address], *WORDS_FORM]
 WebAddress = Annotated[str, AfterValidator(_web)]
 
@@ -97,11 +105,11 @@ class Mail(Strict):
 
     transport: Annotated[str, AfterValidator(_transport)] = "outbox:var/outbox"
     """`outbox:FOLDER` writes files; `smtp://`, `smtps://` with `user:${PASSWORD}@host:port` send for real."""
-    sender: Address = Field(default="overnight <overnight@localhost.localdomain>", alias="from")
+    sender: OwnAddress = Field(default="overnight <overnight@localhost.localdomain>", alias="from")
     """The sender, of a domain for which the relay may sign."""
-    unsubscribe_to: Address | None = None
+    unsubscribe_to: OwnAddress | None = None
     """The mailbox that takes requests to unsubscribe by mail."""
-    bounces_to: Address | None = None
+    bounces_to: OwnAddress | None = None
     """The mailbox to which undeliverable mail comes back, as `bounces+<subscriber>@…`; else the sender."""
     archive_url: WebAddress = ""
     """Where readers find the folder `archive` of the reports; empty: mails have no link to it."""
