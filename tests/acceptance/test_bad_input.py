@@ -236,6 +236,7 @@ def test_a_ledger_of_a_newer_version_is_not_touched(project: Project) -> None:
         (("resume", "daily_email"), "`overnight runs` lists them"),
         (("--config", "/nowhere/schedule.yaml", "run", "hello"), "/nowhere/schedule.yaml"),
         (("tasks", "add", "Look", "--role", "nobody"), "it has editor, analyst, reviewer"),
+        (("tasks", "import", "content/tasks.jsonl", "--role", "analyst"), "--label and --role go with --issues"),
         (("pause", "nothing"), "it has daily_email"),
         (("next", "nothing"), "it has daily_email"),
         (("subscribers", "add", "no-at-sign"), "@"),
