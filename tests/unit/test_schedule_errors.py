@@ -97,9 +97,10 @@ BAD = {
         "5:50: error: roles.a.tools.tasks.create: there is no role 'b'",
     ),
     "a role that could write its own tasks": (
-        "version: 1\njobs: { good: { every: 1h, params: { tasks: ./content/tasks.jsonl } } }\n"
-        "roles:\n  a: { model: m, tools: { files.write: { root: content } } }\n",
-        "4:48: error: roles.a.tools.files.write.root: content/tasks.jsonl lies in it, from which good takes tasks",
+        HEAD
+        + "  good: { every: 1h, params: { tasks: ./a/tasks.jsonl } }\n"
+        + "roles:\n  a: { model: m, tools: { files.write: { root: a } } }\n",
+        "5:48: error: roles.a.tools.files.write.root: a/tasks.jsonl lies in it, from which good takes tasks",
     ),
     "a tool of one's own without a place": (
         GOOD + "roles:\n  a: { model: m, own_tools: { weather: {} } }\n",

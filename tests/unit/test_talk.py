@@ -10,6 +10,8 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from overnight.agent import Agent, Answer
 from overnight.budget import Budgets, Caps, RoleCaps
@@ -20,7 +22,7 @@ from overnight.errors import Deferred, Invalid, Permanent, Skip, Transient
 from overnight.ledger import Ledger
 from overnight.ledger.items import plan
 from overnight.ledger.tables import call, effect, tool_call
-from overnight.model import ModelReply, ModelRequest
+from overnight.model import Model, ModelReply, ModelRequest
 from overnight.outcome import Scope
 from overnight.pricing import Usage
 from overnight.prompts import unfence
@@ -328,6 +330,45 @@ async def test_a_denied_call_is_told_and_logged_and_the_run_goes_on(tmp_path: Pa
         results = at.model.asked[1].messages[-1]["content"]
         assert [result["is_error"] for result in results] == [True] * 3
         assert "there is no tool github_comment" in unfence(results[0]["content"])
+
+
+MALFORMED = {
+    "no number": '{"path": NaN}',
+    "a number without end": '{"path": 1e400}',
+    "half a letter": '{"path": "\\ud800"}',
+    "half a letter as a name": '{"\\ud800": "a.md"}',
+    "the same twice": '{"path": "a.md", "path": "../b"}',
+    "nothing": "{}",
+    "a field too many": '{"path": "a.md", "mode": "rw"}',
+    "deep": f'{{"path": {"[" * 800}{"]" * 800}}}',
+    "a megabyte": f'{{"path": "{"x" * 1_000_000}"}}',
+}
+
+
+@pytest.mark.parametrize("given", MALFORMED.values(), ids=MALFORMED)
+async def test_malformed_arguments_do_nothing_and_the_run_goes_on(tmp_path: Path, given: str) -> None:
+    bodies: list[dict[str, Any]] = []
+    called: dict[str, Any] = {"type": "tool_use", "id": "toolu_1", "name": "files_read", "input": "@"}
+    answer = {"type": "text", "text": '{"verdict": "fine"}'}
+
+    async def reply(request: web.Request) -> web.Response:
+        bodies.append(await request.json())
+        first = len(bodies) == 1
+        about = {"model": HAIKU, "stop_reason": "tool_use" if first else "end_turn"}
+        usage = {"input_tokens": 9, "output_tokens": 9}
+        said = json.dumps(about | {"usage": usage, "content": [called if first else answer]})
+        return web.Response(text=said.replace('"@"', given), content_type="application/json")
+
+    app = web.Application(client_max_size=10_000_000)
+    app.router.add_post("/v1/messages", reply)
+    async with TestServer(app) as server, desk(tmp_path) as at:
+        url = str(server.make_url("")).rstrip("/")
+        model = Model.open({"ANTHROPIC_API_KEY": "sham", "ANTHROPIC_BASE_URL": url})
+        at.model = model  # type: ignore[assignment]  # over the wire
+        assert (await at.ask()).value == Finding("fine")
+        await model.close()
+        assert at.verdicts() in ([("files_read", "denied")], [("files_read", "failed")])  # there is no file \ufffd
+        assert [message["role"] for message in bodies[1]["messages"]] == ["user", "assistant", "user"]
 
 
 async def test_what_is_not_there_is_told_and_the_run_goes_on(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from pydantic import ValidationError
 
 from overnight.dependency import Dependencies
 from overnight.errors import OvernightError, Permanent, Transient
@@ -218,6 +219,25 @@ def test_hosts_below_a_domain_are_named_with_a_star() -> None:
     for url in ("https://example.org/", "https://aexample.org/"):
         with pytest.raises(Denied):
             limits.checked(url)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "https://example.org",
+        "example.org/",
+        "example.org:8443",
+        "*",
+        "*.",
+        "*example.org",
+        "a.*.org",
+        "",
+        "example.org.",
+    ],
+)
+def test_a_limit_that_no_host_is_like_is_a_mistake(host: str) -> None:
+    with pytest.raises(ValidationError, match="is no host"):
+        Hosts(hosts=[host])
 
 
 @pytest.mark.parametrize(
