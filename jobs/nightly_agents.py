@@ -45,8 +45,10 @@ async def take_issues(run: Run) -> None:
 async def nightly_agents(task: Task, run: Run) -> Finding:
     """One task. A task that fails stays open, says why, and is tried again the next night."""
     state = "open" if run.rehearsal else await run.ledger.read(state_of, task.id)
-    if state != "open":  # another night was quicker, or somebody took it back: it is not paid for twice
-        raise Skip("done already" if state == "done" else state or "gone")
+    if state == "done":  # by this very item, which a crash has cut off before it could say so, or in another night
+        return await run.steps.seen("finding", by_another)
+    if state != "open":  # somebody took it back
+        raise Skip(state or "gone")
     try:
         answer = await attempt(task, run)
     except OvernightError as error:
@@ -54,10 +56,20 @@ async def nightly_agents(task: Task, run: Run) -> Finding:
         if isinstance(error, Permanent | Invalid | Skip) and run.steps.taken:  # it would be done again the next night
             raise Downstream(f"{error}; what it had done is undone", code=error.code) from error
         raise
+
+    async def said() -> Finding:
+        return answer.value
+
     now, result = run.now(), json.dumps(asdict(answer.value), ensure_ascii=False)
     if not run.rehearsal:
+        await run.steps.seen("finding", said)
         await run.ledger.write(lambda connection: close(connection, task.id, "done", now, result))
     return answer.value
+
+
+async def by_another() -> Finding:
+    """A task that this item has no finding of: it is not paid for twice."""
+    raise Skip("done already")
 
 
 async def attempt(task: Task, run: Run) -> Answer[Finding]:

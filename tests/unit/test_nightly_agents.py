@@ -147,6 +147,22 @@ async def test_an_agent_that_writes_into_what_it_reads_is_asked_the_same_after_a
     assert asked[0] == asked[1]
 
 
+async def test_a_task_whose_end_a_crash_has_swallowed_has_its_finding_all_the_same(tmp_path: Path) -> None:
+    """The queue knows that it is done, the run does not know yet: the next attempt says what this one has found."""
+    ledger = open_ledger(tmp_path, ManualClock())
+    agent = Answering(FINDING)
+    run = run_in(ledger, begin(ledger, "nightly_agents"), tmp_path, asks=agent)
+    ledger.writing(lambda c: add(c, [NewTask(role="analyst", title="look")], "hand", NOW))
+    [queued] = open_tasks(run)
+    assert await nightly_agents(queued, run.for_item(queued.id)) == FINDING
+    agent.answer = AssertionError("nobody is to be asked")
+    assert await nightly_agents(queued, run.for_item(queued.id)) == FINDING
+    other = run_in(ledger, begin(ledger, "nightly_agents", "2026-11-23"), tmp_path, asks=agent)
+    with pytest.raises(Skip, match="done already"):
+        await nightly_agents(queued, other.for_item(queued.id))
+    ledger.close()
+
+
 async def test_of_an_issue_the_agent_learns_where_it_is(tmp_path: Path) -> None:
     agent = Answering(FINDING)
     await night(tmp_path, agent, NewTask(role="analyst", title="look", ref="acme/site#7"))
