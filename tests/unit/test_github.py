@@ -240,6 +240,21 @@ async def test_issues_with_a_label_become_tasks_once(tmp_path: Path) -> None:
         assert TOKEN not in repr(source)
 
 
+async def test_an_issue_that_is_odd_keeps_no_other_out(tmp_path: Path) -> None:
+    async with desk(tmp_path) as at:
+        at.there.issue(2, "", "Text.", "agent")
+        at.there.issue(3, "half a \ud800", "\udfff", "agent")
+        at.there.issue(4, "x" * 5_000, "y" * 500_000, "agent")
+        source = Source(repo="acme/site", label="agent", role="triage", token=TOKEN, url=at.there.url)
+        assert (await import_issues(source, at.ledger, Dependencies({}, at.clock), at.clock)).added == 4
+        titles = {row["ref"]: row["title"] for row in rows(at.ledger, task)}
+        assert (titles["acme/site#2"], titles["acme/site#3"], len(titles["acme/site#4"])) == (
+            "untitled",
+            "half a ?",
+            500,
+        )
+
+
 class Killed(BaseException):
     """As if the process had ended here."""
 
