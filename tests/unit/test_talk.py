@@ -244,6 +244,68 @@ async def test_what_a_crash_left_unknown_is_looked_up_and_never_repeated_blindly
         assert {row["state"] for row in rows(at.ledger, effect)} == {"done"}
 
 
+class Killed(BaseException):
+    """As if the process had ended here: nothing more is written, whatever `finally` says."""
+
+
+@dataclass
+class Knowing(Scripted):
+    """A model that knows by what was said before which of its replies is next."""
+
+    async def create(self, request: ModelRequest) -> ModelReply:
+        self.asked.append(request)
+        return self.replies[len(request.messages) // 2]  # type: ignore[return-value]  # these replies raise nothing
+
+
+async def killed_at(root: Path, commit: int, moment: str, patch: pytest.MonkeyPatch) -> bool:
+    """End a talk at one of its commits, before or after it; then start again. Returns whether it came that far."""
+    left = [commit]
+
+    def around(real: Any) -> Any:
+        async def committed(*arguments: Any, **more: Any) -> Any:
+            left[0] -= 1
+            if left[0] < 0 or (left[0] == 0 and moment == "before"):
+                raise Killed
+            value = await real(*arguments, **more)
+            if left[0] == 0:
+                raise Killed
+            return value
+
+        return committed
+
+    script = [calls(WRITE), calls(("wall_write", {"word": "world"}), LOOK), said("done")]
+    async with desk(root) as at:
+        at.model = Knowing([*script])
+        with patch.context() as until:
+            until.setattr(Ledger, "write", around(Ledger.write))
+            until.setattr(Ledger, "record", around(Ledger.record))
+            try:
+                await at.ask()
+            except Killed:
+                pass
+            else:
+                return False
+        answer = await at.ask()
+        assert (answer.value, at.words()) == (Finding("done"), ["hello", "world"]), (commit, moment)
+        assert len(at.model.asked) <= len(script) + 1, "what was answered and kept is not asked again"
+        assert at.looks <= 1
+        assert {row["state"] for row in rows(at.ledger, effect)} == {"done"}
+        assert at.verdicts() == [("wall_write", "done"), ("wall_write", "done"), ("wall_look", "done")]
+        assert await at.steps.undo() == []
+        assert at.words() == []
+    return True
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+async def test_killed_at_any_commit_of_a_talk_its_calls_are_found_by_their_ids_and_made_once(
+    tmp_path: Path, moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = 1
+    while await killed_at(tmp_path / str(commit), commit, moment, monkeypatch):
+        commit += 1
+    assert commit > 10, "three turns, three calls of tools, and two effects with their intents"
+
+
 async def test_a_crash_between_effect_and_its_note_finds_the_effect(tmp_path: Path, monkeypatch: Any) -> None:
     async with desk(tmp_path) as at:
         with monkeypatch.context() as broken:
