@@ -70,6 +70,7 @@ ASKED: dict[str, dict[str, Any]] = {
     "tasks.results": {},
 }
 SCHEDULE = loads(ROLES, {})
+PROJECT = Path(__file__).parents[2]
 
 
 def box_of(role: str) -> Any:
@@ -87,6 +88,16 @@ def test_a_role_may_use_the_tools_it_was_given_and_is_denied_all_others(role: st
         with pytest.raises(Denied) as denied:
             box.allowed(wire, ASKED[name], 0)
         assert denied.value.code == "no_tool"
+
+
+SHIPPED = {"editor": set(), "analyst": set(), "reviewer": {"files.read", "files.list"}}
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_the_roles_of_a_new_project_may_read_its_content_and_nothing_else(name: str) -> None:
+    roles = loads((PROJECT / "schedule.yaml").read_text(encoding="utf-8"), {}).roles
+    assert set(roles) == set(SHIPPED)
+    assert {role for role in roles if name in roles[role].granted()} == {r for r, may in SHIPPED.items() if name in may}
 
 
 OUTSIDE: dict[str, tuple[str, dict[str, Any], str]] = {
