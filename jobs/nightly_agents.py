@@ -73,7 +73,7 @@ async def by_another() -> Finding:
 
 
 async def attempt(task: Task, run: Run) -> Answer[Finding]:
-    """The agent's answer. Raises Permanent for a role that schedule.yaml lacks: one such task stops no other."""
+    """The agent's answer. Raises Permanent for a role that is not there or has no prompt: its tasks stop no others."""
     if not run.rehearsal:
         await run.ledger.write(lambda connection: attempted(connection, task.id))
 
@@ -86,8 +86,10 @@ async def attempt(task: Task, run: Run) -> Answer[Finding]:
     try:
         return await run.agent(task.role, data=material(task), output=Finding, context=context)
     except Stop as error:
-        if error.code != "unknown_role":
+        if error.code not in ("unknown_role", "template"):
             raise
+        if error.code == "template" and str(error) not in run.notices.get("roles", ()):
+            run.warn("roles", str(error))
         raise Permanent(str(error), code="no_role") from error
 
 

@@ -96,6 +96,17 @@ def test_of_a_task_that_is_added_its_id_is_told(overnight: Command, tmp_path: Pa
     assert overnight("tasks", "show", task)[0] == 0
 
 
+def test_a_role_without_a_prompt_is_told_before_the_night(overnight: Command, tmp_path: Path) -> None:
+    (tmp_path / "schedule.yaml").write_text(f"{SCHEDULE}roles: {{ r: {{ model: claude-haiku-5-5 }} }}\n")
+    assert "the prompt of the role 'r' is missing: write" in overnight("validate", "--no-jobs")[1]
+    prompt = tmp_path / "templates" / "roles" / "r.md.j2"
+    prompt.parent.mkdir(parents=True)
+    prompt.write_text("You are\n{{ nobody }}")
+    assert "r.md.j2:2: 'nobody' is undefined" in overnight("validate", "--no-jobs")[1]
+    prompt.write_text("You are somebody.")
+    assert json.loads(overnight("validate", "--no-jobs", "--json")[1])["warnings"] == []
+
+
 def test_a_talk_is_shown_in_its_order_with_the_words_between_its_calls(overnight: Command, ledger: Ledger) -> None:
     scope = begin(ledger, Outcome("k0", "ok"))
     talk = [{"type": "text", "text": "I look first."}, {"type": "tool_use", "id": "1", "name": "look", "input": {}}]

@@ -29,6 +29,16 @@ class Asked(Nobody):
         return Roles(Path(), {"analyst": Role("analyst", ("m",))}).role(role)
 
 
+@dataclass
+class Prompted(Nobody):
+    """An agent that reads its prompt first."""
+
+    root: Path
+
+    async def ask(self, _scope: Any, role: str, **_more: Any) -> Any:
+        return Roles(self.root, {"analyst": Role("analyst", ("m",))}).system(role)
+
+
 async def worked(folder: Path, role: str, state: str = "") -> None:
     """Work on a task that has become `state` since it was planned."""
     ledger = open_ledger(folder, ManualClock())
@@ -47,6 +57,18 @@ async def test_a_role_that_nobody_plays_fails_its_own_task_only(tmp_path: Path) 
     with pytest.raises(Permanent, match="did you mean 'analyst'") as failure:
         await worked(tmp_path, "analist")
     assert failure.value.code == "no_role"
+
+
+async def test_a_role_without_a_prompt_fails_its_own_tasks_only_and_is_told_once(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path, ManualClock())
+    run = run_in(ledger, begin(ledger), tmp_path, asks=Prompted(tmp_path))
+    ledger.writing(lambda c: add(c, [NewTask(role="analyst", title=f"look {n}") for n in range(2)], "hand", NOW))
+    for queued in [*open_tasks(run)]:
+        with pytest.raises(Permanent, match=r"write .*analyst\.md\.j2") as failure:
+            await nightly_agents(queued, run.for_item(queued.id))
+        assert failure.value.code == "no_role"
+    ledger.close()
+    assert [len(each) for each in run.notices.values()] == [1]
 
 
 @pytest.mark.parametrize(("state", "reason"), [("done", "done already"), ("cancelled", "cancelled")])
