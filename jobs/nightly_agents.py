@@ -52,7 +52,7 @@ async def nightly_agents(task: Task, run: Run) -> Finding:
     try:
         answer = await attempt(task, run)
     except OvernightError as error:
-        await note(task, run, str(error))
+        await note(task, run, str(error.__cause__ or error) if isinstance(error, Skip) else str(error))  # which budget
         if isinstance(error, Permanent | Invalid | Skip) and run.steps.taken:  # it would be done again the next night
             raise Downstream(f"{error}; what it had done is undone", code=error.code) from error
         raise

@@ -13,6 +13,7 @@ from jobs.daily_email import Edition, Story
 from jobs.nightly_agents import Finding, attempt, nightly_agents
 from overnight.agent import Answer
 from overnight.batch import Batch, Picked
+from overnight.budget import BudgetExceeded
 from overnight.compensation import Step
 from overnight.errors import Invalid, Permanent, Skip
 from overnight.jobs import Options
@@ -140,6 +141,13 @@ async def test_what_a_failed_task_has_done_is_undone_and_it_says_why(tmp_path: P
     row, outcome = await night(tmp_path, agent, NewTask(role="analyst", title="look"))
     assert (row["state"], row["attempts"], row["error"]) == ("open", 1, str(error))
     assert (outcome.state, outcome.error_class, agent.wall) == ("failed", "downstream", [])
+
+
+async def test_a_task_without_budget_says_which_and_how_to_raise_it(tmp_path: Path) -> None:
+    skipped = Skip("budget", code="budget")
+    skipped.__cause__ = BudgetExceeded("a call of up to $1.00 does not fit into the budget day:2026-11-22 of $10.00")
+    row, _ = await night(tmp_path, Answering(skipped), NewTask(role="analyst", title="look"))
+    assert row["error"] == str(skipped.__cause__)
 
 
 async def test_documents_come_as_passages_and_what_is_left_out_is_counted(tmp_path: Path) -> None:
