@@ -257,6 +257,9 @@ def test_a_limit_that_no_host_is_like_is_a_mistake(host: str) -> None:
         "fec0::1",
         "fd00:ec2::254",
         "100.100.100.200",
+        "192.0.0.192",
+        "::ffff:192.0.0.192",
+        "192.88.99.1",
     ],
 )
 def test_what_is_no_public_address_is_not_connected_to(address: str) -> None:

@@ -24,6 +24,8 @@ _HOST = re.compile(r"(?:\*\.)?[\w-]+(?:\.[\w-]+)*|[0-9a-fA-F:]*:[0-9a-fA-F:.]*")
 
 # All of IPv6 that is given out. Outside lie spellings of IPv4 addresses (NAT64, `::a.b.c.d`) and retired private ones.
 _GLOBAL = ipaddress.ip_network("2000::/3")
+# Python up to 3.12 calls most of these public; a cloud has its metadata at 192.0.0.192.
+_SPECIAL = (ipaddress.ip_network("192.0.0.0/24"), ipaddress.ip_network("192.88.99.0/24"))
 
 
 def _host(pattern: str) -> str:
@@ -169,7 +171,8 @@ def _open_to(host: str, *, private: bool) -> bool:
     address = ipaddress.ip_address(host.partition("%")[0])
     for inner in ("ipv4_mapped", "sixtofour"):  # an IPv4 address in the clothes of another
         address = getattr(address, inner, None) or address
-    usable = not (address.is_link_local or address.is_multicast or address.is_unspecified)
+    special = any(address in network for network in _SPECIAL)
+    usable = not (special or address.is_link_local or address.is_multicast or address.is_unspecified)
     return usable and (private or (address.is_global and (address.version == 4 or address in _GLOBAL)))
 
 
