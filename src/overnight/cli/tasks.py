@@ -33,6 +33,7 @@ def tasks() -> None:
 def add_(cli: Cli, title: str, role: str, body: str, priority: int, documents: tuple[str, ...]) -> None:
     """Add one task."""
     _require_role(cli, role)
+    _require_documents(cli, documents)
     text = sys.stdin.read() if body == "-" else body
     try:
         new = NewTask(role=role, title=title, body=text, priority=priority, documents=list(documents))
@@ -88,6 +89,17 @@ def _from_github(cli: Cli, repo: str, label: str, role: str) -> Imported:
             return await import_issues(source, cli.ledger, sides, cli.clock)
 
     return asyncio.run(take())
+
+
+def _require_documents(cli: Cli, documents: tuple[str, ...]) -> None:
+    """What could not be read in the night is said now."""
+    from overnight.context import gathered  # noqa: PLC0415  only here
+    from overnight.errors import Permanent  # noqa: PLC0415
+
+    try:
+        gathered(cli.root, documents)
+    except Permanent as error:
+        raise ConfigError(f"--document: {error}") from error
 
 
 def _require_role(cli: Cli, role: str) -> None:
