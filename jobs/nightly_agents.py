@@ -45,23 +45,35 @@ async def take_issues(run: Run) -> None:
 async def nightly_agents(task: Task, run: Run) -> Finding:
     """One task. A task that fails stays open, says why, and is tried again the next night."""
     state = "open" if run.rehearsal else await run.ledger.read(state_of, task.id)
-    if state != "open":  # another night was quicker, or somebody took it back: it is not paid for twice
-        raise Skip("done already" if state == "done" else state or "gone")
+    if state == "done":  # by this very item, which a crash has cut off before it could say so, or in another night
+        return await run.steps.seen("finding", by_another)
+    if state != "open":  # somebody took it back
+        raise Skip(state or "gone")
     try:
         answer = await attempt(task, run)
     except OvernightError as error:
-        await note(task, run, str(error))
+        await note(task, run, str(error.__cause__ or error) if isinstance(error, Skip) else str(error))  # which budget
         if isinstance(error, Permanent | Invalid | Skip) and run.steps.taken:  # it would be done again the next night
             raise Downstream(f"{error}; what it had done is undone", code=error.code) from error
         raise
+
+    async def said() -> Finding:
+        return answer.value
+
     now, result = run.now(), json.dumps(asdict(answer.value), ensure_ascii=False)
     if not run.rehearsal:
+        await run.steps.seen("finding", said)
         await run.ledger.write(lambda connection: close(connection, task.id, "done", now, result))
     return answer.value
 
 
+async def by_another() -> Finding:
+    """A task that this item has no finding of: it is not paid for twice."""
+    raise Skip("done already")
+
+
 async def attempt(task: Task, run: Run) -> Answer[Finding]:
-    """The agent's answer. Raises Permanent for a role that schedule.yaml lacks: one such task stops no other."""
+    """The agent's answer. Raises Permanent for a role that is not there or has no prompt: its tasks stop no others."""
     if not run.rehearsal:
         await run.ledger.write(lambda connection: attempted(connection, task.id))
 
@@ -74,8 +86,10 @@ async def attempt(task: Task, run: Run) -> Answer[Finding]:
     try:
         return await run.agent(task.role, data=material(task), output=Finding, context=context)
     except Stop as error:
-        if error.code != "unknown_role":
+        if error.code not in ("unknown_role", "template"):
             raise
+        if error.code == "template" and str(error) not in run.notices.get("roles", ()):
+            run.warn("roles", str(error))
         raise Permanent(str(error), code="no_role") from error
 
 

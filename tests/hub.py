@@ -214,8 +214,8 @@ class Hub:
 
     async def _label(self, request: web.Request) -> tuple[int, Any]:
         found, wanted = self._found(request), (await request.json())["labels"]
-        there = [each["name"] for each in found["labels"]]
-        found["labels"] += [{"name": name} for name in wanted if name not in there]
+        there = [each["name"].casefold() for each in found["labels"]]
+        found["labels"] += [{"name": name} for name in wanted if name.casefold() not in there]
         return 200, found["labels"]
 
     async def _unlabel(self, request: web.Request) -> tuple[int, Any]:

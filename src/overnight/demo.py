@@ -138,7 +138,7 @@ def _tell_third_act(work: Workplace, say: Say) -> None:
         models = " then ".join(dict.fromkeys(call["model"] for call in asked)) or "nobody was asked"
         facts = [f"{row['state']}, {models}, {dollars(sum(call['cost_nano'] for call in asked))}"]
         facts += [f"its text ordered {' and '.join(denied)}: denied, the task went on"] if denied else []
-        facts += [f"no {row['error']}: it stays in the queue"] if row["error"] else []
+        facts += [f"it stays in the queue: {row['error']}"] if row["error"] else []
         say(f"  {title:<32}{'; '.join(facts)}")
 
 

@@ -16,11 +16,12 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from overnight.errors import Invalid
 
 _END = r"[^\s<>\"'`]*"
-_WEB = re.compile(
-    r"(?i)\b(?:https?|ftps?|wss?)\s?:\s?[/\\]{1,4}[^\s<>\"'`{}|]+|(?<![\w@.:/-])//[\w.-]+\.[a-z]{2,}" + _END
+_WEB = re.compile(  # a browser takes `http:host`, `\\host` and `/\host` for addresses, too
+    r"(?i)\b(?:https?|ftps?|wss?)(?:\s?:\s?[/\\]{1,4}|:(?=[\w-]{1,63}\.[\w-]))[^\s<>\"'`{}|]+"
+    r"|(?<![\w@.:/\\-])[/\\]{2}[\w.-]+\.[a-z]{2,}" + _END
 )
 _BARE = re.compile(
-    r"(?i)(?<![\w@./:-])(?:www\.[\w-]|[\w-]{1,63}(?:\.[\w-]{1,63}){0,8}\.[a-z]{2,24}[/?#][\w%?#])" + _END
+    r"(?i)(?<![\w@./:-])(?:www\.[\w-]|[\w-]{1,63}(?:\.[\w-]{1,63}){0,8}\.[a-z]{2,24}(?::\d{1,5})?[/?#][\w%?#])" + _END
 )
 _MAIL = re.compile(r"(?<![\w.+%-])[\w.+%-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63})+")
 _IMAGE = re.compile(r"!\[[^\]]{0,1000}\]\s?[(\[]|<img\b", re.IGNORECASE)
@@ -50,7 +51,8 @@ def check_links(value: Any, material: Any) -> list[str]:
 
     `value` is the validated answer, `material` what the model was given: any nesting of mappings, lists, dataclasses
     and pydantic models. Every web or e-mail address in a text of `value` must occur in a text of `material`: compared
-    are the real host, path and query, whatever the spelling. Markdown images and script addresses are always refused.
+    is all that can carry something away, whatever the spelling; an address may come without its fragment. Markdown
+    images and script addresses are always refused.
     """
     wrong: list[str] = []
     allowed: set[str] | None = None
@@ -62,7 +64,8 @@ def check_links(value: Any, material: Any) -> list[str]:
         wrong += [f"a script: {readable[m.start() : m.start() + 80]}" for m in _SCRIPT.finditer(readable)]
         found = _addresses(text)
         if found and allowed is None:  # the material is large, and most answers hold no address
-            allowed = {address for each in _texts(material) for address in _addresses(each).values()}
+            known = {address for each in _texts(material) for address in _addresses(each).values()}
+            allowed = known | {address.partition("#")[0] for address in known}
         wrong += [shown for shown, address in found.items() if address not in (allowed or ())]
     return list(dict.fromkeys(wrong))
 
@@ -125,8 +128,8 @@ def _trimmed(address: str) -> str:
 
 
 def _normal(address: str) -> str | None:
-    """Host, path and query; None when it is no address at all. `userinfo@` does not count, the host behind it does."""
-    spelled = re.sub(r"^([a-z]+)\s?:\s?[/\\]+", r"\1://", address.replace("\\", "/"), flags=re.IGNORECASE)
+    """User, host, path, query and fragment, each of which the host's owner or script can read; None for no address."""
+    spelled = re.sub(r"^(https?|ftps?|wss?)\s?:\s?[/\\]*", r"\1://", address.replace("\\", "/"), flags=re.IGNORECASE)
     if "://" not in spelled:
         spelled = f"https://{spelled.lstrip('/')}"
     try:
@@ -138,13 +141,12 @@ def _normal(address: str) -> str | None:
     if not host:
         return None
     where = f"{host}:{port}" if port and port != _PORTS.get(parts.scheme.lower()) else host
+    user, at, _ = parts.netloc.rpartition("@")
     path = _unquoted(parts.path).rstrip("/")
-    return f"{where}{path}" + (f"?{_unquoted(parts.query)}" if parts.query else "") + _fragment(parts.fragment)
-
-
-def _fragment(fragment: str) -> str:
-    """A fragment never reaches a server by itself, but a page's script reads it: only a plain anchor is left out."""
-    return "" if re.fullmatch(r"[\w.:~-]{0,40}", fragment) else f"#{_unquoted(fragment)}"
+    query, fragment = (
+        f"{sign}{_unquoted(each)}" if each else "" for sign, each in (("?", parts.query), ("#", parts.fragment))
+    )
+    return f"{_unquoted(user)}{at}{where}{path}{query}{fragment}"
 
 
 def _host(parts: SplitResult) -> str:

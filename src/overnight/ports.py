@@ -124,7 +124,7 @@ def open_ports(
     agent = Agent(
         ledger=ledger,
         model=Absent() if rehearsal else Model.open(schedule.environ, clock=clock),
-        roles=Roles(root, _roles(schedule)),
+        roles=Roles(root, roles_of(schedule)),
         budgets=Budgets(ledger, clock, schedule.timezone, _caps(schedule)),
         api=dependencies.of("anthropic"),
         clock=clock,
@@ -345,7 +345,8 @@ def tell_ending(schedule: Schedule, clock: Clock) -> None:
         logs.get().warning(warning)
 
 
-def _roles(schedule: Schedule) -> dict[str, Role]:
+def roles_of(schedule: Schedule) -> dict[str, Role]:
+    """The roles as an agent plays them."""
     return {
         name: Role(
             name,

@@ -24,6 +24,7 @@ from overnight.ledger.journal import discarded_answers, paid_answers
 from overnight.ledger.toolcalls import Told, keep, kept
 from overnight.model import ModelReply
 from overnight.plurals import counted
+from overnight.prompts import suspicious
 from overnight.question import Question, Said, Turn
 
 SAME = 3  # times that the same call may have the same result
@@ -91,11 +92,14 @@ class Talks:
         try:
             grant, asked = question.box.tools.allowed(name, call["input"], used[name])
             result = _text(await question.box.use(grant, asked, id_[:32]))
+            if suspicious(result):
+                scope = question.scope
+                logs.get().warning("a tool's result holds invisible characters", task_id=scope.task_id, tool=name)
         except OF_THE_ITEM:
             raise
         except OvernightError as error:
             verdict, code = "denied" if isinstance(error, Denied) else "failed", error.code
-            result = question.box.kit.redact(str(error))
+            result = _storable(question.box.kit.redact(str(error)))
         seconds = self.clock.monotonic() - started
         arguments = _text(question.box.kit.redact(call["input"]))
         told = Told(id_, question.role.name, name, arguments, verdict, result, code, round(seconds * 1000))
@@ -117,8 +121,13 @@ class Talks:
 
 
 def _text(value: Any) -> str:
-    text = json.dumps(to_jsonable_python(value), ensure_ascii=False)
+    text = _storable(json.dumps(to_jsonable_python(value), ensure_ascii=False))
     return text if len(text) <= MOST else f"{text[:MOST]} [cut, {len(text)} characters in all]"
+
+
+def _storable(text: str) -> str:
+    """Without half letters, such as the name of a file that is no UTF-8 has."""
+    return text.encode(errors="replace").decode()
 
 
 def _refuse_circles(question: Question) -> None:

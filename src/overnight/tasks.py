@@ -201,7 +201,7 @@ def _parsed(path: Path, roles: Collection[str] | None) -> tuple[list[NewTask], l
 
 def _lines(text: str) -> Iterator[tuple[int, Callable[[], NewTask]]]:
     """Each line of a JSONL file that is not empty, with its number."""
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):  # JSON has line separators of other kinds in its texts
         if line.strip():
             yield number, partial(NewTask.model_validate_json, line)
 

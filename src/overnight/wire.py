@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import isfinite
 from typing import Any
 
 from overnight.errors import Invalid, Transient
@@ -119,6 +120,15 @@ def _storable(escape: re.Match[str]) -> str:
     return r"\ufffd" if len(escape[0]) == 6 else escape[0]  # half a pair; a whole one has 12
 
 
+def _finite(number: str) -> float | None:
+    """A number, None for one such as 1e400 or NaN: it could not be sent back in the next turn of a talk."""
+    value = float(number)
+    return value if isfinite(value) else None
+
+
+_DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=_finite)
+
+
 def garbled(what: str) -> Lost:
     """The error for a 200 that is no message."""
     return Lost(f"the model's API answered 200, but not with a message: {what}", code="garbled")
@@ -128,7 +138,7 @@ def parsed(body: bytes) -> Any:
     """The body as JSON. The SDK would make objects of it, at a third of a call's CPU, and checks nothing."""
     try:
         text = body.decode("utf-8-sig")
-        return json.loads(_ESCAPE.sub(_storable, text) if _HALVES.search(text) else text)
+        return _DECODER.decode(_ESCAPE.sub(_storable, text) if _HALVES.search(text) else text)
     except (ValueError, RecursionError) as error:
         raise garbled("no JSON, or not all of it") from error
 

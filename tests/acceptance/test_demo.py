@@ -21,7 +21,8 @@ def test_the_demo_shows_an_injected_task_one_without_budget_and_one_that_escalat
     escalated = next(line for line in lines if "A delicate question" in line)
     assert "done" in injected
     assert "files_read and github_comment: denied, the task went on" in injected
-    assert "open, nobody was asked, $0.00; no budget: it stays in the queue" in broke
+    assert "open, nobody was asked, $0.00; it stays in the queue: a call of up to $0.0" in broke
+    assert "does not fit into the budget" in broke
     assert "done, claude-haiku-5-5 then claude-sonnet-5-5" in escalated
     shown = Project(tmp_path / "shown", home.env, warm)
     commands = [line.split(" --config shown ")[1].split() for line in lines if " --config shown " in line]

@@ -198,6 +198,25 @@ async def test_labels_that_were_there_before_stay_when_the_others_are_taken_off(
         assert at.there.labels(1) == ["bug"]
 
 
+async def test_a_label_in_other_letters_is_the_same_label_and_stays(tmp_path: Path) -> None:
+    async with desk(tmp_path, None, "lost") as at:
+        at.there.issue(1, "It rains", "", "Bug", "Needs Review")
+        steps = at.steps()
+        told = await at.use("github.label", steps)
+        assert told["new"] == []
+        assert [each for each in at.there.seen if each.startswith("POST")] == ["POST /repos/acme/site/issues/1/labels"]
+        await steps.undo()
+        assert at.there.labels(1) == ["Bug", "Needs Review"]
+
+
+async def test_a_comment_is_found_also_behind_a_thousand_others(tmp_path: Path) -> None:
+    async with desk(tmp_path, "lost") as at:
+        others = [{"id": n, "body": "Me too.", "number": 1, "user": {"login": "x"}} for n in range(1_050)]
+        at.there.comments.extend(others)
+        await at.use("github.comment")
+        assert at.there.bodies(1)["Thank you."] == 1
+
+
 async def test_a_refusal_is_told_and_leaves_nothing(tmp_path: Path) -> None:
     async with desk(tmp_path) as at:
         await at.use("github.pull")
@@ -219,6 +238,21 @@ async def test_issues_with_a_label_become_tasks_once(tmp_path: Path) -> None:
         assert ((found.added, found.known), (again.added, again.known)) == ((129, 0), (0, 129))
         assert {row["source"] for row in rows(at.ledger, task)} == {"github:acme/site"}
         assert TOKEN not in repr(source)
+
+
+async def test_an_issue_that_is_odd_keeps_no_other_out(tmp_path: Path) -> None:
+    async with desk(tmp_path) as at:
+        at.there.issue(2, "", "Text.", "agent")
+        at.there.issue(3, "half a \ud800", "\udfff", "agent")
+        at.there.issue(4, "x" * 5_000, "y" * 500_000, "agent")
+        source = Source(repo="acme/site", label="agent", role="triage", token=TOKEN, url=at.there.url)
+        assert (await import_issues(source, at.ledger, Dependencies({}, at.clock), at.clock)).added == 4
+        titles = {row["ref"]: row["title"] for row in rows(at.ledger, task)}
+        assert (titles["acme/site#2"], titles["acme/site#3"], len(titles["acme/site#4"])) == (
+            "untitled",
+            "half a ?",
+            500,
+        )
 
 
 class Killed(BaseException):

@@ -358,6 +358,14 @@ def test_variables_that_are_missing_are_named_and_no_value_is_shown() -> None:
     assert missing_variables(loads(SCHEDULE, {})) == []
 
 
+def test_the_secrets_of_roles_are_among_them_and_a_github_app_stands_in_for_a_token() -> None:
+    text = SCHEDULE + "roles: { r: { model: [m], allow_mixed: true, secrets: [GITHUB_TOKEN, OTHER] } }\n"
+    assert missing_variables(loads(text, {})) == ["GITHUB_TOKEN", "OTHER"]
+    assert missing_variables(loads(text, {"GITHUB_TOKEN": " ", "OTHER": "x-x-x-x-x"})) == ["GITHUB_TOKEN"]
+    app = {"GITHUB_APP_ID": "1", "GITHUB_APP_PRIVATE_KEY": "app.pem", "OTHER": "x-x-x-x-x"}
+    assert missing_variables(loads(text, app)) == []
+
+
 async def test_a_machine_without_a_key_for_the_model_is_well_until_a_run_is_stopped(
     ledger: Ledger, tmp_path: Path
 ) -> None:

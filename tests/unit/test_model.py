@@ -285,3 +285,8 @@ def test_half_a_letter_in_a_reply_becomes_one_that_can_be_kept(text: str) -> Non
     read.encode()
     whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     assert read == whole
+
+
+@pytest.mark.parametrize("number", ["1e400", "-1e400", "NaN", "Infinity", "-Infinity"])
+def test_a_number_that_json_cannot_hold_is_read_as_none(number: str) -> None:
+    assert parsed(f'{{"a": [{number}, 1.5, 2]}}'.encode()) == {"a": [None, 1.5, 2]}

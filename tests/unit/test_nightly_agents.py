@@ -13,6 +13,7 @@ from jobs.daily_email import Edition, Story
 from jobs.nightly_agents import Finding, attempt, nightly_agents
 from overnight.agent import Answer
 from overnight.batch import Batch, Picked
+from overnight.budget import BudgetExceeded
 from overnight.compensation import Step
 from overnight.errors import Invalid, Permanent, Skip
 from overnight.jobs import Options
@@ -27,6 +28,16 @@ class Asked(Nobody):
 
     async def ask(self, _scope: Any, role: str, **_more: Any) -> Any:
         return Roles(Path(), {"analyst": Role("analyst", ("m",))}).role(role)
+
+
+@dataclass
+class Prompted(Nobody):
+    """An agent that reads its prompt first."""
+
+    root: Path
+
+    async def ask(self, _scope: Any, role: str, **_more: Any) -> Any:
+        return Roles(self.root, {"analyst": Role("analyst", ("m",))}).system(role)
 
 
 async def worked(folder: Path, role: str, state: str = "") -> None:
@@ -47,6 +58,18 @@ async def test_a_role_that_nobody_plays_fails_its_own_task_only(tmp_path: Path) 
     with pytest.raises(Permanent, match="did you mean 'analyst'") as failure:
         await worked(tmp_path, "analist")
     assert failure.value.code == "no_role"
+
+
+async def test_a_role_without_a_prompt_fails_its_own_tasks_only_and_is_told_once(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path, ManualClock())
+    run = run_in(ledger, begin(ledger), tmp_path, asks=Prompted(tmp_path))
+    ledger.writing(lambda c: add(c, [NewTask(role="analyst", title=f"look {n}") for n in range(2)], "hand", NOW))
+    for queued in [*open_tasks(run)]:
+        with pytest.raises(Permanent, match=r"write .*analyst\.md\.j2") as failure:
+            await nightly_agents(queued, run.for_item(queued.id))
+        assert failure.value.code == "no_role"
+    ledger.close()
+    assert [len(each) for each in run.notices.values()] == [1]
 
 
 @pytest.mark.parametrize(("state", "reason"), [("done", "done already"), ("cancelled", "cancelled")])
@@ -120,6 +143,13 @@ async def test_what_a_failed_task_has_done_is_undone_and_it_says_why(tmp_path: P
     assert (outcome.state, outcome.error_class, agent.wall) == ("failed", "downstream", [])
 
 
+async def test_a_task_without_budget_says_which_and_how_to_raise_it(tmp_path: Path) -> None:
+    skipped = Skip("budget", code="budget")
+    skipped.__cause__ = BudgetExceeded("a call of up to $1.00 does not fit into the budget day:2026-11-22 of $10.00")
+    row, _ = await night(tmp_path, Answering(skipped), NewTask(role="analyst", title="look"))
+    assert row["error"] == str(skipped.__cause__)
+
+
 async def test_documents_come_as_passages_and_what_is_left_out_is_counted(tmp_path: Path) -> None:
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "bees.md").write_text("Bees dance.")
@@ -145,6 +175,22 @@ async def test_an_agent_that_writes_into_what_it_reads_is_asked_the_same_after_a
         page.write_text("Bees dance, as I have written here myself.")
     ledger.close()
     assert asked[0] == asked[1]
+
+
+async def test_a_task_whose_end_a_crash_has_swallowed_has_its_finding_all_the_same(tmp_path: Path) -> None:
+    """The queue knows that it is done, the run does not know yet: the next attempt says what this one has found."""
+    ledger = open_ledger(tmp_path, ManualClock())
+    agent = Answering(FINDING)
+    run = run_in(ledger, begin(ledger, "nightly_agents"), tmp_path, asks=agent)
+    ledger.writing(lambda c: add(c, [NewTask(role="analyst", title="look")], "hand", NOW))
+    [queued] = open_tasks(run)
+    assert await nightly_agents(queued, run.for_item(queued.id)) == FINDING
+    agent.answer = AssertionError("nobody is to be asked")
+    assert await nightly_agents(queued, run.for_item(queued.id)) == FINDING
+    other = run_in(ledger, begin(ledger, "nightly_agents", "2026-11-23"), tmp_path, asks=agent)
+    with pytest.raises(Skip, match="done already"):
+        await nightly_agents(queued, other.for_item(queued.id))
+    ledger.close()
 
 
 async def test_of_an_issue_the_agent_learns_where_it_is(tmp_path: Path) -> None:

@@ -96,6 +96,12 @@ BAD = {
         GOOD + "roles:\n  a: { model: m, tools: { tasks.create: { roles: [b] } } }\n",
         "5:50: error: roles.a.tools.tasks.create: there is no role 'b'",
     ),
+    "a role that could write its own tasks": (
+        HEAD
+        + "  good: { every: 1h, params: { tasks: ./a/tasks.jsonl } }\n"
+        + "roles:\n  a: { model: m, tools: { files.write: { root: a } } }\n",
+        "5:48: error: roles.a.tools.files.write.root: a/tasks.jsonl lies in it, from which good takes tasks",
+    ),
     "a tool of one's own without a place": (
         GOOD + "roles:\n  a: { model: m, own_tools: { weather: {} } }\n",
         "5:40: error: roles.a.own_tools.weather.[key]: 'weather' is no tool of yours",

@@ -1,5 +1,6 @@
 """The queue of tasks: taken in once, worked on in order, wrong lines named."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -134,6 +135,15 @@ def test_text_of_any_language_and_length_comes_through(here: Asking) -> None:
     adding(here.ledger, NewTask(role="analyst", title="päivä", body=body))
     [one] = open_tasks(here)
     assert (one.title, one.body) == ("päivä", body)
+
+
+def test_a_line_of_a_file_ends_where_json_lines_end_and_nowhere_else(here: Asking) -> None:
+    file = here.root / "tasks.jsonl"
+    said = [f"a{end}b" for end in "\u2028\u2029\x85"]
+    lines = (json.dumps({"role": "analyst", "title": title}, ensure_ascii=False) for title in said)
+    file.write_text("\r\n".join(lines), encoding="utf-8")
+    assert import_file(here.ledger, file, NOW).problems == ()
+    assert titles(here) == said
 
 
 def test_a_file_that_is_not_there_is_told_and_the_queue_goes_on(here: Asking) -> None:

@@ -19,7 +19,7 @@ from overnight.ledger import Ledger
 from overnight.ledger.tables import effect, task
 from overnight.outcome import Scope
 from overnight.schedule import loads
-from overnight.tools import BUILT_IN, Arguments, Denied, Granted, Hands, Limits, Tool, boxed, files, tool
+from overnight.tools import BUILT_IN, Arguments, Denied, Granted, Hands, Limits, Tool, boxed, files, github, tool
 from overnight.tools.toolkit import Box, Toolkit
 from tests.calling import CALL, called
 from tests.slots import ManualClock, begin, open_ledger, rows
@@ -70,6 +70,7 @@ ASKED: dict[str, dict[str, Any]] = {
     "tasks.results": {},
 }
 SCHEDULE = loads(ROLES, {})
+PROJECT = Path(__file__).parents[2]
 
 
 def box_of(role: str) -> Any:
@@ -89,10 +90,30 @@ def test_a_role_may_use_the_tools_it_was_given_and_is_denied_all_others(role: st
         assert denied.value.code == "no_tool"
 
 
+SHIPPED = {"editor": set(), "analyst": set(), "reviewer": {"files.read", "files.list"}}
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_the_roles_of_a_new_project_may_read_its_content_and_nothing_else(name: str) -> None:
+    roles = loads((PROJECT / "schedule.yaml").read_text(encoding="utf-8"), {}).roles
+    assert set(roles) == set(SHIPPED)
+    assert {role for role in roles if name in roles[role].granted()} == {r for r, may in SHIPPED.items() if name in may}
+
+
 OUTSIDE: dict[str, tuple[str, dict[str, Any], str]] = {
     "72 another repository": ("github.comment", {"repo": "acme/other"}, "repo"),
     "72 a repository of another owner": ("github.issue", {"repo": "evil/site"}, "repo"),
     "72 a repository that leads upwards": ("github.issue", {"repo": "acme/site/../other"}, "repo"),
+    "72 a repository of an owner alike": ("github.issue", {"repo": "acme-evil/site"}, "repo"),
+    "72 a repository with a slash behind": ("github.issue", {"repo": "acme/site/"}, "repo"),
+    "72 a repository with a dot behind": ("github.issue", {"repo": "acme/site."}, "repo"),
+    "72 a repository with a line break": ("github.issue", {"repo": "acme/site\n"}, "repo"),
+    "72 a repository with a query": ("github.issue", {"repo": "acme/site?x="}, "repo"),
+    "72 a repository in look-alike letters": ("github.issue", {"repo": "acme/\u017fite"}, "repo"),
+    "72 a repository in wide letters": ("github.issue", {"repo": "\uff41cme/site"}, "repo"),
+    "72 a repository by its code": ("github.issue", {"repo": "acme/%73ite"}, "repo"),
+    "a label in capitals": ("github.label", {"labels": ["BUG"]}, "label"),
+    "a label with a blank behind": ("github.label", {"labels": ["bug "]}, "label"),
     "another label": ("github.label", {"labels": ["bug", "security"]}, "label"),
     "another branch": ("github.pull", {"base": "release"}, "branch"),
     "78 a branch that is an option": ("github.pull", {"head": "-oProxyCommand=x"}, "branch"),
@@ -116,6 +137,20 @@ def test_arguments_outside_the_limits_are_denied(name: str, changed: dict[str, A
     with pytest.raises(Denied) as denied:
         box_of(role).allowed(BUILT_IN[name].wire_name, {**ASKED[name], **changed}, 0)
     assert denied.value.code == code
+
+
+@pytest.mark.parametrize("name", ["acme/..", "acme/.", "acme/...", "../site", "./site"])
+@pytest.mark.parametrize("limit", ["acme/*", "acme/site", "acme/s*"])
+def test_a_repository_of_dots_which_would_be_another_address_is_denied(limit: str, name: str) -> None:
+    with pytest.raises(Denied):
+        github.InRepo(repo=limit).refuse(github.OneIssue(repo=name, number=1))
+    with pytest.raises(ValidationError):
+        github.InRepo(repo=name)
+
+
+def test_letters_of_a_repository_count_as_they_do_there() -> None:
+    github.InRepo(repo="Acme/site").refuse(github.OneIssue(repo="acme/SITE", number=1))
+    github.InRepo(repo="acme/*").refuse(github.OneIssue(repo="acme/.github", number=1))
 
 
 @pytest.mark.parametrize("given", [None, [], "text", 7, {"path": {"a": "b"}}])

@@ -10,7 +10,7 @@ import pytest
 from overnight.compensation import Steps
 from overnight.dependency import Dependencies
 from overnight.effects import Effects
-from overnight.errors import Permanent
+from overnight.errors import Denied, Permanent
 from overnight.ledger import Ledger
 from overnight.ledger.tables import effect
 from overnight.tools import BUILT_IN, Granted, boxed
@@ -18,8 +18,6 @@ from overnight.tools.git import Repository
 from overnight.tools.toolkit import Box, Toolkit
 from tests.calling import CALL, called
 from tests.slots import ManualClock, begin, open_ledger, rows
-
-LIMITS = Repository(repo="repo")
 
 
 def git(root: Path, *words: str) -> str:
@@ -53,10 +51,12 @@ def steps(ledger: Ledger) -> Steps:
     return Steps(Effects(ledger, ManualClock()), begin(ledger))
 
 
-async def use(here: Path, ledger: Ledger, name: str, own: Steps, call: str = CALL, **asked: Any) -> Any:
+async def use(
+    here: Path, ledger: Ledger, name: str, own: Steps, call: str = CALL, repo: str = "repo", **asked: Any
+) -> Any:
     clock, made = ManualClock(), BUILT_IN[name]
     kit = Toolkit(here, ledger, clock, Dependencies({}, clock))
-    return await called(kit, made, LIMITS, asked, of=own, call=call)
+    return await called(kit, made, Repository(repo=repo), asked, of=own, call=call)
 
 
 async def test_a_change_is_committed_once_shown_and_reverted(here: Path, ledger: Ledger) -> None:
@@ -85,6 +85,32 @@ async def test_a_commit_of_unknown_fate_is_found_by_its_trailer(here: Path, ledg
     assert found == made
     assert git(here, "rev-list", "--count", "HEAD") == "2"
     assert {row["state"] for row in rows(ledger, effect)} == {"done"}
+
+
+async def test_a_commit_that_somebody_has_built_on_still_stands_and_its_repository_can_be_used(
+    here: Path, ledger: Ledger
+) -> None:
+    own, page = steps(ledger), here / "repo" / "a.md"
+    page.write_text("two\n")
+    await use(here, ledger, "git.commit", own, message="second", paths=["a.md"])
+    page.write_text("three\n")
+    git(here, "commit", "-q", "-n", "-am", "a person's")
+    [failure] = await own.undo()
+    assert "still stands" in failure
+    assert (page.read_text(), git(here, "status", "--porcelain")) == ("three\n", "")
+    page.write_text("four\n")
+    await use(here, ledger, "git.commit", steps(ledger), "2" * 32, message="fourth", paths=["a.md"])
+
+
+@pytest.mark.parametrize("path", ["var/secret", "var", "var/", "."])
+async def test_secrets_and_the_ledger_of_the_project_are_never_committed(here: Path, path: str) -> None:
+    (here / "repo" / "var").mkdir()
+    (here / "repo" / "var" / "secret").write_text("s3cret")
+    ledger = open_ledger(here, ManualClock())
+    with pytest.raises(Denied):
+        await use(here / "repo", ledger, "git.commit", steps(ledger), repo=".", message="x", paths=[path])
+    ledger.close()
+    assert git(here, "status", "--porcelain") == "?? var/"
 
 
 OPTIONS = [

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+from pydantic import ValidationError
 
 from overnight.dependency import Dependencies
 from overnight.errors import OvernightError, Permanent, Transient
@@ -221,6 +222,25 @@ def test_hosts_below_a_domain_are_named_with_a_star() -> None:
 
 
 @pytest.mark.parametrize(
+    "host",
+    [
+        "https://example.org",
+        "example.org/",
+        "example.org:8443",
+        "*",
+        "*.",
+        "*example.org",
+        "a.*.org",
+        "",
+        "example.org.",
+    ],
+)
+def test_a_limit_that_no_host_is_like_is_a_mistake(host: str) -> None:
+    with pytest.raises(ValidationError, match="is no host"):
+        Hosts(hosts=[host])
+
+
+@pytest.mark.parametrize(
     "address",
     [
         "0.0.0.1",
@@ -237,6 +257,9 @@ def test_hosts_below_a_domain_are_named_with_a_star() -> None:
         "fec0::1",
         "fd00:ec2::254",
         "100.100.100.200",
+        "192.0.0.192",
+        "::ffff:192.0.0.192",
+        "192.88.99.1",
     ],
 )
 def test_what_is_no_public_address_is_not_connected_to(address: str) -> None:

@@ -106,7 +106,7 @@ def _show_item(cli: Cli, run: Any, key: str) -> None:
     story = [(call["started_at"], _call_line(call) + _said_line(said.get(call["id"]))) for call in calls]
     story += [(call["at"], _tool_line(call)) for call in talked]
     lines += [line for _, line in sorted(story, key=lambda each: each[0])]
-    lines += [f"  {e['kind']}  {e['name']} {e['state']}  {e['ref']}  {e['detail'] or ''}" for e in effects]
+    lines += [f"  {e['kind']}  {e['name']} {e['state']}  {e['ref']}  {e['detail'] or '':.200}" for e in effects]
     document = {"item": _plain(item), "effects": [_plain(e) for e in effects]}
     document["calls"] = [_plain(c) | {"said": said.get(c["id"])} for c in calls]
     document["tools"] = [_plain(call) for call in talked]

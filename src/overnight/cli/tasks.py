@@ -3,6 +3,7 @@
 import json
 import sys
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 import click
@@ -11,7 +12,8 @@ from pydantic import ValidationError
 from overnight.cli.context import Cli, pass_cli
 from overnight.clock import iso
 from overnight.errors import ConfigError
-from overnight.tasks import Imported, NewTask, add, close, import_file, listing
+from overnight.plurals import counted
+from overnight.tasks import Imported, NewTask, add, close, id_of, import_file, listing
 
 
 @click.group()
@@ -31,6 +33,7 @@ def tasks() -> None:
 def add_(cli: Cli, title: str, role: str, body: str, priority: int, documents: tuple[str, ...]) -> None:
     """Add one task."""
     _require_role(cli, role)
+    _require_documents(cli, documents)
     text = sys.stdin.read() if body == "-" else body
     try:
         new = NewTask(role=role, title=title, body=text, priority=priority, documents=list(documents))
@@ -39,7 +42,8 @@ def add_(cli: Cli, title: str, role: str, body: str, priority: int, documents: t
         raise ConfigError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
     now = cli.clock.now()
     added = cli.ledger.writing(lambda connection: add(connection, [new], "command line", now))
-    cli.emit({"added": added}, "added" if added else "there is such a task already")
+    task = cli.ledger.reading(id_of, new)
+    cli.emit({"added": added, "task": task}, f"{task} added" if added else f"there is such a task already: {task}")
 
 
 @tasks.command("import")
@@ -52,6 +56,8 @@ def import_(cli: Cli, file: Path | None, issues: str | None, label: str | None, 
     """Take tasks into the queue: of a JSONL or YAML FILE ({role, title, body, priority, documents} each), or issues."""
     if (file is None) == (issues is None):
         raise click.UsageError("name a FILE, or a repository by --issues")
+    if file is not None and (label or role):
+        raise click.UsageError("--label and --role go with --issues; in a FILE each task names its role")
     if file is not None:
         found = import_file(cli.ledger, file, cli.clock.now(), cli.schedule.roles)
     else:
@@ -85,6 +91,17 @@ def _from_github(cli: Cli, repo: str, label: str, role: str) -> Imported:
     return asyncio.run(take())
 
 
+def _require_documents(cli: Cli, documents: tuple[str, ...]) -> None:
+    """What could not be read in the night is said now."""
+    from overnight.context import gathered  # noqa: PLC0415  only here
+    from overnight.errors import Permanent  # noqa: PLC0415
+
+    try:
+        gathered(cli.root, documents)
+    except Permanent as error:
+        raise ConfigError(f"--document: {error}") from error
+
+
 def _require_role(cli: Cli, role: str) -> None:
     if role not in cli.schedule.roles:
         raise ConfigError(f"schedule.yaml has no role {role!r}; it has {', '.join(cli.schedule.roles) or 'none'}")
@@ -112,15 +129,23 @@ def show(cli: Cli, task_id: str) -> None:
 
 
 def _page(row: Any) -> list[str]:
-    lines = [f"{row['id']}  {row['state']}  {row['role']}  {row['attempts']} attempts", row["title"]]
+    lines = [
+        f"{row['id']}  {row['state']}  {row['role']}  {counted(row['attempts'], 'attempt')}",
+        _one_line(row["title"]),
+    ]
     lines += [f"about {row['ref']}"] if row["ref"] else []
     lines += [f"documents {', '.join(json.loads(row['documents']))}"] if row["documents"] else []
-    lines += ["", row["body"]] if row["body"] else []
+    lines += ["", indent(row["body"], "  ")] if row["body"] else []  # so that no body looks like a result
     if row["result"]:
-        lines += ["", *(f"{name}: {value}" for name, value in json.loads(row["result"]).items())]
+        lines += ["", *(f"{name}: {_one_line(str(value))}" for name, value in json.loads(row["result"]).items())]
     if row["error"]:
-        lines += ["", f"the latest attempt failed: {row['error']}"]
+        lines += ["", f"the latest attempt failed: {_one_line(row['error'])}"]
     return lines
+
+
+def _one_line(text: str) -> str:
+    """What others have written adds no line to a list."""
+    return " ".join(text.split())
 
 
 @tasks.command("cancel")
@@ -135,9 +160,9 @@ def cancel(cli: Cli, task_id: str) -> None:
 
 
 def _line(row: Any) -> str:
-    tried = f"  ({row['attempts']} attempts)" if row["attempts"] else ""
-    why = f"  {row['error']:.100}" if row["error"] else ""
-    return f"{row['id']}  {row['state']:<10}{row['role']:<12}{row['title']:.70}{tried}{why}"
+    tried = f"  ({counted(row['attempts'], 'attempt')})" if row["attempts"] else ""
+    why = f"  {_one_line(row['error']):.100}" if row["error"] else ""
+    return f"{row['id']}  {row['state']:<10}{row['role']:<12}{_one_line(row['title']):.70}{tried}{why}"
 
 
 def _plain(row: Any) -> dict[str, Any]:

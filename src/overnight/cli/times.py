@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.option("--jobs/--no-jobs", "with_jobs", default=True, help="Also import the jobs' code.", show_default=True)
 @pass_cli
 def validate(cli: Cli, *, with_jobs: bool) -> None:
-    """Check schedule.yaml, and that each job's code can be imported; say everything that is wrong at once."""
+    """Check schedule.yaml, the prompts, and that each job's code can be imported; say everything that is wrong."""
     from overnight.catalogue import ending, unpriced  # noqa: PLC0415
     from overnight.schedule import refuse  # noqa: PLC0415
     from overnight.storage.address import half_a_pair, keys_out_of_sight  # noqa: PLC0415
@@ -34,12 +34,28 @@ def validate(cli: Cli, *, with_jobs: bool) -> None:
     if with_jobs:
         _check_code(cli)
     warnings = [*schedule.warnings, *ending(schedule, now.date()), *keys_out_of_sight(to, environ, Path.home())]
+    warnings += _without_prompt(cli)
     for warning in warnings:
         cli.say(f"warning: {warning}")
     jobs = {name: settings.trigger().describe() for name, settings in schedule.jobs.items()}
     lines = [f"{cli.path.name} is valid: {counted(len(jobs), 'job')}"]
     lines += [f"  {name}: {when}" for name, when in jobs.items()]
     cli.emit({"valid": True, "jobs": jobs, "warnings": warnings}, "\n".join(lines))
+
+
+def _without_prompt(cli: Cli) -> list[str]:
+    """What is wrong with the prompts of roles: nobody needs those of a role that is never asked, so it is a warning."""
+    from overnight.errors import Stop  # noqa: PLC0415
+    from overnight.ports import roles_of  # noqa: PLC0415
+    from overnight.roles import Roles  # noqa: PLC0415
+
+    known, wrong = Roles(cli.root, roles_of(cli.schedule)), []
+    for name in cli.schedule.roles:
+        try:
+            known.system(name)
+        except Stop as error:
+            wrong.append(f"roles.{name}: {error}")
+    return wrong
 
 
 def _check_code(cli: Cli) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from overnight.schedule import Schedule
+from overnight.tools import github_api, github_app
 
 TOKEN = "OVERNIGHT_TOKEN"  # noqa: S105  the name of the variable, not its value
 SECRET = "OVERNIGHT_SECRET"  # noqa: S105  the same
@@ -18,9 +19,14 @@ def has_key(plan: Schedule) -> bool:
 def missing_variables(plan: Schedule) -> list[str]:
     """Names of variables that the settings need beside those they mention, which have to be there to be loaded."""
     pair = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")  # neither: the machine has a role of its own
-    if not plan.reports.to.startswith("s3://") or not any(plan.environ.get(name) for name in pair):
-        return []
-    return [name for name in pair if not plan.environ.get(name)]
+    wanted = list(pair) if plan.reports.to.startswith("s3://") and any(plan.environ.get(name) for name in pair) else []
+    wanted += sorted({name for role in plan.roles.values() for name in role.secrets})
+    missing = [name for name in wanted if not plan.environ.get(name, "").strip()]
+    if all(
+        plan.environ.get(name, "").strip() for name in (github_app.ID, github_app.KEY)
+    ):  # it stands in for the token
+        return [name for name in missing if name != github_api.TOKEN]
+    return missing
 
 
 def weak_token(environ: Mapping[str, str]) -> str:

@@ -39,7 +39,7 @@ def loads(text: str, environ: Mapping[str, str], name: str = "schedule.yaml") ->
     except ValidationError as error:
         explain(source, error, Schedule)
     else:
-        check_roles(source, schedule.roles)
+        check_roles(source, schedule.roles, schedule.jobs)
     source.stop_if_wrong()
     return schedule.completed(environ, secrets, text)
 

@@ -1,14 +1,16 @@
 """One entry under `roles:`: which models play it, what it may spend, and which tools it may use within which limits."""
 
 from collections.abc import Iterator, Mapping
+from pathlib import PurePosixPath
+from posixpath import normpath
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, create_model
 
-from overnight.schedule.job import Strict
+from overnight.schedule.job import JobSettings, Strict
 from overnight.schedule.source import Path_, Source
 from overnight.schedule.values import Cap, Count, Flag, Words
-from overnight.tools import BUILT_IN, Granted, Limits
+from overnight.tools import BUILT_IN, Granted, Limits, files
 
 LONGEST_ANSWER = 21_333  # tokens
 
@@ -85,11 +87,12 @@ class RoleSettings(Strict):
         return {name: Granted(BUILT_IN[name], each) for name, each in limits.items() if each is not None}
 
 
-def check_roles(source: Source, roles: Mapping[str, RoleSettings]) -> None:
+def check_roles(source: Source, roles: Mapping[str, RoleSettings], jobs: Mapping[str, JobSettings]) -> None:
     """Report tools without their secret, a mixed role that nobody has allowed, and tasks for roles that are not there.
 
     Data is always written by others: a role that can also use a secret or reach outside is one injection away from
     giving things away. Two of the three are enough for most; all three take a person's word, `allow_mixed: true`.
+    A role that writes where a job takes its tasks from could give itself work in any other role: that is reported, too.
     """
     for name, role in roles.items():
         for tool, grant in role.granted().items():
@@ -100,10 +103,22 @@ def check_roles(source: Source, roles: Mapping[str, RoleSettings]) -> None:
                 source.report(source.key_at(at), at, f"needs the secret {missing[0]}", hint)
             for wanted in set(getattr(grant.limits, "roles", ())) - set(roles):
                 source.report(source.value_at((*at, "roles")), at, f"there is no role {wanted!r}")
+            for message in _queues_within(grant, jobs):
+                source.report(source.value_at((*at, "root")), (*at, "root"), message, "let one of the two be elsewhere")
         if (why := _mixed(role)) and not role.allow_mixed:
             at = ("roles", name)
             message = f"reads what others have written and {why}: an injected text could use both"
             source.report(source.key_at(at), at, message, "give it to another role, or write allow_mixed: true")
+
+
+def _queues_within(grant: Granted, jobs: Mapping[str, JobSettings]) -> Iterator[str]:
+    """Which files of tasks a role could write itself."""
+    if not isinstance(grant.limits, files.Into):
+        return
+    for name, job in jobs.items():
+        file = normpath(str(job.params.get("tasks") or "/"))
+        if PurePosixPath(file).is_relative_to(PurePosixPath(grant.limits.root)):
+            yield f"{file} lies in it, from which {name} takes tasks for every role"
 
 
 def warnings_of(roles: Mapping[str, RoleSettings]) -> Iterator[str]:

@@ -6,6 +6,7 @@ What a model says never stands where git reads options: names that begin with a 
 import asyncio
 import os
 import re
+from contextlib import suppress
 from typing import Any
 
 from pydantic import Field
@@ -61,6 +62,7 @@ async def diff(asked: Between, limits: Repository, hands: Hands) -> dict[str, An
 async def commit(asked: Change, limits: Repository, hands: Hands) -> dict[str, str]:
     """Commit files of the working tree on the current branch; nothing is pushed."""
     paths = _paths(asked.paths)
+    _refuse_secrets(hands, limits, asked.paths)
     message = f"{asked.message.strip()}\n\n{TRAILER}: {hands.call_id}\n"
 
     async def do() -> dict[str, str]:
@@ -78,8 +80,14 @@ async def commit(asked: Change, limits: Repository, hands: Hands) -> dict[str, s
 
     async def undo(value: dict[str, str]) -> None:
         reverts = f"^This reverts commit {value['commit']}"
-        if not await _git(hands, limits, "log", "-1", "--format=%H", f"--grep={reverts}"):
+        if await _git(hands, limits, "log", "-1", "--format=%H", f"--grep={reverts}"):
+            return
+        try:
             await _git(hands, limits, "revert", "--no-edit", value["commit"])
+        except Permanent:  # somebody has built on it: the repository is left as it was, and usable
+            with suppress(Permanent):
+                await _git(hands, limits, "revert", "--abort")
+            raise
 
     return await hands.once(do, find=find, undo=undo)
 
@@ -96,6 +104,15 @@ def _paths(paths: list[str]) -> list[str]:
         if path.startswith("-"):
             raise Denied(f"{path!r:.100} begins with a dash", code="path")
     return [f":(literal){'/'.join(jail.steps(path))}" for path in paths]
+
+
+def _refuse_secrets(hands: Hands, limits: Repository, paths: list[str]) -> None:
+    """Raises Denied for the project's own var/: what was committed is shown, and pushed some day."""
+    secret, place = (hands.root / "var").resolve(), (hands.root / limits.repo).resolve()
+    for path in paths:
+        meant = (place / path).resolve()
+        if meant.is_relative_to(secret) or secret.is_relative_to(meant):
+            raise Denied(f"{path!r:.100} leads to var/, which no role may have", code="path")
 
 
 async def _git(hands: Hands, limits: Repository, *words: str) -> bytes:

@@ -17,7 +17,7 @@ from overnight.tools.port import Arguments, Hands, Limits, tool
 
 LONGEST = 60_000  # characters; the API takes 65,536
 KEPT = 20_000  # of a body that is read
-_REPO = re.compile(r"[\w.-]{1,100}/[\w.-]{1,100}", re.ASCII)
+_REPO = re.compile(r"(?!\.+/)[\w.-]{1,100}/(?!\.+\Z)[\w.-]{1,100}", re.ASCII)  # `..` would lead to another address
 _REF = re.compile(r"[A-Za-z0-9_][\w./-]{0,199}", re.ASCII)
 
 
@@ -150,17 +150,17 @@ async def label(asked: Labels, _limits: Labelled, hands: Hands) -> dict[str, Any
     api, where = GitHub.of(hands, asked.repo, issues="write"), f"{path_of(asked.repo, 'issues', asked.number)}/labels"
 
     async def look() -> list[str]:
-        return [str(each["name"]) for each in await api.every(where)]
+        return [str(each["name"]).casefold() for each in await api.every(where)]  # to GitHub Bug and bug are the same
 
     before = await hands.before(look)
-    done = {"labels": asked.labels, "new": [each for each in asked.labels if each not in before]}
+    done = {"labels": asked.labels, "new": [each for each in asked.labels if each.casefold() not in before]}
 
     async def do() -> dict[str, Any]:
         await api.ask("POST", where, {"labels": asked.labels})
         return done
 
     async def find() -> dict[str, Any] | None:
-        return done if set(await look()).issuperset(asked.labels) else None
+        return done if set(await look()).issuperset(map(str.casefold, asked.labels)) else None
 
     async def undo(value: dict[str, Any]) -> None:
         for name in value["new"]:

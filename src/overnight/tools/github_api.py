@@ -23,7 +23,7 @@ SECONDS = 30.0
 VERSION = "2022-11-28"
 LARGEST = 50_000_000  # bytes of an answer; a hundred issues can have tens of millions
 CHUNK = 65_536
-PAGES = 10  # of 100 entries each
+PAGES = 30  # of 100 entries each: an issue takes 2,500 comments, and ours may be the last
 REPEATABLE = ("GET", "DELETE", "PATCH")  # the second time changes nothing more
 
 
@@ -76,7 +76,7 @@ class GitHub:
         return await self.side.call(once, requests=1)
 
     async def every(self, path: str, **query: str | int) -> list[Any]:
-        """All entries of a list, page by page, up to a thousand."""
+        """All entries of a list, page by page, up to 3,000."""
         found: list[Any] = []
         for page in range(1, PAGES + 1):
             part = await self.ask("GET", path, None, **query, per_page=100, page=page)

@@ -33,8 +33,8 @@ async def import_issues(source: Source, ledger: Any, sides: Any, clock: Any) -> 
     new = [
         NewTask(
             role=source.role,
-            title=str(each.get("title") or "untitled")[:TITLE],
-            body=str(each.get("body") or "")[:BODY],
+            title=_text(each.get("title"))[:TITLE] or "untitled",
+            body=_text(each.get("body"))[:BODY],
             priority=source.priority,
             ref=f"{source.repo}#{each['number']}",
         )
@@ -43,3 +43,8 @@ async def import_issues(source: Source, ledger: Any, sides: Any, clock: Any) -> 
     now = clock.now()
     added: int = await ledger.write(lambda connection: add(connection, new, f"github:{source.repo}", now))
     return Imported(added, len(new) - added, ())
+
+
+def _text(said: Any) -> str:
+    """Without half letters, which nobody could keep: one such issue would keep all others out."""
+    return str(said or "").encode(errors="replace").decode()

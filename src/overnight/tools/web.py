@@ -5,11 +5,12 @@ answer of a name server and no redirect leads around that. Behind a proxy nobody
 """
 
 import ipaddress
+import re
 import socket
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import SplitResult, urljoin, urlsplit
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from overnight.deadline import off_the_clock
 from overnight.errors import Denied, Permanent, Transient
@@ -19,16 +20,25 @@ HOPS = 5
 CHUNK = 65_536
 READABLE = ("text/", "application/json", "application/xml", "application/xhtml+xml", "application/atom+xml",
             "application/rss+xml")  # fmt: skip
-
+_HOST = re.compile(r"(?:\*\.)?[\w-]+(?:\.[\w-]+)*|[0-9a-fA-F:]*:[0-9a-fA-F:.]*")
 
 # All of IPv6 that is given out. Outside lie spellings of IPv4 addresses (NAT64, `::a.b.c.d`) and retired private ones.
 _GLOBAL = ipaddress.ip_network("2000::/3")
+# Python up to 3.12 calls most of these public; a cloud has its metadata at 192.0.0.192.
+_SPECIAL = (ipaddress.ip_network("192.0.0.0/24"), ipaddress.ip_network("192.88.99.0/24"))
+
+
+def _host(pattern: str) -> str:
+    """Refuse what no host could ever be like: it would deny every page, and nobody would know why."""
+    if not _HOST.fullmatch(pattern):
+        raise ValueError(f"{pattern!r} is no host; write example.org without https://, or *.example.org for all below")
+    return pattern
 
 
 class Hosts(Limits):
     """Hosts that may be asked, `*.example.org` for all below one; `private` allows those in a network of your own."""
 
-    hosts: list[str] = Field(min_length=1)
+    hosts: list[Annotated[str, AfterValidator(_host)]] = Field(min_length=1)
     """Names of hosts; `*.example.org` is all below one."""
     private: bool = False
     """Whether addresses of private networks may be asked."""
@@ -161,7 +171,8 @@ def _open_to(host: str, *, private: bool) -> bool:
     address = ipaddress.ip_address(host.partition("%")[0])
     for inner in ("ipv4_mapped", "sixtofour"):  # an IPv4 address in the clothes of another
         address = getattr(address, inner, None) or address
-    usable = not (address.is_link_local or address.is_multicast or address.is_unspecified)
+    special = any(address in network for network in _SPECIAL)
+    usable = not (special or address.is_link_local or address.is_multicast or address.is_unspecified)
     return usable and (private or (address.is_global and (address.version == 4 or address in _GLOBAL)))
 
 
