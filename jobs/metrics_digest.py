@@ -231,7 +231,7 @@ def _verdict(found: Figures, troubles: list[str]) -> str:
     if usual and usual.median_cost_nano:
         cost = f" ({100 * (usual.cost_nano - usual.median_cost_nano) / usual.median_cost_nano:+.0f} %)"
     spent = found.spending.cost_nano if found.spending else None
-    used = f", {_share(found.day_cost_nano, found.budget_nano)} of the budget" if found.budget_nano else ""
+    used = f", {_share(found.day_cost_nano, found.budget_nano)} of today's budget" if found.budget_nano else ""
     return f"{state}: {_percent(found.success_rate)} ok{rate}, {_money(spent)} spent{cost}{used}"
 
 

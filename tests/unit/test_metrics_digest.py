@@ -85,14 +85,14 @@ def mail(digest: Digest) -> Any:
 
 def test_a_good_night_is_told_in_the_subject() -> None:
     sent = mail(told(GOOD, PERIOD))
-    assert sent.subject == "All well: 100 % ok (+0.4 points), $0.52 spent (-5 %), 5 % of the budget ▁▂▂▃▃▄▄▅▅▆▆▇▇█"
+    assert sent.subject == "All well: 100 % ok (+0.4 points), $0.52 spent (-5 %), 5 % of today's budget ▁▂▂▃▃▄▄▅▅▆▆▇▇█"
     assert PERIOD in sent.text
     assert "!" not in sent.text
 
 
 def test_a_bad_night_says_what_to_do() -> None:
     digest = told(BAD, PERIOD)
-    assert digest.verdict == "Needs a look: 94.9 % ok (+0.4 points), $0.52 spent (-5 %), 5 % of the budget"
+    assert digest.verdict == "Needs a look: 94.9 % ok (+0.4 points), $0.52 spent (-5 %), 5 % of today's budget"
     assert digest.troubles == [
         "below the target of 95 %: nightly_agents",
         "52 items failed: overnight show RUN, then overnight retry RUN",

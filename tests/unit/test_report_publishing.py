@@ -53,6 +53,7 @@ async def test_publishing_again_changes_no_byte(ledger: Ledger, tmp_path: Path) 
     assert before["latest/cost.csv"] == before[done.keys[0]]
 
 
+@pytest.mark.slow
 async def test_ten_times_the_same_day_is_sent_once(ledger: Ledger, tmp_path: Path) -> None:
     add_slot(ledger, ok=1)
     add_run(ledger, ok=1, items=1)
@@ -127,6 +128,7 @@ async def test_an_old_day_made_again_is_not_the_latest(ledger: Ledger, tmp_path:
     assert not (tmp_path / "out/latest").exists()
 
 
+@pytest.mark.slow
 async def test_a_run_of_an_old_slot_alone_leaves_no_empty_report_in_latest(tmp_path: Path) -> None:
     ledger = open_ledger(tmp_path, ManualClock(AT + timedelta(days=8)))
     add_slot(ledger, ok=1)
