@@ -30,6 +30,8 @@ WEEK = 7  # windows of 24 hours, whose median is what is usual
 WINDOW = timedelta(hours=24)
 TARGET = 0.95  # success rate below which reports and the digest name a job; alerts have `alerts.success_rate`
 
+known_at = func.coalesce(run.c.noted_at, run.c.ended_at)  # when a run had ended, or was found dead
+
 log = structlog.get_logger()
 
 
@@ -201,7 +203,6 @@ def _rate(items: Mapping[Any, int]) -> float | None:
 
 def _in(period: Period) -> Any:
     """Real runs that ended in the period, or were found dead in it."""
-    known_at = func.coalesce(run.c.noted_at, run.c.ended_at)
     return and_(known_at >= period.since, known_at < period.until, slot.c.rehearsal.is_(False))
 
 
@@ -352,7 +353,7 @@ def _is_new(connection: Connection, job: str, code: str, period: Period) -> bool
 
     Not whether it was seen before `since`: a run over the edge of two editions is told by the second alone.
     """
-    t, known_at = trouble.c, func.coalesce(run.c.noted_at, run.c.ended_at)
+    t = trouble.c
     of_code = (t.error_code == code) | ((t.error_code == "") & (t.error_class == code))
     told = _with_slot(select(run.c.id).join(trouble, and_(t.job == run.c.job, t.slot == run.c.slot)))
     before = told.where(t.job == job, of_code, t.first_at <= known_at, known_at < period.since)

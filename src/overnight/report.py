@@ -13,14 +13,15 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import TYPE_CHECKING, Any
+from inspect import iscoroutinefunction
+from typing import TYPE_CHECKING, Any, get_args
 from zoneinfo import ZoneInfo
 
 import structlog
 from sqlalchemy import Connection, Executable, bindparam, select, text
 from sqlalchemy import func as sql
 
-from overnight.cells import Columns, Table, table
+from overnight.cells import Columns, Kind, Table, table
 from overnight.ledger import Ledger
 from overnight.ledger.tables import run, slot
 from overnight.storage import Drained, Spool
@@ -91,9 +92,16 @@ def report(columns: Columns) -> Callable[[Callable[[Day], "DataFrame"]], Report]
 
     `money` cells are integer nano-USD and are written in dollars; `ratio` is any finite number, written with six
     digits; `instant` is an aware datetime or ISO text; None is an empty cell.
+
+    Raises TypeError for what is no mapping of columns to these kinds, and for an `async def`.
     """
+    kinds = get_args(Kind)
+    if not isinstance(columns, Mapping) or any(kind not in kinds for kind in columns.values()):
+        raise TypeError(f'name the columns and their kinds, @report({{"job": "text"}}); kinds are {", ".join(kinds)}')
 
     def declare(fn: Callable[[Day], "DataFrame"]) -> Report:
+        if iscoroutinefunction(fn):
+            raise TypeError(f"a report is a plain `def`, for it is made in a thread of its own: {fn.__name__} is async")
         return Report(fn.__name__, fn, columns)
 
     return declare

@@ -1,6 +1,7 @@
 """Reports on their way out: the same bytes each time, sent once, nothing lost while the store is down."""
 
 import asyncio
+import fcntl
 import json
 import threading
 from datetime import date, timedelta
@@ -28,11 +29,6 @@ from tests.slots import ManualClock, open_ledger
 @pytest.fixture
 def clock() -> ManualClock:
     return ManualClock(AT)
-
-
-@pytest.fixture
-def day(ledger: Ledger) -> Day:
-    return Day(DAY, ledger)
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -114,6 +110,31 @@ async def test_reports_made_while_the_store_is_down_arrive_unchanged_later(ledge
     assert (done.drained.left, done.drained.error) == (5, "no route to the bucket")
     assert (await Spool(tmp_path / "spool", Folder(tmp_path / "out")).drain()).left == 0
     assert (tmp_path / "out/latest/runs.csv").read_bytes() == runs.csv(Day(DAY, ledger))
+
+
+async def test_while_the_store_is_down_only_the_newest_version_of_each_report_waits(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    add_slot(ledger)
+    for number in range(3):
+        add_run(ledger, f"r_{number}")
+        down = await publish([runs, cost], [DAY], ledger, PARIS, Spool(tmp_path / "spool", Down()))
+        assert down.drained.left == 2
+    await Spool(tmp_path / "spool", Folder(tmp_path / "out")).drain()
+    assert (tmp_path / "out/latest/runs.csv").read_bytes() == runs.csv(Day(DAY, ledger))
+    assert len(read(runs.csv(Day(DAY, ledger)))) == 3
+
+
+def test_what_somebody_is_uploading_is_left_to_him_though_a_newer_version_waits(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool", Folder(tmp_path / "out"))
+    spool.add([("a.csv", b"1")])
+    with (tmp_path / "spool/.draining").open("a") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        spool.add([("a.csv", b"2")])
+        assert len(spool.waiting()) == 2
+    spool.add([("a.csv", b"3"), ("b.csv", b"3")])
+    spool.add([("b.csv", b"4")])
+    assert [place.name for place in spool.waiting()] == ["00000003", "00000004"]
 
 
 async def test_an_old_day_made_again_is_not_the_latest(ledger: Ledger, tmp_path: Path) -> None:
