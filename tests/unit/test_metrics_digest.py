@@ -107,6 +107,15 @@ def test_a_bad_night_says_what_to_do() -> None:
     assert "smtp_550" in mail(digest).text
 
 
+def test_what_was_skipped_is_in_neither_side_of_a_share_and_is_named() -> None:
+    items = NO_ITEMS | {"ok": 37, "skipped": 11, "pending": 2}
+    quiet = dataclasses.replace(GOOD, items=items, jobs=[JobFigures("mail", 1, items, 1.0, 9.0, 2, 5)])
+    digest = told(quiet, PERIOD)
+    assert digest.facts[0] == ("Success rate", "100 %", "37 of 37, 11 skipped")
+    assert digest.jobs is not None
+    assert digest.jobs[0].done == "37 of 37"
+
+
 def test_figures_that_cannot_be_had_are_na_and_the_mail_is_made() -> None:
     sent = mail(told(LOST, PERIOD))
     assert "Cost                         n/a" in sent.text
