@@ -40,6 +40,10 @@ ITEMS := 100
 simulate: .venv/.dev  ## live through a year of nights on virtual time: SEED=1 NIGHTS=365 ITEMS=100, or SEEDS=100 of them
 	@$(BIN)/python -m tests.simulation --seed $(SEED) --seeds $(SEEDS) --nights $(NIGHTS) --items $(ITEMS)
 
+CASES := 1000
+books: .venv/.dev  ## nights drawn at random in which ledger, reports, digest and the model's own bill must agree: CASES=1000
+	@CASES=$(CASES) $(BIN)/pytest -q tests/unit/test_reconciliation.py
+
 MINUTES := 15
 soak: .venv/.dev  ## let serve live for a while with faults and reloads: MINUTES=15
 	@$(BIN)/python bench/soak.py --minutes $(MINUTES)
@@ -80,4 +84,4 @@ LOCK := --quiet --upgrade --universal --python-version 3.11 --no-emit-index-url 
 	"$$python" -m venv .venv || { rm -rf .venv; \
 	  echo "This Python cannot make a virtual environment. Debian, Ubuntu: apt install python3-venv" >&2; exit 1; }
 
-.PHONY: help demo test check docs bench mutations simulate soak install lock
+.PHONY: help demo test check docs bench mutations simulate books soak install lock

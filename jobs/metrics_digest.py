@@ -3,7 +3,7 @@
 import json
 from base64 import b64decode, b64encode
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -193,13 +193,13 @@ def told(found: Figures, period: str, links: Sequence[tuple[str, str]] = ()) -> 
 def _facts(found: Figures) -> list[tuple[str, str, str]]:
     items, spent = found.items or {}, found.spending
     cost, wasted, naive = (spent.cost_nano, spent.wasted_nano, spent.naive_nano) if spent else (None, None, None)
-    tried = sum(items[state] for state in ("ok", "failed", "retry", "unknown")) if items else None
+    tried, skipped = (_tried(items), items["skipped"]) if items else (None, 0)
     ended = None if found.runs is None else sum(found.runs.values())
     return [
         (
             "Success rate",
             _percent(found.success_rate),
-            f"{_whole(items.get('ok'))} of {_whole(tried)}",
+            f"{_whole(items.get('ok'))} of {_whole(tried)}{f', {skipped:,} skipped' if skipped else ''}",
         ),
         ("Cost", _money(cost), f"asking the strong models at once: {_money(naive)}"),
         _budget(found),
@@ -231,7 +231,7 @@ def _verdict(found: Figures, troubles: list[str]) -> str:
     if usual and usual.median_cost_nano:
         cost = f" ({100 * (usual.cost_nano - usual.median_cost_nano) / usual.median_cost_nano:+.0f} %)"
     spent = found.spending.cost_nano if found.spending else None
-    used = f", {_share(found.day_cost_nano, found.budget_nano)} of the budget" if found.budget_nano else ""
+    used = f", {_share(found.day_cost_nano, found.budget_nano)} of today's budget" if found.budget_nano else ""
     return f"{state}: {_percent(found.success_rate)} ok{rate}, {_money(spent)} spent{cost}{used}"
 
 
@@ -294,7 +294,7 @@ def _bar(day: DayCost, parts: list[tuple[str, int]], line: int | None) -> Bar:
 def _row(one: JobFigures) -> Row:
     return Row(
         job=one.job,
-        done=f"{one.items['ok']:,} of {sum(one.items.values()):,}",
+        done=f"{one.items['ok']:,} of {_tried(one.items):,}",
         rate=_percent(one.success_rate),
         per_hour=_whole(one.per_hour),
         backlog=_whole(one.backlog),
@@ -302,6 +302,11 @@ def _row(one: JobFigures) -> Row:
         below=one.success_rate is not None and one.success_rate < TARGET,
         share=int(100 * (one.success_rate or 0)),
     )
+
+
+def _tried(items: Mapping[str, int]) -> int:
+    """What the rate is of: neither what was skipped nor what was never begun."""
+    return sum(items[state] for state in ("ok", "failed", "retry", "unknown"))
 
 
 def _statuses(runs: dict[str, int] | None, running: int | None) -> str:

@@ -1,10 +1,12 @@
 """The other side of an upload: a bucket on this machine that counts what it is asked, and fails on demand."""
 
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from io import BufferedIOBase
+from threading import Event, Thread
 from typing import Any
 from urllib.parse import unquote
 
@@ -15,17 +17,21 @@ KEYS = {"AWS_ACCESS_KEY_ID": "operator", "AWS_SECRET_ACCESS_KEY": "sesame-open",
 class Bucket:
     """Its books: `asked` are all requests in order, `objects` what it has.
 
-    `failure` is the status and S3 code of every answer while it is set; `lost` answers to PUT are dropped after the
-    object was stored. `lists` is what AWS calls s3:ListBucket: whoever lacks it is refused where a key is missing.
+    `kinds` are their content types. `failure` is the status and S3 code of every answer while it is set; `lost` answers
+    to PUT are dropped after the object was stored. `lists` is what AWS calls s3:ListBucket: whoever lacks it is refused
+    where a key is missing. An answer takes `pause` seconds; with `drips` it comes a byte at a time until that is set.
     """
 
     port: int = 0
     asked: list[tuple[str, str]] = field(default_factory=list)
     objects: dict[str, bytes] = field(default_factory=dict)
+    kinds: dict[str, str] = field(default_factory=dict)
     failure: tuple[int, str] | None = None
     headers: dict[str, str] = field(default_factory=dict)
     lost: int = 0
     lists: bool = True
+    pause: float = 0.0
+    drips: Event | None = None
 
     @property
     def environ(self) -> dict[str, str]:
@@ -54,6 +60,14 @@ class Bucket:
         return 200, self.objects[path]
 
 
+def _drip(answer: BufferedIOBase, end: Event) -> None:
+    """Begin an answer that no timeout between two bytes ever meets."""
+    with suppress(OSError):
+        answer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
+        while not end.wait(0.01):
+            answer.write(b"x")
+
+
 @contextmanager
 def counting_bucket() -> Iterator[Bucket]:
     """Serve a bucket until the end of the block."""
@@ -70,7 +84,14 @@ def counting_bucket() -> Iterator[Bucket]:
 
         def _reply(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            answer = bucket.answer(self.command, unquote(self.path.partition("?")[0]), body)
+            if bucket.drips is not None:
+                self.close_connection = True
+                _drip(self.wfile, bucket.drips)
+                return
+            time.sleep(bucket.pause)
+            path = unquote(self.path.partition("?")[0])
+            bucket.kinds[path] = self.headers["Content-Type"] or bucket.kinds.get(path, "")
+            answer = bucket.answer(self.command, path, body)
             if answer is None:
                 self.close_connection = True
                 return

@@ -4,8 +4,9 @@ import re
 from email import message_from_bytes
 from email.policy import SMTPUTF8
 
-from overnight.mail.message import HEADERS, LINE_MAX, SHARED
+from overnight.mail.message import HEADERS, LINE_MAX
 
+PICTURE = {"Content-ID", "Content-Disposition"}
 _LINK = re.compile(rb"[ ]?<[^<> ]+>,?")  # an address or a link that is too long by itself cannot be broken
 
 
@@ -27,7 +28,8 @@ def check(data: bytes) -> None:
     if "List-Unsubscribe-Post" in names:
         assert "<https://" in message["List-Unsubscribe"]
     assert b"\x00" not in head
-    parts = message.iter_parts() if message.is_multipart() else [message]
-    for part in parts:
-        assert set(part.keys()) <= SHARED | HEADERS
-        part.get_content()
+    for part in message.walk():
+        assert set(part.keys()) <= HEADERS | (PICTURE if part.get_content_maintype() == "image" else set())
+        assert not part.defects, part.defects
+        if not part.is_multipart():
+            part.get_content()

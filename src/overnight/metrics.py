@@ -1,8 +1,7 @@
 """What a period of nights has come to, from the ledger.
 
 A run belongs to the period in which it ended, or in which it was found dead, so that each is told once, however long it
-took. Each figure is had by
-itself: one that cannot be had is None, and the mail that tells the others still goes out.
+took. Each figure is had by itself: one that cannot be had is None, and the mail that tells the others still goes out.
 """
 
 from collections import Counter, defaultdict
@@ -30,6 +29,8 @@ CHART = 14  # days
 WEEK = 7  # windows of 24 hours, whose median is what is usual
 WINDOW = timedelta(hours=24)
 TARGET = 0.95  # success rate below which reports and the digest name a job; alerts have `alerts.success_rate`
+
+known_at = func.coalesce(run.c.noted_at, run.c.ended_at)  # when a run had ended, or was found dead
 
 log = structlog.get_logger()
 
@@ -61,7 +62,7 @@ class JobFigures:
 
 @dataclass(frozen=True, slots=True)
 class ErrorFigure:
-    """How many items of the period's slots stand at this code; `new`: the job had never seen it before the period."""
+    """How many items of the period's slots stand at this code; `new`: no earlier edition told it of the job."""
 
     job: str
     code: str
@@ -202,7 +203,6 @@ def _rate(items: Mapping[Any, int]) -> float | None:
 
 def _in(period: Period) -> Any:
     """Real runs that ended in the period, or were found dead in it."""
-    known_at = func.coalesce(run.c.noted_at, run.c.ended_at)
     return and_(known_at >= period.since, known_at < period.until, slot.c.rehearsal.is_(False))
 
 
@@ -349,10 +349,15 @@ def _errors(connection: Connection, period: Period) -> list[ErrorFigure]:
 
 
 def _is_new(connection: Connection, job: str, code: str, period: Period) -> bool:
+    """Whether no earlier edition can have told it: of no run that was known before had the job this code.
+
+    Not whether it was seen before `since`: a run over the edge of two editions is told by the second alone.
+    """
     t = trouble.c
-    before = select(t.job).where(t.job == job, t.first_at < period.since)
-    seen = before.where((t.error_code == code) | ((t.error_code == "") & (t.error_class == code)))
-    return connection.execute(seen.limit(1)).first() is None
+    of_code = (t.error_code == code) | ((t.error_code == "") & (t.error_class == code))
+    told = _with_slot(select(run.c.id).join(trouble, and_(t.job == run.c.job, t.slot == run.c.slot)))
+    before = told.where(t.job == job, of_code, t.first_at <= known_at, known_at < period.since)
+    return connection.execute(before.where(slot.c.rehearsal.is_(False)).limit(1)).first() is None
 
 
 def _unknown(connection: Connection) -> int:

@@ -13,14 +13,15 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import TYPE_CHECKING, Any
+from inspect import iscoroutinefunction
+from typing import TYPE_CHECKING, Any, get_args
 from zoneinfo import ZoneInfo
 
 import structlog
 from sqlalchemy import Connection, Executable, bindparam, select, text
 from sqlalchemy import func as sql
 
-from overnight.cells import Columns, Table, table
+from overnight.cells import Columns, Kind, Table, table
 from overnight.ledger import Ledger
 from overnight.ledger.tables import run, slot
 from overnight.storage import Drained, Spool
@@ -91,9 +92,16 @@ def report(columns: Columns) -> Callable[[Callable[[Day], "DataFrame"]], Report]
 
     `money` cells are integer nano-USD and are written in dollars; `ratio` is any finite number, written with six
     digits; `instant` is an aware datetime or ISO text; None is an empty cell.
+
+    Raises TypeError for what is no mapping of columns to these kinds, and for an `async def`.
     """
+    kinds = get_args(Kind)
+    if not isinstance(columns, Mapping) or any(kind not in kinds for kind in columns.values()):
+        raise TypeError(f'name the columns and their kinds, @report({{"job": "text"}}); kinds are {", ".join(kinds)}')
 
     def declare(fn: Callable[[Day], "DataFrame"]) -> Report:
+        if iscoroutinefunction(fn):
+            raise TypeError(f"a report is a plain `def`, for it is made in a thread of its own: {fn.__name__} is async")
         return Report(fn.__name__, fn, columns)
 
     return declare
@@ -146,7 +154,7 @@ def _keep(made: Report, day: Day, spool: Spool, today: date) -> str:
         written = made.table(day)
         content = written.csv()
         files = [(key, content)]
-        if day.date == day.ledger.reading(newest_day, today):
+        if _is_latest(made, day, written, today):
             files.append((f"latest/{made.name}.csv", content))
         told = manifest(made, day.date, written, content)
         files.append((f"{where}/manifest.json", told))  # last: who finds it finds the rest
@@ -170,14 +178,28 @@ def manifest(made: Report, day: date, written: Table, content: bytes) -> bytes:
     return (json.dumps(document, indent=2) + "\n").encode()
 
 
-def newest_day(connection: Connection, today: date) -> date | None:
-    """The newest report day: of the newest real slot that is not in the future, nor in that of all runs.
+def _is_latest(made: Report, day: Day, written: Table, today: date) -> bool:
+    """Whether this day is the one in `latest/`.
+
+    Mostly there is one newest day. Where the newest runs were of older slots alone (an old edition, a retry), what they
+    cost is of their own day and what they came to is of the slots': each report shows the newer one that has rows.
+    """
+    slots, runs = day.ledger.reading(newest_days, today)
+    if slots == runs or day.date not in (slots, runs):
+        return day.date == slots
+    newer = written if day.date == runs else made.table(Day(runs, day.ledger))
+    return bool(newer.rows) == (day.date == runs)
+
+
+def newest_days(connection: Connection, today: date) -> tuple[date, date]:
+    """The day of the newest real slot that has come, and that of the newest run; `today` where there is none.
 
     A clock that was years ahead for one run has left a slot that is newer than `today` for years.
     """
-    found = connection.execute(_NEWEST_DAY, {"today": today.isoformat()}).scalar_one()
-    return None if found is None else date.fromisoformat(found)
+    slots, runs = connection.execute(_NEWEST_DAYS, {"today": today.isoformat()}).one()
+    return (date.fromisoformat(slots) if slots else today, date.fromisoformat(runs) if runs else today)
 
 
 _STARTED = select(sql.max(run.c.day)).where(run.c.day <= bindparam("today")).scalar_subquery()
-_NEWEST_DAY = select(sql.max(slot.c.day)).where(slot.c.rehearsal.is_(False), slot.c.day <= _STARTED)
+_COME = select(sql.max(slot.c.day)).where(slot.c.rehearsal.is_(False), slot.c.day <= _STARTED).scalar_subquery()
+_NEWEST_DAYS = select(_COME, _STARTED)

@@ -193,7 +193,7 @@ def test_writers_at_the_same_time_leave_one_whole_file_in_a_folder(tmp_path: Pat
 
 async def test_a_spool_leaves_the_same_bytes_in_every_store(store: Store, tmp_path: Path) -> None:
     spool = Spool(tmp_path, store)
-    spool.add([("r/one.csv", b"1\n"), ("r/manifest.json", b"{}")])
+    spool.add([("r/one.csv", b"1\n"), ("r/two.csv", b"1\n"), ("r/manifest.json", b"{}")])
     spool.add([("r/one.csv", b"2\n"), ("r/manifest.json", b"{ }")])
     drained = await spool.drain()
     assert (drained.uploaded, drained.left, drained.error) == (2, 0, None)
@@ -306,7 +306,7 @@ async def test_who_may_not_list_a_bucket_writes_it_all_the_same(tmp_path: Path) 
         spool = Spool(tmp_path, bucket_of(f"s3://{BUCKET}/p", bucket.environ))
         for content in (b"1\n", b"2\n", b"2\n"):
             spool.add([(KEY, content)])
-        assert (await spool.drain()).left == 0
+            assert (await spool.drain()).left == 0
         assert (len(bucket.written), bucket.objects) == (2, {f"/{BUCKET}/p/{KEY}": b"2\n"})
 
 

@@ -163,12 +163,23 @@ async def test_a_run_that_goes_on_is_named_and_left_to_the_next_edition(ledger: 
 
 async def test_an_error_is_new_when_its_job_never_had_it_before_the_period(ledger: Ledger) -> None:
     add(ledger, slot, slot="before", failed=1)
-    add(ledger, item, slot="before", key="a", state="failed", error_code="smtp_550", ended_at=SINCE - timedelta(days=3))
+    past = SINCE - timedelta(days=3)
+    add(ledger, run, id="old", slot="before", started_at=past, ended_at=past, items=1)
+    add(ledger, item, slot="before", key="a", state="failed", error_code="smtp_550", ended_at=past)
     add(ledger, slot, failed=2)
     add(ledger, run, id="r", items=2)
     add(ledger, item, key="a", state="failed", error_code="smtp_550")
     add(ledger, item, key="b", state="failed", error_code="http_404")
     assert (await had(ledger)).errors == [ErrorFigure("mail", "http_404", 1, True), ErrorFigure("mail", "smtp_550", 1)]
+
+
+async def test_an_error_of_a_run_over_the_edge_is_new_in_the_edition_that_tells_it(ledger: Ledger) -> None:
+    add(ledger, slot, failed=1)
+    add(ledger, run, id="r", started_at=SINCE - timedelta(hours=1), ended_at=SINCE + timedelta(hours=1), items=1)
+    add(ledger, item, key="a", state="failed", error_code="http_404", ended_at=SINCE - timedelta(minutes=30))
+    assert (await had(ledger)).errors == [ErrorFigure("mail", "http_404", 1, True)]
+    later = await figures(ledger, UNTIL, UNTIL + timedelta(hours=24), PARIS)
+    assert later.errors == []
 
 
 async def test_the_last_day_is_compared_with_the_median_of_the_seven_before(ledger: Ledger) -> None:

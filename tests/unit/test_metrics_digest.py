@@ -1,19 +1,22 @@
 """The mail to the operators."""
 
 import dataclasses
+import email
 import json
+import sys
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from jobs.metrics_digest import Digest, digest, last_until, metrics_digest, told
+from jobs.metrics_digest import Digest, Words, digest, last_until, metrics_digest, told
 from overnight.ledger.items import Recorded, plan, record
 from overnight.ledger.onces import keep_once
 from overnight.mail.templates import Templates
 from overnight.metrics import DayCost, ErrorFigure, Figures, JobFigures, Spending, Usual
 from overnight.outcome import STATES, Outcome
+from overnight.testing import Bench
 from tests.slots import ManualClock, begin, open_ledger, run_in
 
 UNTIL = datetime(2026, 11, 22, 7, 0, tzinfo=UTC)
@@ -85,14 +88,14 @@ def mail(digest: Digest) -> Any:
 
 def test_a_good_night_is_told_in_the_subject() -> None:
     sent = mail(told(GOOD, PERIOD))
-    assert sent.subject == "All well: 100 % ok (+0.4 points), $0.52 spent (-5 %), 5 % of the budget ▁▂▂▃▃▄▄▅▅▆▆▇▇█"
+    assert sent.subject == "All well: 100 % ok (+0.4 points), $0.52 spent (-5 %), 5 % of today's budget ▁▂▂▃▃▄▄▅▅▆▆▇▇█"
     assert PERIOD in sent.text
     assert "!" not in sent.text
 
 
 def test_a_bad_night_says_what_to_do() -> None:
     digest = told(BAD, PERIOD)
-    assert digest.verdict == "Needs a look: 94.9 % ok (+0.4 points), $0.52 spent (-5 %), 5 % of the budget"
+    assert digest.verdict == "Needs a look: 94.9 % ok (+0.4 points), $0.52 spent (-5 %), 5 % of today's budget"
     assert digest.troubles == [
         "below the target of 95 %: nightly_agents",
         "52 items failed: overnight show RUN, then overnight retry RUN",
@@ -102,6 +105,15 @@ def test_a_bad_night_says_what_to_do() -> None:
         "4 reports not uploaded yet: overnight doctor",
     ]
     assert "smtp_550" in mail(digest).text
+
+
+def test_what_was_skipped_is_in_neither_side_of_a_share_and_is_named() -> None:
+    items = NO_ITEMS | {"ok": 37, "skipped": 11, "pending": 2}
+    quiet = dataclasses.replace(GOOD, items=items, jobs=[JobFigures("mail", 1, items, 1.0, 9.0, 2, 5)])
+    digest = told(quiet, PERIOD)
+    assert digest.facts[0] == ("Success rate", "100 %", "37 of 37, 11 skipped")
+    assert digest.jobs is not None
+    assert digest.jobs[0].done == "37 of 37"
 
 
 def test_figures_that_cannot_be_had_are_na_and_the_mail_is_made() -> None:
@@ -182,3 +194,56 @@ async def test_a_digest_begins_where_the_last_one_that_was_sent_ended(tmp_path: 
     today = run_in(ledger, begin(ledger, "metrics_digest", "2026-11-22"), tmp_path, scheduled_for=UNTIL)
     assert await last_until(today) == UNTIL - timedelta(days=2) + timedelta(minutes=7)
     ledger.close()
+
+
+@pytest.mark.parametrize(
+    ("answers", "said"),
+    [
+        ([Words("It went well.\n\tNothing was dear.")], "It went well. Nothing was dear."),
+        ([], "0 runs worked on 0 items. Nothing went wrong."),  # the model is away
+        ([Words("so " * 2_000)], "so so so"),
+    ],
+)
+def test_the_analyst_sums_it_up_and_plain_words_do_while_the_model_is_away(
+    bench: Bench, answers: list[Words], said: str
+) -> None:
+    bench.script.answers = list(answers)
+    done = bench.batch(metrics_digest, "ops@example.org", params={"narrative": "analyst"})
+    assert list(done.states.values()) == ["ok"]
+    (mail,) = bench.outbox
+    assert said in mail.text
+    assert said in mail.html
+    assert len(mail.text) < 3_000
+    assert len(bench.script.calls) == 1
+
+
+def test_nobody_is_asked_for_a_narrative_that_was_not_wanted(bench: Bench) -> None:
+    bench.batch(metrics_digest, "ops@example.org")
+    assert bench.script.calls == []
+    assert "0 runs worked on 0 items." in bench.outbox[0].text
+
+
+def pictures(bench: Bench) -> list[tuple[str, bytes]]:
+    """The images of the mail by content id, as a mail program finds them."""
+    (path,) = (bench.folder / "var/outbox").rglob("*.eml")
+    parts = email.message_from_bytes(path.read_bytes()).walk()
+    return [
+        (part["Content-ID"], part.get_payload(decode=True)) for part in parts if part.get_content_type() == "image/png"
+    ]  # type: ignore[misc]
+
+
+def test_the_chart_is_a_picture_for_who_asks_for_one(bench: Bench) -> None:
+    pytest.importorskip("PIL", reason="pillow is not installed")
+    bench.batch(metrics_digest, "ops@example.org", params={"charts": "png"})
+    ((name, content),) = pictures(bench)
+    assert (name, content[:4]) == ("<costs>", b"\x89PNG")
+    assert 'src="cid:costs"' in bench.outbox[0].html
+    assert 'alt="Cost per day: ' in bench.outbox[0].html
+
+
+def test_without_pillow_the_bars_are_in_the_place_of_the_picture(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    done = bench.batch(metrics_digest, "ops@example.org", params={"charts": "png"})
+    assert list(done.states.values()) == ["ok"]
+    assert pictures(bench) == []
+    assert "cid:costs" not in bench.outbox[0].html

@@ -230,3 +230,20 @@ def test_declaring_a_report_leaves_its_function_callable(day: Day) -> None:
     assert isinstance(small, Report)
     assert small.name == "small"
     assert list(small(day)["n"]) == [3]
+
+
+async def later(day: Day) -> DataFrame:
+    return day.query("SELECT 1 AS n")
+
+
+@pytest.mark.parametrize(
+    ("columns", "fn", "said"),
+    [
+        ({"n": "counts"}, len, "kinds are text, count, money"),
+        (len, len, "name the columns and their kinds"),
+        ({"n": "count"}, later, "a report is a plain `def`"),
+    ],
+)
+def test_a_report_that_cannot_be_is_refused_where_it_is_declared(columns: Any, fn: Any, said: str) -> None:
+    with pytest.raises(TypeError, match=said):
+        report(columns)(fn)

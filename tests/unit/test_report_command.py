@@ -43,13 +43,13 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def told(project: Path, command: object, *words: str, as_json: bool = False) -> str:
+def told(project: Path, command: object, *words: str, as_json: bool = False, code: int = 0) -> str:
     cli = Cli(project, json=as_json, quiet=False, verbose=False)
     try:
         result = CliRunner().invoke(command, list(words), obj=cli, catch_exceptions=False)  # type: ignore[arg-type]
     finally:
         cli.close()
-    assert result.exit_code == 0
+    assert result.exit_code == code
     return result.output
 
 
@@ -92,3 +92,26 @@ def test_a_long_report_is_cut_for_people_and_says_how_to_get_the_rest(
 def test_a_report_that_is_not_there_is_named_with_those_that_are(project: Path) -> None:
     with pytest.raises(ConfigError, match="no report 'money'; this project has cost, errors, items, runs"):
         told(project, report, "--csv", "money")
+
+
+def test_a_report_of_the_project_that_fails_is_named_and_the_others_are_shown(project: Path) -> None:
+    lines = [
+        "from overnight.report import report",
+        "",
+        "",
+        '@report({"n": "count"})',
+        "def bad(day):",
+        "    return {}[1]",
+    ]
+    (project / "reports/bad.py").write_text("\n".join(lines) + "\n")
+    said = "the report bad of 2026-11-22 cannot be made: KeyError: 1; correct reports/bad.py"
+    shown = told(project, report, *DATE, code=1)
+    assert said in shown
+    assert " =big" in shown
+    with pytest.raises(ConfigError, match=said):
+        told(project, report, *DATE, "--csv", "bad")
+
+
+def test_a_csv_is_neither_markdown_nor_json(project: Path) -> None:
+    assert "leave --md and --json out" in told(project, report, "--csv", "cost", "--md", code=2)
+    assert "leave --md and --json out" in told(project, report, "--csv", "cost", as_json=True, code=2)

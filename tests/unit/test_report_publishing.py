@@ -1,9 +1,10 @@
 """Reports on their way out: the same bytes each time, sent once, nothing lost while the store is down."""
 
 import asyncio
+import fcntl
 import json
 import threading
-from datetime import date
+from datetime import date, timedelta
 from hashlib import sha256
 from pathlib import Path
 
@@ -15,24 +16,19 @@ from overnight.dependency import Dependencies
 from overnight.errors import Transient
 from overnight.ledger import Ledger
 from overnight.ledger.runs import days_of
-from overnight.report import Day, Report, newest_day, publish
+from overnight.report import Day, Report, newest_days, publish
 from overnight.storage import Folder, Spool
 from overnight.storage.s3 import S3
 from reports.cost import cost
 from reports.runs import runs
 from tests.bucket import counting_bucket
-from tests.days import ALL, AT, DAY, PARIS, add_calls, add_run, add_slot
-from tests.slots import ManualClock
+from tests.days import ALL, AT, DAY, PARIS, add_calls, add_item, add_run, add_slot, read
+from tests.slots import ManualClock, open_ledger
 
 
 @pytest.fixture
 def clock() -> ManualClock:
     return ManualClock(AT)
-
-
-@pytest.fixture
-def day(ledger: Ledger) -> Day:
-    return Day(DAY, ledger)
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -53,6 +49,7 @@ async def test_publishing_again_changes_no_byte(ledger: Ledger, tmp_path: Path) 
     assert before["latest/cost.csv"] == before[done.keys[0]]
 
 
+@pytest.mark.slow
 async def test_ten_times_the_same_day_is_sent_once(ledger: Ledger, tmp_path: Path) -> None:
     add_slot(ledger, ok=1)
     add_run(ledger, ok=1, items=1)
@@ -115,16 +112,60 @@ async def test_reports_made_while_the_store_is_down_arrive_unchanged_later(ledge
     assert (tmp_path / "out/latest/runs.csv").read_bytes() == runs.csv(Day(DAY, ledger))
 
 
+async def test_while_the_store_is_down_only_the_newest_version_of_each_report_waits(
+    ledger: Ledger, tmp_path: Path
+) -> None:
+    add_slot(ledger)
+    for number in range(3):
+        add_run(ledger, f"r_{number}")
+        down = await publish([runs, cost], [DAY], ledger, PARIS, Spool(tmp_path / "spool", Down()))
+        assert down.drained.left == 2
+    await Spool(tmp_path / "spool", Folder(tmp_path / "out")).drain()
+    assert (tmp_path / "out/latest/runs.csv").read_bytes() == runs.csv(Day(DAY, ledger))
+    assert len(read(runs.csv(Day(DAY, ledger)))) == 3
+
+
+def test_what_somebody_is_uploading_is_left_to_him_though_a_newer_version_waits(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool", Folder(tmp_path / "out"))
+    spool.add([("a.csv", b"1")])
+    with (tmp_path / "spool/.draining").open("a") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        spool.add([("a.csv", b"2")])
+        assert len(spool.waiting()) == 2
+    spool.add([("a.csv", b"3"), ("b.csv", b"3")])
+    spool.add([("b.csv", b"4")])
+    assert [place.name for place in spool.waiting()] == ["00000003", "00000004"]
+
+
 async def test_an_old_day_made_again_is_not_the_latest(ledger: Ledger, tmp_path: Path) -> None:
     add_slot(ledger)
     add_slot(ledger, "2026-11-21", day="2026-11-21")
     add_slot(ledger, "2027-01-01", day="2027-01-01")
     add_run(ledger)
-    assert ledger.reading(newest_day, DAY) == DAY
+    assert ledger.reading(newest_days, DAY) == (DAY, DAY)
     spool = Spool(tmp_path / "spool", Folder(tmp_path / "out"))
     await publish([runs], [date(2026, 11, 21)], ledger, PARIS, spool)
     assert (tmp_path / "out/report=runs/date=2026-11-21/runs-2026-11-21.csv").exists()
     assert not (tmp_path / "out/latest").exists()
+
+
+@pytest.mark.slow
+async def test_a_run_of_an_old_slot_alone_leaves_no_empty_report_in_latest(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path, ManualClock(AT + timedelta(days=8)))
+    add_slot(ledger, ok=1)
+    add_run(ledger, day="2026-11-30", ok=1, items=1, cost_nano=5)
+    add_calls(ledger, [{"cost_nano": 5, "budget_day": "2026-11-30"}])
+    add_item(ledger, "a", "ok")
+    days = [DAY, date(2026, 11, 30)]
+    for made in (days, [DAY], days[::-1]):
+        await publish(ALL, made, ledger, PARIS, Spool(tmp_path / "spool", Folder(tmp_path / "out")))
+        latest = {path.stem: read(path.read_bytes()) for path in (tmp_path / "out/latest").iterdir()}
+        told = {name: [row["report_date"] for row in rows] for name, rows in latest.items()}
+        assert told == {
+            "cost": ["2026-11-30"], "runs": ["2026-11-30"],
+            "success_rate": ["2026-11-22"], "items": ["2026-11-22"], "errors": [],
+        }  # fmt: skip
+    ledger.close()
 
 
 async def test_a_run_whose_clock_was_years_ahead_does_not_stop_latest(ledger: Ledger, tmp_path: Path) -> None:

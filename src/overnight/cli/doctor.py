@@ -27,6 +27,7 @@ PORT = 8650
 SKEW = 60.0  # seconds by which the clock may be off: signatures of S3 allow 15 minutes, cron times less
 WEB_TIMEOUT = 5.0  # seconds
 PAGE_MAX = 65_536  # bytes that are read of an answer
+STORE_TIMEOUT = 40.0  # seconds: a bucket that hangs is told as such after three attempts, one that drips never ends
 _NO_PROXY = build_opener(ProxyHandler({}))
 
 
@@ -189,15 +190,21 @@ def _reports(cli: Cli) -> str:
 
     # Asked whatever the runs have met: who calls the doctor wants to know how it is now.
     store = open_store(cli.schedule.reports.to, cli.root, cli.schedule.environ, Dependencies({}, cli.clock))
-    echo, traits = asyncio.run(_echo(store))
+    try:
+        echo, traits = asyncio.run(_echo(store))
+    except TimeoutError as error:
+        raise OSError(
+            f"{store.describe()} took longer than {STORE_TIMEOUT:g} s to take and give back a file"
+        ) from error
     if echo != b"ok\n":
         raise OSError(f"{store.describe()} did not give back what was written")
     return ", ".join([f"{store.describe()} can be written and read", *traits])
 
 
 async def _echo(store: "Store") -> "tuple[bytes | None, Sequence[str]]":
-    await store.put(".overnight-doctor", b"ok\n")
-    return await store.get(".overnight-doctor"), await store.traits()
+    async with asyncio.timeout(STORE_TIMEOUT):
+        await store.put(".overnight-doctor", b"ok\n")
+        return await store.get(".overnight-doctor"), await store.traits()
 
 
 def _model(cli: Cli) -> str:

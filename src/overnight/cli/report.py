@@ -7,9 +7,9 @@ from typing import Any, Literal
 import click
 from sqlalchemy import Connection, and_, func, select
 
-from overnight.cells import dollars
+from overnight.cells import Table, dollars
 from overnight.cli.context import Cli, pass_cli
-from overnight.errors import ConfigError
+from overnight.errors import ConfigError, OvernightError
 from overnight.ledger.rollups import spend
 from overnight.ledger.tables import slot
 from overnight.report import Day, Report
@@ -31,9 +31,25 @@ def report(cli: Cli, day: datetime | None, since: datetime | None, name: str | N
     """The reports of a day, made now from the ledger."""
     days = _days(cli, day, since)
     if name is not None:
+        if markdown or cli.json:
+            raise click.UsageError("--csv prints the file as it is published: leave --md and --json out")
         _print_csv(_named(cli, name), days)
         return
-    tables = {one.name: [row for each in days for row in one.table(each).readable()] for one in _reports(cli)}
+    found, broken = _reports(cli)
+    tables: dict[str, list[dict[str, str]]] = {}
+    for one in found:
+        try:
+            tables[one.name] = [row for each in days for row in _made(one, each).readable()]
+        except ConfigError as error:
+            broken[one.name] = error
+    _show(cli, tables, markdown=markdown)
+    for why in broken.values():
+        cli.say(str(why))
+    if broken:
+        raise click.exceptions.Exit(1)
+
+
+def _show(cli: Cli, tables: Mapping[str, Sequence[Mapping[str, str]]], *, markdown: bool) -> None:
     if cli.json:
         cli.emit(tables, "")
         return
@@ -67,29 +83,38 @@ def _days(cli: Cli, day: datetime | None, since: datetime | None) -> list[Day]:
     return [Day(date.fromordinal(number), cli.ledger) for number in span]
 
 
-def _reports(cli: Cli, wanted: str = "") -> list[Report]:
-    """All that can be loaded; of the others it is said why. Raises ConfigError for the one that is `wanted`."""
+def _reports(cli: Cli) -> tuple[list[Report], dict[str, ConfigError]]:
+    """All that can be loaded, and why the others cannot."""
     from overnight import project  # noqa: PLC0415  pandas is behind the project's reports
 
     project.attach(cli.root)
-    found, broken = project.load_reports()
-    for name, error in broken.items():
-        if name == wanted:
-            raise error
-        cli.say(str(error))
-    return found
+    return project.load_reports()
 
 
 def _named(cli: Cli, name: str) -> Report:
-    found = {one.name: one for one in _reports(cli, name)}
+    reports, broken = _reports(cli)
+    if name in broken:
+        raise broken[name]
+    found = {one.name: one for one in reports}
     if name not in found:
         raise ConfigError(f"there is no report {name!r}; this project has {', '.join(found) or 'none'}")
     return found[name]
 
 
+def _made(one: Report, day: Day) -> Table:
+    """Make the table of a day. What fails here is the project's own function: raises ConfigError, which names it."""
+    try:
+        return one.table(day)
+    except OvernightError:
+        raise
+    except Exception as error:
+        said = f"the report {one.name} of {day.date} cannot be made: {type(error).__name__}: {error}"
+        raise ConfigError(f"{said}; correct reports/{one.name}.py") from error
+
+
 def _print_csv(one: Report, days: Sequence[Day]) -> None:
     """One header, then the rows of all days: the bytes that are published, for a single day."""
-    contents = [one.csv(day) for day in days]
+    contents = [_made(one, day).csv() for day in days]
     bodies = [content.partition(b"\n")[2] for content in contents[1:]]
     click.echo(b"".join([contents[0], *bodies]), nl=False)
 
@@ -115,13 +140,13 @@ def _priced(row: Mapping[str, Any]) -> dict[str, Any]:
 def _table(title: str, rows: Sequence[Mapping[str, Any]]) -> str:
     """A table for the terminal; one block a row where the terminal is too narrow for all columns."""
     from rich.console import Console  # noqa: PLC0415  70 ms that --json and --csv do not need
-    from rich.table import Table  # noqa: PLC0415
+    from rich.table import Table as Grid  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
     if not rows:
         return f"{title}: nothing\n"
     used = [name for name in rows[0] if any(row[name] not in ("", None) for row in rows)]
-    table = Table(box=None, pad_edge=False)
+    table = Grid(box=None, pad_edge=False)
     for name in used:
         number = all(str(row[name]).replace(".", "").isdecimal() for row in rows if row[name] not in ("", None))
         table.add_column(name, no_wrap=True, justify="right" if number else "left")

@@ -3,9 +3,11 @@
 Requests are repeated by us alone: the SDK's own repetitions would be seen by no breaker, no quota and no deadline.
 """
 
+import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
 import boto3
@@ -33,6 +35,11 @@ UNREACHABLE = (NotConnected, HTTPClientError)  # timeouts are among them
 TORN = (FlexibleChecksumError, IncompleteReadError)  # somebody else wrote while we read
 AGAIN = (408, 409, 425, 429)
 HIDDEN = ("AccessDenied",)  # what AWS says of a key that is not there to whom it grants no s3:ListBucket
+TYPES = {  # by what a browser knows a page of the archive, to which mails link, from a file to save
+    ".csv": "text/csv; charset=utf-8",
+    ".html": "text/html; charset=utf-8",
+    ".json": "application/json",
+}
 PROBE = ".overnight-doctor"  # the key that is written when somebody asks what the store can do
 
 ELSEWHERE = ("PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException")
@@ -52,7 +59,8 @@ class S3:
 
     Credentials, region and `AWS_ENDPOINT_URL` come from `environ`; without keys there, from wherever the SDK finds
     them (profile, role of the machine). The SDK's default timeouts would hold a dead endpoint for minutes; with ours
-    (seconds) three attempts at one that hangs are over within the 30 s that a run may be held.
+    (seconds) three attempts at one that hangs are over within the 30 s that a run may be held. `deadline` bounds a
+    whole request: an answer that drips, a byte now and then, never meets the other two.
     """
 
     url: str
@@ -60,6 +68,7 @@ class S3:
     dependencies: Dependencies
     connect_timeout: float = 5.0
     read_timeout: float = 8.0
+    deadline: float = 120.0
     bucket: str = field(init=False)
     prefix: str = field(init=False)
     side: Dependency = field(init=False)
@@ -134,7 +143,16 @@ class S3:
             return None
 
     async def _call(self, request: Callable[[Any], T]) -> T:
-        return await self.side.call(partial(in_own_thread, "s3", partial(self._once, request)), requests=1)
+        return await self.side.call(partial(self._in_time, request), requests=1)
+
+    async def _in_time(self, request: Callable[[Any], T]) -> T:
+        """One attempt; after the deadline its thread is left behind."""
+        try:
+            async with asyncio.timeout(self.deadline):
+                return await in_own_thread("s3", partial(self._once, request))
+        except TimeoutError as error:
+            slow = f"{self.describe()} has not answered in full after {self.deadline:g} s"
+            raise Transient(slow, code="s3_unreachable") from error
 
     def _once(self, request: Callable[[Any], T]) -> T:
         """One attempt; the SDK's errors become ours."""
@@ -236,4 +254,4 @@ def _remedy(error: Any, status: int, code: str) -> str:
 
 
 def _content_type(name: str) -> str:
-    return "application/json" if name.endswith(".json") else "text/csv; charset=utf-8"
+    return TYPES.get(PurePosixPath(name).suffix, "application/octet-stream")

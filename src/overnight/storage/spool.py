@@ -3,7 +3,8 @@
     <folder>/00000007/report=cost/date=2026-11-22/cost-2026-11-22.csv    a publication, whole
     <folder>/00000007/.order                                             its files in the order of their upload
 
-A publication is there whole or not at all, leaves in order, and is removed only when the store has every file of it.
+A publication is there whole or not at all, leaves in order, and is removed only when the store has every file of it, or
+a newer one has each of its keys.
 Uploading is a step of its own that can be repeated and never changes what a run has come to.
 """
 
@@ -64,7 +65,27 @@ def add_to(folder: Path, files: Sequence[tuple[str, bytes]]) -> Path:
         write_durably(unfinished / ORDER, json.dumps(order).encode())
         unfinished.rename(place)
         sync(folder)
+        _drop_superseded(folder, place, set(keys))
     return place
+
+
+def _drop_superseded(folder: Path, newest: Path, keys: set[str]) -> None:
+    """Remove what waits and would be overwritten whole by the newest, unless somebody uploads, who may be reading it.
+
+    A store that is down for days would fill this disk with each run's version of the same reports.
+    """
+    with _locked(folder / ".draining", wait=False) as ours:
+        for place in waiting(folder) if ours else ():
+            if place != newest and _keys_of(place) <= keys:
+                _remove(place)
+
+
+def _keys_of(place: Path) -> set[str]:
+    """What a publication writes; one that is damaged is left to the drain, which tells it."""
+    try:
+        return {key for key, _ in json.loads((place / ORDER).read_bytes())}
+    except (OSError, ValueError):
+        return {str(place)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,84 @@
+"""A bucket that answers slowly, or never to the end, and what a browser makes of what is in it."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Event
+
+import pytest
+
+from overnight.archive import Archive
+from overnight.cli import doctor
+from overnight.errors import Transient
+from overnight.storage import Spool
+from overnight.storage.s3 import S3
+from tests.bucket import Bucket, counting_bucket
+from tests.conformance.test_storage import BUCKET, KEY, alone
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def bucket() -> Iterator[Bucket]:
+    with counting_bucket() as bucket:
+        yield bucket
+
+
+@pytest.fixture
+def dripping(bucket: Bucket) -> Iterator[Bucket]:
+    """Whoever asks gets a byte now and then, until the test is over."""
+    bucket.drips = over = Event()
+    yield bucket
+    over.set()
+
+
+def store_in(bucket: Bucket, deadline: float = 120.0) -> S3:
+    return S3(f"s3://{BUCKET}/p", bucket.environ, alone(), deadline=deadline)
+
+
+async def test_an_answer_that_drips_is_given_up_after_the_deadline_of_a_request(dripping: Bucket) -> None:
+    with pytest.raises(Transient, match=r"has not answered in full after 0\.05 s") as caught:
+        await store_in(dripping, deadline=0.05).put(KEY, b"x")
+    assert caught.value.code == "s3_unreachable"
+
+
+async def test_a_bucket_that_drips_keeps_nobody_else_from_uploading(dripping: Bucket, tmp_path: Path) -> None:
+    spool = Spool(tmp_path, store_in(dripping, deadline=0.05))
+    spool.add([(KEY, b"x")])
+    assert "has not answered in full" in str((await spool.drain()).error)
+    dripping.drips = None
+    assert (await Spool(tmp_path, store_in(dripping)).drain()).left == 0
+
+
+async def test_the_doctor_does_not_wait_for_a_bucket_that_drips(
+    dripping: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "STORE_TIMEOUT", 0.05)
+    with pytest.raises(TimeoutError):
+        await doctor._echo(store_in(dripping))
+
+
+async def test_a_slow_bucket_gets_everything_in_the_end_though_nobody_waits_for_it(
+    bucket: Bucket, tmp_path: Path
+) -> None:
+    bucket.pause = 0.02
+    files = [(f"{n}.csv", bytes([n])) for n in range(3)]
+    spool, patience = Spool(tmp_path, store_in(bucket)), 0.01
+    spool.add(files)
+    while (drained := await spool.drain(deadline=patience)).left:
+        assert "took longer than" in str(drained.error)
+        left = [task for task in asyncio.all_tasks() if task.get_name() == "spool"]
+        await asyncio.gather(*left)  # what was begun is finished, and nothing more is begun
+        patience *= 2
+    assert patience > 0.01
+    assert bucket.objects == {f"/{BUCKET}/p/{key}": content for key, content in files}
+    assert len(bucket.written) == len(files)
+
+
+async def test_a_browser_takes_a_page_of_the_archive_for_a_page(bucket: Bucket, tmp_path: Path) -> None:
+    Archive.spooled(tmp_path, "https://news.example.org/archive").keep("daily_email", "2026-11-22", b"<p>News</p>")
+    spool = Spool(tmp_path, store_in(bucket))
+    spool.add([("cost.csv", b"n\n"), ("manifest.json", b"{}")])
+    assert (await spool.drain()).left == 0
+    kinds = {key.rpartition(".")[2]: kind for key, kind in bucket.kinds.items()}
+    assert kinds == {"html": "text/html; charset=utf-8", "csv": "text/csv; charset=utf-8", "json": "application/json"}
