@@ -89,7 +89,7 @@ async def run_slot(work: Workplace, request: Request) -> Result:
     Raises ConfigError (unknown job, broken code or template) before anything is written, Refused when the slot is
     being run elsewhere, the job is paused or mailing was not confirmed.
     """
-    settings = settings_of(work.schedule, request.job)
+    settings = work.schedule.job(request.job)
     real = not (request.rehearsal or REHEARSAL in (request.slot or ""))
     async with beating(settings.heartbeat if real else "", request.job, work.clock, work.redactor) as heart:
         result = await _run_slot(work, request, settings, heart.start)
@@ -124,17 +124,6 @@ async def _run_slot(work: Workplace, request: Request, settings: JobSettings, on
             raise
         finally:
             await ports.close()
-
-
-def settings_of(schedule: Schedule, job: str) -> JobSettings:
-    """The job's entry. Raises ConfigError with a suggestion."""
-    if job in schedule.jobs:
-        return schedule.jobs[job]
-    from overnight.schedule.problem import did_you_mean  # noqa: PLC0415  only for the message
-
-    hint = did_you_mean(job, schedule.jobs)
-    known = ", ".join(schedule.jobs)
-    raise ConfigError(f"schedule.yaml has no job {job!r}; " + (hint or f"it has {known or 'none'}"))
 
 
 def current_slot(settings: JobSettings, now: datetime) -> str:
@@ -403,4 +392,4 @@ def _begun(connection: Connection, scope: Scope) -> tuple[RowMapping, datetime |
     return slot, previous_slot(connection, scope.job, slot["scheduled_for"])
 
 
-__all__ = ["Fenced", "Request", "Result", "Workplace", "run_slot", "settings_of"]
+__all__ = ["Fenced", "Request", "Result", "Workplace", "run_slot"]

@@ -11,7 +11,7 @@ from overnight.cli.run import run_and_tell
 from overnight.editions import Edition, next_edition, supersede
 from overnight.errors import Refused
 from overnight.plurals import counted
-from overnight.runner import Request, settings_of
+from overnight.runner import Request
 
 
 @click.command()
@@ -27,7 +27,7 @@ def redo(cli: Cli, job: str, slot: str, *, yes: bool, although: bool) -> int:
 
     It runs in a slot of its own (2026-11-22.2); who has not got the edition before will not get that any more.
     """
-    settings = settings_of(cli.schedule, job)
+    settings = cli.schedule.job(job)
     refuse_paused(cli, job, although=although)
     project.attach(cli.root)
     project.load_job(job, settings.target)  # a job that cannot be loaded supersedes nothing

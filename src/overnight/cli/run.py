@@ -28,7 +28,7 @@ from overnight.occurrences import Slot, occurrence_of
 from overnight.outcome import EDITION, original
 from overnight.plurals import counted
 from overnight.ports import channels_of, operator_alerts
-from overnight.runner import REHEARSAL, Request, Result, Workplace, current_slot, run_slot, settings_of
+from overnight.runner import REHEARSAL, Request, Result, Workplace, current_slot, run_slot
 from overnight.sweeps import Rest, left_to_do
 
 EXIT = {"ok": 0, "partial": 3, "failed": 1, "stopped": 1, "cancelled": 1, "interrupted": 130}
@@ -97,7 +97,7 @@ def run(
 def _go_on(cli: Cli, job: str, *, yes: bool) -> bool:
     """First go on with what is left of JOB's other slots, as a scheduler would; False when we are asked to end."""
     now = cli.clock.now()
-    own = current_slot(settings_of(cli.schedule, job), now)
+    own = current_slot(cli.schedule.job(job), now)
     if not cli.ledger.reading(_anything_left, job, own, now):
         return True
     for rest in asyncio.run(_left(cli.workplace, (job, own))):
@@ -161,7 +161,7 @@ def refuse_slip(cli: Cli, job: str, slot: str, *, ahead: bool) -> None:
     if EDITION in slot and cli.ledger.reading(find_slot, job, slot) is None:
         raise ConfigError(f"{job}: there is no edition {slot}; a new one is made by: overnight redo {job} --slot SLOT")
     try:
-        due = settings_of(cli.schedule, job).trigger().scheduled_for(original(slot))
+        due = cli.schedule.job(job).trigger().scheduled_for(original(slot))
     except ValueError:
         return  # told where the slot is parsed
     if not ahead and due > cli.clock.now() + AHEAD:
@@ -170,7 +170,7 @@ def refuse_slip(cli: Cli, job: str, slot: str, *, ahead: bool) -> None:
 
 def _too_old(cli: Cli, job: str, slot: str) -> str:
     """That no scheduler would run this slot any more, in words; empty while one would."""
-    settings = settings_of(cli.schedule, job)
+    settings = cli.schedule.job(job)
     try:
         due = settings.trigger().scheduled_for(original(slot))
     except ValueError:
@@ -240,7 +240,7 @@ def _frozen(cli: Cli, result: Result, began: datetime) -> str:
         return ""
     if cli.ledger.reading(item_of, result.job, result.slot, result.slot) is not None:
         return ""  # a job without `items=`: its one item is the slot
-    at = settings_of(cli.schedule, result.job).trigger().local(planned)
+    at = cli.schedule.job(result.job).trigger().local(planned)
     another = f"overnight run {result.job} --slot SLOT"
     return f"\n  the items of this slot were read on {at:%Y-%m-%d at %H:%M %Z}; newer ones are for another: {another}"
 

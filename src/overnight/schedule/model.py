@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, PrivateAttr
 
+from overnight.errors import ConfigError
 from overnight.schedule.alerting import Alerts
 from overnight.schedule.job import UTC_ZONE, Defaults, JobSettings, Strict, digest
 from overnight.schedule.problem import did_you_mean, one_of
@@ -249,6 +250,13 @@ class Schedule(Strict):
     def warnings(self) -> tuple[str, ...]:
         """What is set but has no effect yet, or is a risk, in sentences."""
         return tuple(_without_effect(self))
+
+    def job(self, name: str) -> JobSettings:
+        """Return the settings of a job. Raises ConfigError with a suggestion."""
+        if name in self.jobs:
+            return self.jobs[name]
+        known = ", ".join(self.jobs) or "none"
+        raise ConfigError(f"schedule.yaml has no job {name!r}; {did_you_mean(name, self.jobs) or f'it has {known}'}")
 
     def rank(self, name: str) -> int:
         """How many jobs a job comes after."""

@@ -22,7 +22,7 @@ from overnight.mail.consent import is_confirmed
 from overnight.missed import tell
 from overnight.occurrences import pause_listed
 from overnight.ports import mailer_of
-from overnight.runner import REHEARSAL, Workplace, current_slot, settings_of
+from overnight.runner import REHEARSAL, Workplace, current_slot
 from overnight.schedule.values import duration, positive
 from overnight.web.desk import queries
 from overnight.web.desk.gate import Caller
@@ -65,7 +65,7 @@ class Doing:
     async def run_now(self, caller: Caller) -> web.StreamResponse:
         """Run the slot of now, or go on with it."""
         work, job = self.current(), caller.request.match_info["job"]
-        slot = current_slot(settings_of(work.schedule, job), work.clock.now())
+        slot = current_slot(work.schedule.job(job), work.clock.now())
         return await self._started(job, slot, f"overnight run {job}")
 
     async def retry(self, caller: Caller) -> web.StreamResponse:
@@ -74,7 +74,7 @@ class Doing:
         if REHEARSAL in of["slot"]:
             raise Refused(f"{of['id']} was a rehearsal: overnight retry {of['id']}")
         work, remedy = self.current(), f"overnight retry {of['id']}"
-        max_age = settings_of(work.schedule, of["job"]).max_age
+        max_age = work.schedule.job(of["job"]).max_age
         old = closing.too_old(f"{of['job']} {of['slot']}", of["scheduled_for"], max_age, work.clock.now())
         return await self._started(of["job"], of["slot"], remedy, "--retry-of", of["id"], old=old)
 
@@ -124,7 +124,7 @@ class Doing:
 
     async def _paused(self, caller: Caller, reason: str | None) -> web.StreamResponse:
         work, job = self.current(), caller.request.match_info["job"]
-        settings_of(work.schedule, job)
+        work.schedule.job(job)
         now, listed = work.clock.now(), work.schedule.listed()
         at = None if reason is None else now
         passed = await work.ledger.write(lambda connection: pause_listed(connection, listed, job, at, reason, now))
@@ -138,7 +138,7 @@ class Doing:
     async def _start(self, job: str, slot: str, remedy: str, *more: str, old: str) -> str:
         """The id of the run that has the slot by now, or which was started; `remedy` is the command that would ask."""
         work, now = self.current(), self.current().clock.now()
-        settings_of(work.schedule, job)
+        work.schedule.job(job)
         if (busy := await work.ledger.read(_going_on, work, job, slot) or await self._starting(job, slot)) is not None:
             return busy
         if (reason := await work.ledger.read(paused, job)) is not None:

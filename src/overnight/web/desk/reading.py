@@ -19,7 +19,7 @@ from overnight.ledger.toolcalls import tool_calls_of
 from overnight.logbook import Event, latest
 from overnight.outcome import STATES, RunStatus
 from overnight.ports import REHEARSAL_OUTBOX
-from overnight.runner import REHEARSAL, Workplace, settings_of
+from overnight.runner import REHEARSAL, Workplace
 from overnight.web.desk import queries
 from overnight.web.desk.coming import coming
 from overnight.web.desk.concerns import concerns
@@ -94,7 +94,7 @@ class Reading:
         now, settings = work.clock.now(), work.schedule.jobs.get(name)
         runs = await had(work, runs_of, work, name, now)
         if settings is None and name not in (await had(work, queries.jobs_known) or [name]):
-            settings_of(work.schedule, name)  # says which jobs there are
+            work.schedule.job(name)  # says which jobs there are
         paused = await had(work, queries.pauses) or {}
         drawn, told = drawing_of(runs, now, settings.zone if settings else work.schedule.timezone)
         values = {
