@@ -236,11 +236,20 @@ class Dispatcher:
             await tell(self.work, [Decision(row["job"], row["scheduled_for"], row["slot"], "missed", reason)])
 
     async def _sweep(self) -> bool:
-        """Go on with slots whose run died or was interrupted, and take up deferred items whose time has come."""
+        """Go on with slots whose run died or was interrupted, and take up deferred items whose time has come.
+
+        Editions of one job are gone on with one after the other: made side by side, two would bring the same news.
+        """
         now, own = self.work.clock.now(), set(self.children.values())  # also those that end while we read
         for rest in await left_to_do(self.work, now, own | self._just_failed()):
-            self.start(rest.job, rest.slot, "--slot", rest.slot, "--sweep", rest.what)
+            edition = rest.what == "rest"
+            if edition and await self._is_running(rest.job, now) and rest.job not in {job for job, _ in own}:
+                continue  # somebody else's run; ours is waited for
+            self.start(rest.job, rest.slot, "--slot", rest.slot, "--sweep", rest.what, alone=edition)
         return True
+
+    async def _is_running(self, job: str, now: datetime) -> bool:
+        return bool(await self.work.ledger.read(running, job, now, partial(is_dead, self.work.root, now=now)))
 
     def _just_failed(self) -> set[Slot]:
         """Slots whose process could not be begun a moment ago: each end wakes us, and this one would for ever."""
@@ -266,9 +275,12 @@ class Dispatcher:
             config_hash=self.work.schedule.config_hash,
         )
 
-    def start(self, job: str, slot: str, *arguments: str) -> asyncio.Task[int]:
-        """Start a run over a slot, once the process that had it is gone; gives its exit code, 4 when we are to end."""
-        before = [task for task, of in self.children.items() if of == (job, slot)]
+    def start(self, job: str, slot: str, *arguments: str, alone: bool = False) -> asyncio.Task[int]:
+        """Start a run over a slot, once the process that had it is gone; gives its exit code, 4 when we are to end.
+
+        `alone`: once all runs of the job that we have started are over.
+        """
+        before = [task for task, of in self.children.items() if of == (job, slot) or (alone and of[0] == job)]
         task = asyncio.create_task(self._in_turn(before, job, slot, arguments))
         self.children[task] = (job, slot)
         task.add_done_callback(self._ended)

@@ -162,14 +162,26 @@ def _one_at_a_time(root: Path) -> Iterator[None]:
 
 
 def _exists(pid: int) -> bool:
-    """A scheduler holds a lease without the lock between its claim and its child's start."""
+    """A scheduler holds a lease without the lock between its claim and its child's start.
+
+    One that is gone and was not waited for yet, as after a kill of its parent, is no more.
+    """
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
         return True
-    return True
+    return state_of(pid) != "Z"
+
+
+def state_of(pid: int) -> str:
+    """The letter by which the kernel tells what a process does; empty where there is no /proc to ask."""
+    try:
+        told = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    return told.rpartition(")")[2].split()[0]
 
 
 def _open(root: Path, job: str, slot: str) -> int:

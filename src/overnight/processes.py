@@ -6,11 +6,11 @@ import math
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from overnight import logs
 from overnight.clock import Clock
 from overnight.ledger.runs import LEASE
+from overnight.liveness import state_of
 from overnight.occurrences import Slot
 
 STDERR = 2
@@ -92,12 +92,8 @@ def _spare(process: asyncio.subprocess.Process) -> None:
 
 
 def _is_stopped(pid: int) -> bool:
-    """Whether the kernel keeps it from running (SIGSTOP, a debugger); False where there is no /proc to ask."""
-    try:
-        told = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return False
-    return told.rpartition(")")[2].split()[0] in "Tt"
+    """Whether the kernel keeps it from running (SIGSTOP, a debugger)."""
+    return state_of(pid) in ("T", "t")
 
 
 def remedy_of(error: OSError) -> str:

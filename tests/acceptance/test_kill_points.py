@@ -91,9 +91,9 @@ def killing(project: Project) -> Iterator[Killer]:
         process.communicate()
 
 
-def newspaper(project: Project, days: int) -> list[str]:
+def newspaper(project: Project, days: int, first: date = FIRST) -> list[str]:
     """A feed with one entry for each day; returns the days."""
-    dates = [FIRST + timedelta(days=number) for number in range(days)]
+    dates = [first + timedelta(days=number) for number in range(days)]
     items = "".join(ITEM.format(day=each.isoformat(), at=each.strftime("%a, %d %b %Y 01:00:00 GMT")) for each in dates)
     feed = f'<rss version="2.0"><channel><title>The Site</title><link>https://site.example.org</link>{items}</channel></rss>'
     (project.root / "content" / "feed.xml").write_text(feed, encoding="utf-8")

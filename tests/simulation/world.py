@@ -32,7 +32,7 @@ from sqlalchemy import Connection, bindparam, event, select
 from sqlalchemy.exc import OperationalError
 
 from overnight import ledger as ledgers
-from overnight import project, publishing
+from overnight import liveness, project, publishing
 from overnight.batch import Picked
 from overnight.cli.run import EXIT
 from overnight.clock import chance
@@ -290,6 +290,7 @@ class World:
             (asyncio, "create_subprocess_exec", self.spawn),
             (os, "getpid", lambda real=os.getpid: process.pid if (process := current()) else real()),
             (os, "kill", self._signal),
+            (liveness, "state_of", lambda _pid: ""),
             (io, "open", self._opening(io.open)),
             (os, "fsync", lambda _descriptor: self._touch("fsync")),
             (os, "link", self._touching("link", os.link)),

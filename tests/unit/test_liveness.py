@@ -128,6 +128,13 @@ def test_an_owner_on_another_machine_is_dead_when_its_lease_has_run_out(tmp_path
     assert dead(tmp_path, gone)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc what a process does")
+def test_an_owner_that_was_killed_and_is_not_waited_for_yet_is_dead(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert dead(tmp_path, process.pid)
+
+
 @pytest.mark.slow
 def test_only_the_holder_of_the_lock_is_asked_to_end(tmp_path: Path) -> None:
     assert ask_to_end(tmp_path, job="greet", slot=SLOT, host=HOST) == 0, "the run has not begun"

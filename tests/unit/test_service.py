@@ -25,7 +25,7 @@ from overnight.dispatcher import Dispatcher
 from overnight.errors import ConfigError, Refused
 from overnight.ledger import Ledger, LedgerFault
 from overnight.ledger.controls import alert, notice
-from overnight.ledger.runs import close_run, held_leases, owed_reports, reports_made
+from overnight.ledger.runs import close_run, held_leases, owed_reports, renew, reports_made
 from overnight.ledger.tables import item, lease, occurrence, run
 from overnight.ledger.turn import turn
 from overnight.liveness import HOST, RENEW_EVERY, slot_lock
@@ -1095,6 +1095,42 @@ async def test_what_was_interrupted_is_gone_on_with_after_the_next_occurrence_an
     [row] = rows(place.ledger, occurrence, slot=first[1])
     assert (row["state"], row["reason"]) == ("ran", "the rest is older than max_age")
     assert any("the rest of often 2026-11-22T01:00Z is older than max_age" in message for message in place.alerts())
+
+
+class InTurn(Recorded):
+    """A dispatcher whose runs take their time; `told` is what began and ended, in this order."""
+
+    told: list[str]
+
+    async def _child(self, job: str, slot: str, arguments: Sequence[str]) -> None:
+        self.told.append(f"{slot} begins")
+        await asyncio.sleep(0.01)
+        await super()._child(job, slot, arguments)
+        self.told.append(f"{slot} ends")
+
+
+async def test_what_is_left_of_several_slots_of_a_job_is_done_one_after_the_other(place: Place) -> None:
+    place.write("often: { every: 6h, max_age: 12h }")
+    await place.look(at(0))
+    assert place.dispatcher is not None
+    place.dispatcher = InTurn(place.dispatcher.work)
+    place.dispatcher.told = []
+    slots = [f"2026-11-22T0{hour}:00Z" for hour in (1, 2, 3)]
+    for slot in slots:
+        begin(place.ledger, "often", slot, host=HOST, pid=NOBODY)
+    assert await place.look(at(4)) == [("often", slot) for slot in slots]
+    assert place.dispatcher.told == [f"{slot} {what}" for slot in slots for what in ("begins", "ends")]
+
+
+async def test_what_is_left_of_a_job_waits_for_somebody_elses_run_of_it(place: Place) -> None:
+    place.write("often: { every: 6h, max_age: 12h }")
+    await place.look(at(0))
+    begin(place.ledger, "often", "2026-11-22T01:00Z", host=HOST, pid=NOBODY)
+    other = begin(place.ledger, "often", "2026-11-22T02:00Z", host="elsewhere")
+    place.ledger.writing(lambda connection: renew(connection, other, at(4)))
+    assert await place.look(at(4)) == [], "side by side, two editions would bring the same news"
+    place.ledger.writing(lambda connection: close_run(connection, other, "ok", None, at(4)))
+    assert await place.look(at(4, 1)) == [("often", "2026-11-22T01:00Z")]
 
 
 async def test_what_waits_to_replace_a_run_is_replaced_itself_by_what_comes_next(place: Place) -> None:
