@@ -17,6 +17,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from overnight import logs
 from overnight.budget import dollars
 from overnight.deadline import deadline
 from overnight.errors import (
@@ -177,16 +178,17 @@ class Batch:
 
     async def _worker(self, feed: "Feed") -> None:
         while (row := await feed.next()) is not None:
-            outcome = await self._one(row)
-            if outcome is not None:
-                await self._keep(row, outcome)
-                self._log_end(outcome)  # afterwards: who reads of an end may rely on it
+            scope = self.run.scope.of(row.key)
+            with logs.bound(run_id=scope.run_id, task_id=scope.task_id):  # also what libraries and jobs say in between
+                outcome = await self._one(row)
+                if outcome is not None:
+                    await self._keep(row, outcome)
+                    _log_end(self.run.log, outcome, self.run.asks.spent(scope))  # last: who reads of it may rely on it
 
     async def _one(self, row: Planned) -> Outcome | None:
         """Work on one item; None when it stays pending because the run cannot go on."""
-        run, clock = self.run.for_item(row.key), self.run.clock
+        run, clock, log = self.run.for_item(row.key), self.run.clock, self.run.log
         started = clock.monotonic()
-        log = run.log.bind(task_id=run.scope.task_id)
         log.info("task started")
         attempts = 0
 
@@ -267,10 +269,6 @@ class Batch:
         if outcome.error_class == "bug":
             self.bugs.append(outcome)
         self.on_outcome(outcome)
-
-    def _log_end(self, outcome: Outcome) -> None:
-        run, scope = self.run, self.run.scope.of(outcome.key)
-        _log_end(run.log.bind(task_id=scope.task_id), outcome, run.asks.spent(scope))
 
     def _stop(self, reason: Stop) -> None:
         self.stopped = self.stopped or reason

@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import TypeAdapter
 
+from overnight import logs
 from overnight.agent import MISSING, Answer
 from overnight.clock import Clock
 from overnight.compensation import Step, Steps
@@ -109,7 +110,7 @@ class Run:
     ledger: Ledger
     asks: Asks
     post: Post
-    log: Any  # of structlog: `run.log.info("room booked", floor=2)` is one JSON line, with secrets replaced
+    log: Any  # of structlog: `run.log.info("room booked", floor=2)` is one JSON line, with `task_id`, secrets replaced
     previous: datetime | None = None  # when the slot before this one was due; None for the first
     public_url: str = ""  # where `serve` can be reached from outside
     spool: Path = Path("var/spool")  # where reports wait for their store
@@ -281,6 +282,11 @@ class Onces:
 
 
 async def _compute(name: str, compute: Callable[[Run], Awaitable[T]], run: Run) -> T:
+    with logs.bound(task_id=run.scope.of(f"once:{name}").task_id):  # not that of the item that has asked first
+        return await _computed(name, compute, run)
+
+
+async def _computed(name: str, compute: Callable[[Run], Awaitable[T]], run: Run) -> T:
     codec: TypeAdapter[T] = TypeAdapter(get_type_hints(compute).get("return", Any))
     stored = await run.ledger.read(once_value, run.job, run.slot, name)
     if stored is None:

@@ -109,6 +109,6 @@ def test_serve_killed_at_any_instant_with_or_without_its_runs_tells_everybody_ev
     with closing(sqlite3.connect(project.root / "var" / "overnight.db")) as connection:
         query = "SELECT state, count(*) FROM item WHERE job = 'daily_email' GROUP BY state"
         states = dict(connection.execute(query).fetchall())
-    # where two editions are made at once, the later one may bring the news of both
+    # an edition that comes before what was left of an older one brings the news of both
     assert states.pop("ok") == len(mails)
     assert states.keys() <= {"skipped"}

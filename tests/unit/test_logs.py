@@ -10,6 +10,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,12 @@ import structlog
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from overnight import logs
+from overnight import Run, job, logs
+from overnight.batch import Batch, Picked
 from overnight.errors import ConfigError
+from overnight.jobs import Options
 from overnight.redact import REDACTED, Redactor
+from tests.slots import NOW, SLOT, ManualClock, begin, open_ledger, run_in
 
 CANARY = "canary-7Q2xV9-value"
 
@@ -126,6 +130,33 @@ async def test_bound_values_follow_into_tasks_and_end_with_the_block() -> None:
         ("r_1", 1),
         ("r_1", 2),
         (None, None),
+    ]
+
+
+async def test_whatever_is_said_while_an_item_is_worked_on_bears_its_id(tmp_path: Path) -> None:
+    async def edition(run: Run) -> str:
+        run.log.info("an edition is made")
+        return "news"
+
+    @job(items=lambda _run: ["first", "second"])
+    async def greet(name: str, run: Run) -> None:
+        await run.once(edition)
+        run.log.info("of the job", name=name)
+        logging.getLogger("library").warning("of a library")
+
+    stream, ledger = configured(level="info"), open_ledger(tmp_path, ManualClock())
+    scope = begin(ledger)
+    batch = Batch(greet, run_in(ledger, scope, tmp_path), Options(), expires_at=NOW + timedelta(days=1))
+    await batch.plan()
+    await batch.work(Picked())
+    ledger.close()
+    told = lines(stream)
+    for name in ("first", "second"):
+        mine = [line for line in told if line.get("task_id") == f"greet/{SLOT}/{name}"]
+        assert [line["message"] for line in mine] == ["task started", "of the job", "of a library", "task ended"]
+        assert {line["run_id"] for line in mine} == {scope.run_id}
+    assert [line["task_id"] for line in told if line["message"] == "an edition is made"] == [
+        f"greet/{SLOT}/once:edition"
     ]
 
 
