@@ -151,7 +151,7 @@ class Batch:
     async def _pages(self, picked: Picked, planning: asyncio.Task[int] | None) -> AsyncGenerator[list[Planned]]:
         """The picked items, some hundred at a time, in the order of the plan."""
         after, left = -1, picked.limit
-        while left is None or left > 0:
+        while (left is None or left > 0) and not self.draining.is_set():
             complete = planning is None or planning.done()
             try:
                 rows = await self._page(after, picked.selection)

@@ -59,13 +59,16 @@ class Dispatcher:
     """Decides and starts; `children` are the runs it has started and not yet seen end.
 
     `codes` are the exit codes of those that have ended since the last round began; `on_end` hears of each end.
-    `unbegun` says when a slot's process could last not be begun.
+    `unbegun` says when a slot's process could last not be begun. `swept` are the slots that were taken up again,
+    `resting` the children that make what is left of an edition, by their job.
     """
 
     work: Workplace
     children: dict[asyncio.Task[int], Slot] = field(default_factory=dict)
     processes: Processes = field(init=False)
     unbegun: dict[Slot, float] = field(default_factory=dict)
+    swept: set[Slot] = field(default_factory=set)
+    resting: dict[asyncio.Task[int], str] = field(default_factory=dict)
     codes: list[int] = field(default_factory=list)
     looked_at: datetime | None = None
     draining: bool = False
@@ -174,7 +177,7 @@ class Dispatcher:
             if await self.work.ledger.write(lambda connection: note(connection, decision, now)):
                 await tell(self.work, [decision])
             return True
-        if waits:
+        if waits or self._rests(decision.job):
             return False  # no row yet: the next round looks again
         opening = self._opening(settings, decision.slot, decision.scheduled_for, now)
         overlap = "queue" if decision.made_up else settings.overlap
@@ -203,6 +206,10 @@ class Dispatcher:
                 return True
         return await self.work.ledger.read(unfinished_on, after, slot)
 
+    def _rests(self, job: str) -> bool:
+        """Whether we go on with an edition of the job; until that has opened its run, nobody else can see it."""
+        return job in self.resting.values()
+
     async def _cancel_others(self, job: str, now: datetime) -> None:
         for row in await self.work.ledger.read(running, job, now):
             ask_to_end(self.work.root, job=job, slot=row["slot"], host=row["host"])
@@ -218,7 +225,7 @@ class Dispatcher:
         if settings is None or not settings.enabled:
             await self.work.ledger.write(partial(withdraw, occurrence_id=row["id"], state="skipped", reason=TAKEN_OUT))
             return False
-        if self.draining or await self.work.ledger.read(paused, row["job"]) is not None:
+        if self.draining or self._rests(row["job"]) or await self.work.ledger.read(paused, row["job"]) is not None:
             return False
         if now - row["scheduled_for"] > settings.max_age:
             await self._miss(row, f"it waited for another run for longer than max_age ({settings.max_age})")
@@ -236,20 +243,31 @@ class Dispatcher:
             await tell(self.work, [Decision(row["job"], row["scheduled_for"], row["slot"], "missed", reason)])
 
     async def _sweep(self) -> bool:
-        """Go on with slots whose run died or was interrupted, and take up deferred items whose time has come.
-
-        Editions of one job are gone on with one after the other: made side by side, two would bring the same news.
-        """
-        now, own = self.work.clock.now(), set(self.children.values())  # also those that end while we read
-        for rest in await left_to_do(self.work, now, own | self._just_failed()):
-            edition = rest.what == "rest"
-            if edition and await self._is_running(rest.job, now) and rest.job not in {job for job, _ in own}:
-                continue  # somebody else's run; ours is waited for
-            self.start(rest.job, rest.slot, "--slot", rest.slot, "--sweep", rest.what, alone=edition)
+        """Go on with slots whose run died or was interrupted, and take up deferred items whose time has come."""
+        await self.take_up()
         return True
 
-    async def _is_running(self, job: str, now: datetime) -> bool:
-        return bool(await self.work.ledger.read(running, job, now, partial(is_dead, self.work.root, now=now)))
+    async def take_up(self, but: Collection[Slot] = ()) -> bool:
+        """Do so for all slots `but` these; returns whether anything was started.
+
+        An edition is not made beside another one of its job, or both would bring the same news: a later look decides.
+        """
+        now, own = self.work.clock.now(), set(self.children.values())  # also those that end while we read
+        started = False
+        for rest in await left_to_do(self.work, now, own | self._just_failed() | set(but)):
+            if rest.what == "rest" and await self._is_under_way(rest.job, now):
+                continue
+            task = self.start(rest.job, rest.slot, "--slot", rest.slot, "--sweep", rest.what)
+            self.swept.add((rest.job, rest.slot))
+            if rest.what == "rest":
+                self.resting[task] = rest.job
+            started = True
+        return started
+
+    async def _is_under_way(self, job: str, now: datetime) -> bool:
+        """Whether we have begun a run of the job, or somebody else makes an edition."""
+        ours = job in {job for job, _ in self.children.values()}
+        return ours or bool(await self.work.ledger.read(running, job, now, partial(is_dead, self.work.root, now=now)))
 
     def _just_failed(self) -> set[Slot]:
         """Slots whose process could not be begun a moment ago: each end wakes us, and this one would for ever."""
@@ -275,12 +293,9 @@ class Dispatcher:
             config_hash=self.work.schedule.config_hash,
         )
 
-    def start(self, job: str, slot: str, *arguments: str, alone: bool = False) -> asyncio.Task[int]:
-        """Start a run over a slot, once the process that had it is gone; gives its exit code, 4 when we are to end.
-
-        `alone`: once all runs of the job that we have started are over.
-        """
-        before = [task for task, of in self.children.items() if of == (job, slot) or (alone and of[0] == job)]
+    def start(self, job: str, slot: str, *arguments: str) -> asyncio.Task[int]:
+        """Start a run over a slot, once the process that had it is gone; gives its exit code, 4 when we are to end."""
+        before = [task for task, of in self.children.items() if of == (job, slot)]
         task = asyncio.create_task(self._in_turn(before, job, slot, arguments))
         self.children[task] = (job, slot)
         task.add_done_callback(self._ended)
@@ -293,6 +308,7 @@ class Dispatcher:
 
     def _ended(self, task: asyncio.Task[int]) -> None:
         self.children.pop(task, None)
+        self.resting.pop(task, None)
         if not task.cancelled() and (error := task.exception()) is not None:
             logs.get().error("a run could not be followed to its end", exc_info=error)
         self.on_end()

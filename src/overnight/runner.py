@@ -275,6 +275,10 @@ class _Attempt:
         timer = asyncio.get_running_loop().call_later(batch.options.timeout, self._time_is_up, batch)
         try:
             await batch.work(self.request.picked, planning)
+        except asyncio.CancelledError:
+            if planning is not None:
+                planning.cancel()  # or it would write rows while the run is being closed
+            raise
         finally:
             timer.cancel()
         return await self._planning_ended(planning, batch) if planning is not None else batch.stopped

@@ -28,7 +28,7 @@ async def tick(work: Workplace) -> list[int]:
     _listen(dispatcher, 130)
     await dispatcher.look()
     codes = await dispatcher.settle()
-    while await dispatcher.take_queued():
+    while await dispatcher.take_queued() or await dispatcher.take_up(but=dispatcher.swept):
         codes = await dispatcher.settle()
     return codes
 

@@ -153,7 +153,7 @@ class Cron(_Timed):
 
     def next(self, after: datetime) -> datetime | None:
         """Return the first due instant (UTC) strictly later than `after` (aware); None when there is none."""
-        return _next(self, after)
+        return _next(self, after.astimezone(UTC))  # or the two copies of an hour would be one
 
     def _next(self, after: datetime) -> datetime | None:
         try:

@@ -83,3 +83,8 @@ def test_a_slot_whose_interrupted_run_was_gone_on_with_needs_nobody(tmp_path: Pa
             rest = begin(ledger, run_id=id_)
             ledger.writing(lambda connection, rest=rest: close_run(connection, rest, "ok", None, clock.now()))
             assert needy() == [("r_0", "stopped")]
+        for id_, kind, partial, status in (("r_4", "sweep", False, "ok"), ("r_5", "retry", True, "failed")):
+            clock.move(60)
+            some = begin(ledger, slot="2026-11-21", run_id=id_, kind=kind, partial=partial)
+            ledger.writing(lambda connection, of=some, how=status: close_run(connection, of, how, None, clock.now()))
+            assert needy() == [("r_0", "stopped")], "what it has left is still there"

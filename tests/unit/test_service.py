@@ -35,7 +35,7 @@ from overnight.runner import Request, Result, Workplace, run_slot
 from overnight.schedule import Schedule, Watch, load
 from overnight.schedule.watch import in_force, keep
 from overnight.service import _keep as keep_copy
-from overnight.service import serve
+from overnight.service import serve, tick
 from overnight.upkeep import Upkeep
 from tests.slots import NOW, SLOT, ManualClock, begin, rows
 
@@ -56,7 +56,8 @@ class Recorded(Dispatcher):
         self.started.append((job, slot))
         mine = lease.update().where(lease.c.job == job, lease.c.slot == slot)
         if self.busy:  # it goes on and on
-            await self.work.ledger.write(lambda connection: connection.execute(mine.values(until=FAR)))
+            far = mine.values(until=FAR, host="elsewhere")
+            await self.work.ledger.write(lambda connection: connection.execute(far))
         else:
             await self.work.ledger.write(
                 lambda connection: connection.execute(
@@ -1053,6 +1054,7 @@ async def test_a_run_that_dies_again_and_again_is_given_a_minute_and_then_left_a
         place.ledger.writing(lambda connection: connection.execute(lease.update().values(until=NIGHT)))
         started = await place.look(moment)
         if started:
+            place.ledger.writing(lambda connection: connection.execute(lease.update().values(until=NIGHT)))
             begin(place.ledger, "often", started[0][1], host=HOST)
         return started
 
@@ -1089,7 +1091,9 @@ async def test_what_was_interrupted_is_gone_on_with_after_the_next_occurrence_an
     first = ("often", "2026-11-22T01:00Z")
     assert await place.look(at(1)) == [first]
     place.ledger.writing(lambda connection: connection.execute(lease.update().values(until=None)))
-    assert await place.look(at(2)) == [("often", "2026-11-22T02:00Z"), first]
+    assert await place.look(at(2)) == [("often", "2026-11-22T02:00Z")], "and not two at once"
+    place.ledger.writing(lambda connection: connection.execute(lease.update().values(until=None)))
+    assert await place.look(at(2, 1)) == [first]
     place.ledger.writing(lambda connection: connection.execute(lease.update().values(until=None)))
     assert first not in await place.look(at(4, 1))
     [row] = rows(place.ledger, occurrence, slot=first[1])
@@ -1097,29 +1101,70 @@ async def test_what_was_interrupted_is_gone_on_with_after_the_next_occurrence_an
     assert any("the rest of often 2026-11-22T01:00Z is older than max_age" in message for message in place.alerts())
 
 
-class InTurn(Recorded):
-    """A dispatcher whose runs take their time; `told` is what began and ended, in this order."""
+class Slow(Recorded):
+    """A dispatcher whose runs do not open before they may `go` on."""
 
-    told: list[str]
+    go: asyncio.Event
 
     async def _child(self, job: str, slot: str, arguments: Sequence[str]) -> None:
-        self.told.append(f"{slot} begins")
-        await asyncio.sleep(0.01)
+        await self.go.wait()
         await super()._child(job, slot, arguments)
-        self.told.append(f"{slot} ends")
 
 
 async def test_what_is_left_of_several_slots_of_a_job_is_done_one_after_the_other(place: Place) -> None:
     place.write("often: { every: 6h, max_age: 12h }")
     await place.look(at(0))
-    assert place.dispatcher is not None
-    place.dispatcher = InTurn(place.dispatcher.work)
-    place.dispatcher.told = []
     slots = [f"2026-11-22T0{hour}:00Z" for hour in (1, 2, 3)]
     for slot in slots:
         begin(place.ledger, "often", slot, host=HOST, pid=NOBODY)
-    assert await place.look(at(4)) == [("often", slot) for slot in slots]
-    assert place.dispatcher.told == [f"{slot} {what}" for slot in slots for what in ("begins", "ends")]
+    assert [await place.look(at(4, minute)) for minute in range(4)] == [*([("often", slot)] for slot in slots), []]
+
+
+async def test_an_occurrence_waits_for_what_is_left_of_an_older_one_that_has_not_opened_yet(place: Place) -> None:
+    place.write("often: { every: 6h, max_age: 12h }")
+    await place.look(at(0))
+    assert place.dispatcher is not None
+    place.dispatcher = slow = Slow(place.dispatcher.work)
+    slow.go = asyncio.Event()
+    older, newer = ("often", "2026-11-22T01:00Z"), ("often", "2026-11-22T06:00Z")
+    begin(place.ledger, *older, host=HOST, pid=NOBODY)
+    for moment in (at(5, 59), at(6)):
+        place.clock.at = moment
+        await slow.look()
+    assert (list(slow.children.values()), place.occurrences("often")) == ([older], [])
+    slow.go.set()
+    await asyncio.gather(*slow.children)
+    assert await place.look(at(6, 1)) == [newer]
+    assert slow.started == [older, newer]
+
+
+async def test_a_tick_goes_on_with_all_that_is_left_each_slot_once(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.write("often: { every: 6h, max_age: 12h }")
+    await place.look(at(0))
+    slots = [f"2026-11-22T0{hour}:00Z" for hour in (1, 2)]
+    for slot in slots:
+        begin(place.ledger, "often", slot, host=HOST, pid=NOBODY)
+    place.clock.at = at(4)
+    assert place.dispatcher is not None
+    made: list[Refusing] = []
+
+    def dispatcher(work: Workplace) -> Refusing:
+        made.append(Refusing(work))
+        return made[-1]
+
+    monkeypatch.setattr("overnight.service.Dispatcher", dispatcher)
+    await tick(place.dispatcher.work)
+    assert made[0].started == [("often", slot) for slot in slots], "who is refused is not asked for ever"
+
+
+class Refusing(Recorded):
+    """A dispatcher whose runs are refused before they have opened."""
+
+    async def _child(self, job: str, slot: str, arguments: Sequence[str]) -> None:
+        del arguments
+        self.started.append((job, slot))
 
 
 async def test_what_is_left_of_a_job_waits_for_somebody_elses_run_of_it(place: Place) -> None:
@@ -1409,7 +1454,7 @@ async def test_one_that_waits_takes_its_slot_over_from_a_retry_that_was_killed(p
     place.write('daily: { at: "07:00" }')
     await place.look(at(0))
     begin(place.ledger, "daily", kind="retry", host=HOST, pid=os.getpid())
-    place.ledger.writing(lambda connection: connection.execute(lease.update().values(until=FAR)))
+    place.ledger.writing(lambda connection: connection.execute(lease.update().values(until=at(7, 2))))
     assert await place.look(at(7)) == []
     place.ledger.writing(lambda connection: connection.execute(lease.update().values(pid=NOBODY)))
     assert await place.look(at(7, 1)) == [("daily", "2026-11-22")]

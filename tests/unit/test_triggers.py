@@ -269,3 +269,9 @@ def test_a_schedule_describes_itself() -> None:
     assert At("08:00", PARIS).describe() == "At 08:00 every day"
     assert At("08:00", PARIS).local(MIDNIGHT).isoformat() == "2026-11-22T01:00:00+01:00"
     assert Every(5400).describe() == "every 1h30m"
+
+
+def test_the_two_copies_of_a_repeated_hour_are_two_times() -> None:
+    quarters = Cron("*/15 * * * *", PARIS)
+    first, second = (datetime(2026, 10, 25, 2, 30, tzinfo=PARIS, fold=fold) for fold in (0, 1))
+    assert [quarters.next(first), quarters.next(second)] == [utc(2026, 10, 25, 0, 45), utc(2026, 10, 25, 1, 45)]

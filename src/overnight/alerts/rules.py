@@ -63,7 +63,7 @@ def standing(connection: Connection, schedule: Schedule, now: datetime) -> list[
 
 def scheduled(connection: Connection, schedule: Schedule, now: datetime) -> list[Alarm]:
     """What a scheduler can judge: the same, and whether occurrences have begun, or have done so ahead of their time."""
-    return _all_of(connection, schedule, now, (*ALWAYS, late, ahead))
+    return _all_of(connection, schedule, now, (late, ahead, *ALWAYS))
 
 
 def _all_of(connection: Connection, schedule: Schedule, now: datetime, rules: tuple[Rule, ...]) -> list[Alarm]:

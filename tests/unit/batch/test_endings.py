@@ -1,6 +1,7 @@
 """How batches end and go on: stopped, drained, replaced, or with a ledger that fails; nothing is repeated."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -54,6 +55,26 @@ async def test_a_drained_batch_finishes_what_is_in_flight_and_leaves_the_rest_pe
     assert found == ["ok"] * done + ["pending"] * (30 - done)
     await here.work(greet, plan=False)
     assert set(here.states.values()) == {"ok"}
+
+
+async def test_a_drained_batch_ends_while_its_plan_goes_on_and_on(here: Slot) -> None:
+    async def dripping(_run: Run) -> AsyncIterator[str]:
+        yield "first"
+        await asyncio.Event().wait()
+
+    @job(items=dripping)
+    async def greet(name: str, run: Run) -> None:
+        """Nothing."""
+
+    batch = here.batch(greet, concurrency=2)
+    planning = asyncio.create_task(batch.plan())
+    working = asyncio.create_task(batch.work(Picked(), planning))
+    await asyncio.sleep(0.02)
+    assert not working.done()
+    batch.drain()
+    async with asyncio.timeout(10):
+        await working
+    planning.cancel()
 
 
 async def test_an_owner_that_was_replaced_stops_writing(here: Slot) -> None:

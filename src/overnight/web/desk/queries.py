@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Select, and_, func, or_, select, text
+from sqlalchemy import ColumnElement, Connection, FromClause, RowMapping, Select, and_, func, or_, select, text
 
 from overnight.alerts.rules import succeeded
 from overnight.budget import day_counter
@@ -168,21 +168,34 @@ class Troubled:
 
 
 def troubled(connection: Connection, since: datetime, limit: int = 10) -> list[Troubled]:
-    """Slots whose newest run since then has ended badly or left items in trouble, the newest first."""
+    """Slots whose newest run since then has ended badly or left items in trouble, the newest first.
+
+    A run for some of the items, such as a sweep of deferred ones, says nothing of what another one has left.
+    """
     bad = or_(slot.c.failed > 0, slot.c.unknown > 0, run.c.status.in_(("failed", "stopped", "interrupted")))
     same = and_(slot.c.job == run.c.job, slot.c.slot == run.c.slot, slot.c.rehearsal.is_(False))
     later = or_(
         _LATER.c.started_at > run.c.started_at, and_(_LATER.c.started_at == run.c.started_at, _LATER.c.id > run.c.id)
     )
-    gone_on = select(_LATER.c.id).where(_LATER.c.job == run.c.job, _LATER.c.slot == run.c.slot, later)
+    gone_on = select(_LATER.c.id).where(_LATER.c.job == run.c.job, _LATER.c.slot == run.c.slot, later, _whole(_LATER))
     query = (
         select(run.c.id, run.c.job, run.c.slot, run.c.status, run.c.reason, slot.c.failed, slot.c.retry, slot.c.unknown)
+        .add_columns(_whole(run).label("whole"))
         .join(slot, same)
         .where(run.c.started_at >= since, bad, ~gone_on.exists())
         .order_by(*_NEWEST)
-        .limit(limit)
+        .limit(limit * 4)
     )
-    return [Troubled(*row) for row in connection.execute(query)]
+    found: dict[tuple[str, str], Any] = {}
+    for row in connection.execute(query):
+        if row.whole or (row.job, row.slot) not in found:
+            found[row.job, row.slot] = row
+    return [Troubled(*row[:-1]) for row in found.values()][:limit]
+
+
+def _whole(of: FromClause) -> ColumnElement[bool]:
+    """Whether a run took up all that was left."""
+    return and_(of.c.kind != "sweep", of.c.partial.is_(False))
 
 
 def unknown_effects(connection: Connection, limit: int = 10) -> Sequence[RowMapping]:
