@@ -1155,7 +1155,8 @@ async def test_a_tick_goes_on_with_all_that_is_left_each_slot_once(
         return made[-1]
 
     monkeypatch.setattr("overnight.service.Dispatcher", dispatcher)
-    await tick(place.dispatcher.work)
+    async with asyncio.timeout(20):
+        await tick(place.dispatcher.work)
     assert made[0].started == [("often", slot) for slot in slots], "who is refused is not asked for ever"
 
 
