@@ -130,11 +130,11 @@ def show(cli: Cli, task_id: str) -> None:
 
 def _page(row: Any) -> list[str]:
     lines = [
-        f"{row['id']}  {row['state']}  {row['role']}  {counted(row['attempts'], 'attempt')}",
+        f"{row['id']}  {row['state']}  {_one_line(row['role'])}  {counted(row['attempts'], 'attempt')}",
         _one_line(row["title"]),
     ]
-    lines += [f"about {row['ref']}"] if row["ref"] else []
-    lines += [f"documents {', '.join(json.loads(row['documents']))}"] if row["documents"] else []
+    lines += [f"about {_one_line(row['ref'])}"] if row["ref"] else []
+    lines += [f"documents {_one_line(', '.join(json.loads(row['documents'])))}"] if row["documents"] else []
     lines += ["", indent(row["body"], "  ")] if row["body"] else []  # so that no body looks like a result
     if row["result"]:
         lines += ["", *(f"{name}: {_one_line(str(value))}" for name, value in json.loads(row["result"]).items())]
@@ -162,7 +162,7 @@ def cancel(cli: Cli, task_id: str) -> None:
 def _line(row: Any) -> str:
     tried = f"  ({counted(row['attempts'], 'attempt')})" if row["attempts"] else ""
     why = f"  {_one_line(row['error']):.100}" if row["error"] else ""
-    return f"{row['id']}  {row['state']:<10}{row['role']:<12}{_one_line(row['title']):.70}{tried}{why}"
+    return f"{row['id']}  {row['state']:<10}{_one_line(row['role']):<12}{_one_line(row['title']):.70}{tried}{why}"
 
 
 def _plain(row: Any) -> dict[str, Any]:
