@@ -75,10 +75,10 @@ class GitHub:
 
         return await self.side.call(once, requests=1)
 
-    async def every(self, path: str, **query: str | int) -> list[Any]:
-        """All entries of a list, page by page, up to 3,000."""
+    async def every(self, path: str, pages: int = PAGES, **query: str | int) -> list[Any]:
+        """All entries of a list, page by page, up to 3,000, or less when `pages` of a hundred are enough."""
         found: list[Any] = []
-        for page in range(1, PAGES + 1):
+        for page in range(1, pages + 1):
             part = await self.ask("GET", path, None, **query, per_page=100, page=page)
             found += part if isinstance(part, list) else []
             if not isinstance(part, list) or len(part) < 100:
