@@ -2,6 +2,10 @@
 
 One rate limit, one breaker and one retry for all processes, as for every other side; GitHub's secondary limits come as
 403 and are waited for like 429. A POST whose reply was lost is Unknown: it is looked up, not repeated.
+
+Libraries for GitHub bring an HTTP client, retries, throttling and a cache of their own (githubkit: httpx and hishel).
+Here requests share limits, breaker and proxy with everything else, across processes, and a POST whose reply was lost
+has to be told from one that was refused: so none is used.
 """
 
 import json
