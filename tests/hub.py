@@ -188,7 +188,8 @@ class Hub:
         return 200, _page(request, found)
 
     async def _get_issue(self, request: web.Request) -> tuple[int, Any]:
-        return 200, self._found(request)
+        said = [each for each in self.comments if each["number"] == int(request.match_info["number"])]
+        return 200, self._found(request) | {"comments": len(said)}
 
     async def _list_comments(self, request: web.Request) -> tuple[int, Any]:
         number = int(request.match_info["number"])
@@ -227,7 +228,7 @@ class Hub:
 
     async def _list_pulls(self, request: web.Request) -> tuple[int, Any]:
         state = request.query.get("state", "open")
-        return 200, _page(request, [each for each in self.pulls.values() if state in ("all", each["state"])])
+        return 200, _page(request, [each for each in reversed(self.pulls.values()) if state in ("all", each["state"])])
 
     async def _pull(self, request: web.Request) -> tuple[int, Any]:
         asked, number = await request.json(), self._next()

@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,7 @@ def gathered(root: Path, paths: Iterable[str]) -> dict[str, str]:
     """The texts of files, and of all files in folders, below `root`. Raises Permanent for a path that is not there."""
     found: dict[str, str] = {}
     for path in paths:
-        for name in _files(root, path.removesuffix("/").removeprefix("./"), 0):
+        for name in _files(root, path):
             if len(found) == MOST_FILES:
                 return found
             data, _ = jail.read(root, name, LARGEST)
@@ -92,7 +93,18 @@ def gathered(root: Path, paths: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def _files(root: Path, path: str, depth: int) -> Iterator[str]:
+def look_for(root: Path, paths: Iterable[str]) -> None:
+    """Raise Permanent for what `gathered` would not find, or not be given: files are opened, and not read."""
+    for path in paths:
+        for name in islice(_files(root, path), MOST_FILES):
+            jail.read(root, name, 0)
+
+
+def _files(root: Path, path: str) -> Iterator[str]:
+    return _inside(root, path.removesuffix("/").removeprefix("./"), 0)
+
+
+def _inside(root: Path, path: str, depth: int) -> Iterator[str]:
     if path.partition("/")[0] == OURS:
         if depth:
             return
@@ -105,7 +117,7 @@ def _files(root: Path, path: str, depth: int) -> Iterator[str]:
     for name in inside if depth < DEEPEST else ():
         whole = name if path == "." else f"{path}/{name}"
         if name.endswith("/"):
-            yield from _files(root, whole.removesuffix("/"), depth + 1)
+            yield from _inside(root, whole.removesuffix("/"), depth + 1)
         else:
             yield whole
 

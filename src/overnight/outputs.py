@@ -17,9 +17,14 @@ from overnight.errors import Invalid
 
 _END = r"[^\s<>\"'`]*"
 _WEB = re.compile(  # a browser takes `http:host`, `\\host` and `/\host` for addresses, too
-    r"(?i)\b(?:https?|ftps?|wss?)(?:\s?:\s?[/\\]{1,4}|:(?=[\w-]{1,63}\.[\w-]))[^\s<>\"'`{}|]+"
-    r"|(?<![\w@.:/\\-])[/\\]{2}[\w.-]+\.[a-z]{2,}" + _END
+    r"(?i)\b(?:https?|ftps?|wss?)(?:\s?:\s?[/\\]{1,4}|:(?=[^\s/\\]))[^\s<>\"'`{}|]+"
+    r"|(?<![\w@.:/\\-])[/\\]{2,}(?=[^\s/\\])" + _END
 )
+_USER = re.compile(r"((?:(?<=:)|(?<![\w@./\\-])[/\\])[/\\]+)?([^\s/\\?#<>@]++)(@[^\s/\\?#<>]*+)?")
+_SCHEME = re.compile(r"(?i)\b(?:https?|ftps?|wss?):")
+_SIGN = re.compile(r"[\"'`{}|]")  # ends an address in the patterns above
+_START = re.compile(r"(?i)(?:(https?|ftps?|wss?)\s?:)?\s?(/*)")
+_HOSTLIKE = re.compile(r"[.\u3002%]|(?:^|@)(?:\[|0x|\d{6})")  # no shorter number leads anywhere: 80 is 0.0.0.80
 _BARE = re.compile(
     r"(?i)(?<![\w@./:-])(?:www\.[\w-]|[\w-]{1,63}(?:\.[\w-]{1,63}){0,8}\.[a-z]{2,24}(?::\d{1,5})?[/?#][\w%?#])" + _END
 )
@@ -103,6 +108,9 @@ def _addresses(text: str) -> dict[str, str]:
     """The addresses in a text as they stand there, with the form in which they are compared."""
     readable = _readable(text)
     found: dict[str, str] = {}
+    for shown in _guises(readable):
+        if address := _normal(shown):
+            found[shown] = address
     rest = list(readable)
     for pattern in (_WEB, _BARE):
         for match in pattern.finditer("".join(rest)):
@@ -114,6 +122,20 @@ def _addresses(text: str) -> dict[str, str]:
     for match in _MAIL.finditer("".join(rest)):
         found[match[0]] = _mail(match[0])
     return found
+
+
+def _guises(text: str) -> Iterator[str]:
+    """What browsers read on in, up to the @ before a host, though the name of the user holds a quote or the like.
+
+    Each sign of the text is looked at once, whatever others have written.
+    """
+    for match in _USER.finditer(text):
+        slashes, user, host = match.groups()
+        if host and _SIGN.search(user):
+            if slashes:
+                yield _trimmed(match[0])
+            elif scheme := _SCHEME.search(user):
+                yield _trimmed(user[scheme.start() :] + host)
 
 
 def _trimmed(address: str) -> str:
@@ -129,11 +151,11 @@ def _trimmed(address: str) -> str:
 
 def _normal(address: str) -> str | None:
     """User, host, path, query and fragment, each of which the host's owner or script can read; None for no address."""
-    spelled = re.sub(r"^(https?|ftps?|wss?)\s?:\s?[/\\]*", r"\1://", address.replace("\\", "/"), flags=re.IGNORECASE)
-    if "://" not in spelled:
-        spelled = f"https://{spelled.lstrip('/')}"
+    _, scheme, slashes, rest = _START.split(address.replace("\\", "/"), maxsplit=1)
+    if not (scheme and slashes) and not _HOSTLIKE.search(re.split("[/?#]", rest, maxsplit=1)[0]):
+        return None
     try:
-        parts = urlsplit(spelled)
+        parts = urlsplit(f"{scheme or 'https'}://{rest}")
         port = parts.port
     except ValueError:
         return f"unreadable:{address}"

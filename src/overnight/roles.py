@@ -60,6 +60,8 @@ class Roles:
             raise Stop(f"{path}:{_line(error, path)}: {error.message}", code="template") from error
         except (OSError, UnicodeDecodeError) as error:
             raise Stop(f"{path} cannot be read as UTF-8 text: {error}", code="template") from error
+        except Exception as error:  # what the author's expressions raise
+            raise Stop(f"{path}:{_line(error, path)}: {type(error).__name__}: {error}", code="template") from error
         return text.strip()
 
     def _templates(self) -> Any:

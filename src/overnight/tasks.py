@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sqlalchemy import Connection, RowMapping, select, update
 
 from overnight.clock import Clock, token
-from overnight.errors import ConfigError
+from overnight.errors import ConfigError, Permanent
 from overnight.ledger import Ledger
 from overnight.ledger.statements import insert_new
 from overnight.ledger.tables import task
@@ -96,7 +96,7 @@ def _from_file(run: HasTasks) -> Sequence[Mapping[str, Any]]:
     if not path.is_file():
         run.warn("tasks", f"{path.name}: no such file; tasks of the queue are worked on all the same")
         return ()
-    good, problems = _parsed(path, None)
+    good, problems = _parsed(path)
     for problem in problems:
         run.warn("tasks", problem)
     now = run.clock.now()
@@ -106,12 +106,19 @@ def _from_file(run: HasTasks) -> Sequence[Mapping[str, Any]]:
     return ()
 
 
-def import_file(ledger: Ledger, path: Path, now: datetime, roles: Collection[str] | None = None) -> Imported:
+def import_file(
+    ledger: Ledger,
+    path: Path,
+    now: datetime,
+    roles: Collection[str] | None = None,
+    look_for: Callable[[Sequence[str]], None] | None = None,
+) -> Imported:
     """Take the tasks of a JSONL or YAML file into the queue; a task that was taken once is not taken again.
 
-    With `roles`, a line that names another role is wrong. Raises ConfigError when the file cannot be read at all.
+    With `roles`, a line that names another role is wrong; so is one whose documents make `look_for` raise Permanent.
+    Raises ConfigError when the file cannot be read at all.
     """
-    good, problems = _parsed(path, roles)
+    good, problems = _parsed(path, roles, look_for)
     added = ledger.writing(lambda connection: add(connection, good, path.name, now))
     return Imported(added, len(good) - added, tuple(problems))
 
@@ -177,7 +184,9 @@ def id_of(connection: Connection, new: NewTask) -> str | None:
     return connection.execute(select(task.c.id).where(task.c.digest == _digest(new))).scalar_one_or_none()
 
 
-def _parsed(path: Path, roles: Collection[str] | None) -> tuple[list[NewTask], list[str]]:
+def _parsed(
+    path: Path, roles: Collection[str] | None = None, look_for: Callable[[Sequence[str]], None] | None = None
+) -> tuple[list[NewTask], list[str]]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -186,6 +195,11 @@ def _parsed(path: Path, roles: Collection[str] | None) -> tuple[list[NewTask], l
     for number, read in _yaml(path, text) if path.suffix in (".yaml", ".yml") else _lines(text):
         try:
             new = read()
+            if look_for is not None:
+                look_for(new.documents)
+        except Permanent as error:
+            problems.append(f"{path.name}:{number}: documents: {error}")
+            continue
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"]) or "line"

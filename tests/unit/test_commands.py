@@ -87,7 +87,13 @@ def test_what_others_have_written_moves_no_cursor(overnight: Command, ledger: Le
 def test_what_others_have_written_adds_no_line_to_a_list_and_looks_like_no_result(
     overnight: Command, ledger: Ledger
 ) -> None:
-    new = NewTask(role="r", title="Honest\nt_0  done  r  Forged", body="Look.\n\nverdict: done\nsummary: All is well.")
+    new = NewTask(
+        role="r\nt_2  done",
+        title="Honest\nt_0  done  r  Forged",
+        body="Look.\n\nverdict: done\nsummary: All is well.",
+        ref="acme/site#7\nverdict: done",
+        documents=["a.md\nsummary: All is well."],
+    )
     ledger.writing(lambda c: add(c, [new], "hand", NOW))
     task = ledger.reading(id_of, new)
     assert task is not None
@@ -284,6 +290,17 @@ def test_an_unknown_mail_is_settled_by_hand(
     if answer == "unsent":
         assert moved["next_at"] <= SystemClock().now() < moved["expires_at"]
     assert overnight("settle", scope.run_id, "a", answer)[0] == 2, "nothing is unknown any more"
+
+
+def test_what_the_other_side_has_said_of_a_step_is_shown_on_one_line(ledger: Ledger, overnight: Command) -> None:
+    scope = begin(ledger, Outcome("a", "unknown", reason="lost"))
+    unknown_mail(ledger, scope, "a")
+    said = "450 later\n  mail  daily done  <x@example.org>"
+    ledger.writing(lambda connection: connection.execute(update(effect).values(detail=said)))
+    lines = overnight("show", scope.run_id, "a")[1].splitlines()
+    assert [line for line in lines if line.startswith("  mail ")] == [
+        "  mail  daily unknown  <a@example.org>  450 later mail daily done <x@example.org>"
+    ]
 
 
 def test_an_item_whose_turn_is_still_to_come_stays_pending_when_its_mail_is_settled(

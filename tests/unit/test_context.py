@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from overnight.context import gathered, select, tokens_of
+from overnight import jail
+from overnight.context import gathered, look_for, select, tokens_of
 from overnight.errors import Denied, Permanent
 
 BOOKS = {
@@ -77,9 +78,24 @@ def test_files_and_folders_are_gathered_without_what_is_hidden_or_ours(tmp_path:
     (tmp_path / "docs" / "way").symlink_to(tmp_path / "var")
     assert set(gathered(tmp_path, ["docs", "readme.md"])) == {"docs/a.md", "docs/deep/b.md", "readme.md"}
     assert set(gathered(tmp_path, ["."])) == {"docs/a.md", "docs/deep/b.md", "readme.md"}
-    for path in ("var", "var/secret", "./var/secret", "../x", "/etc/passwd", "docs/way/secret"):
-        with pytest.raises(Denied):
-            gathered(tmp_path, [path])
-    with pytest.raises(Permanent) as missing:
-        gathered(tmp_path, ["none.md"])
-    assert missing.value.code == "not_found"
+    look_for(tmp_path, ["docs", "readme.md", ".", "./docs/"])
+    for find in (gathered, look_for):
+        for path in ("var", "var/secret", "./var/secret", "../x", "/etc/passwd", "docs/way/secret"):
+            with pytest.raises(Denied):
+                find(tmp_path, [path])
+        with pytest.raises(Permanent) as missing:
+            find(tmp_path, ["none.md"])
+        assert missing.value.code == "not_found"
+    (tmp_path / "docs" / "a%20b.md").touch()
+    for find in (gathered, look_for):
+        with pytest.raises(Denied, match="a%20b"):
+            find(tmp_path, ["docs"])
+
+
+def test_to_look_for_documents_reads_nothing_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    limits: list[int] = []
+    real = jail.read
+    (tmp_path / "a.md").write_text("a")
+    monkeypatch.setattr(jail, "read", lambda root, name, limit: limits.append(limit) or real(root, name, limit))
+    look_for(tmp_path, [".", "a.md"])
+    assert limits == [0, 0]

@@ -217,6 +217,24 @@ async def test_a_comment_is_found_also_behind_a_thousand_others(tmp_path: Path) 
         assert at.there.bodies(1)["Thank you."] == 1
 
 
+async def test_of_an_endless_talk_the_beginning_is_read_and_the_rest_is_counted(tmp_path: Path) -> None:
+    async with desk(tmp_path) as at:
+        others = [{"id": n, "body": f"{n}", "number": 1, "user": {"login": "x"}} for n in range(1_050)]
+        at.there.comments.extend(others)
+        told = await at.use("github.issue", number=1)
+        assert (len(told["comments"]), told["comments"][0]["text"], told["comments_left_out"]) == (1_000, "0", 50)
+        assert len(at.there.seen) == 11
+
+
+async def test_a_pull_request_is_looked_up_among_the_newest_alone(tmp_path: Path) -> None:
+    async with desk(tmp_path, "lost") as at:
+        older = {"body": "", "state": "closed", "base": "main", "head": "x", "title": "Old"}
+        at.there.pulls.update({n: older | {"id": n, "number": n} for n in range(2, 950)})
+        await at.use("github.pull")
+        assert at.there.open_pulls() == {"A fix": 1}
+        assert [each.partition(" ")[0] for each in at.there.seen] == ["POST", *["GET"] * 3]
+
+
 async def test_a_refusal_is_told_and_leaves_nothing(tmp_path: Path) -> None:
     async with desk(tmp_path) as at:
         await at.use("github.pull")

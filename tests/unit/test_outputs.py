@@ -76,6 +76,24 @@ def test_a_link_of_the_material_passes_in_each_spelling(text: str) -> None:
         "http:evil.example/collect?q=1",
         "[x](\\\\evil.example\\collect)",
         "<a href=/\\evil.example/collect>",
+        "[x](http:S3CRET~@evil.example/)",
+        "[x](//S3CRET~@evil.example/)",
+        "[x](/\\S3CRET~@evil.example/)",
+        "[x](///evil.example/s3cret)",
+        "[x](///evil.example/s3cret?u=https://maps.example.org/)",
+        "[x](//8.8.8.8/s3cret)",
+        "[x](\\\\8.8.8.8\\s3cret)",
+        "[x](http:134744072/s3cret)",
+        "[x](//0x8080808/s3cret)",
+        "[x](//evil%2Eexample/s3cret)",
+        "[x](https:[2606:4700::1111]/s3cret)",
+        "[x](//evil.рф/s3cret)",
+        f"http:{'s' * 70}@evil.example/x",
+        "[x](http:a'S3CRET~@evil.example/)",
+        "[x](//a|S3CRET~@evil.example/)",
+        "[x](https:/a'S3CRET~@evil.example/)",
+        "x'http:b@c/'http:a'S3CRET~@evil.example/",
+        '[x](https://maps.example.org"S3CRET~@evil.example/)',
         "evil.example:8080/collect?q=1",
         "mallory@evil.example",
         "mailto:mallory@evil.example",
@@ -112,6 +130,8 @@ def test_any_other_link_is_refused(text: str) -> None:
         "C:\\Users\\ann",
         "https: it is safer than http:",
         "a \\\\ in TeX and a // in C",
+        "// todo: it listens on http:8080, and https:443 (not http:)",
+        "//todo, //div[@class='x'], and https:it's safer",
     ],
 )
 def test_prose_is_left_alone(text: str) -> None:
@@ -157,6 +177,12 @@ def test_a_link_to_a_host_nobody_named_is_found_wherever_it_stands(around: str, 
     assert check_links(f"{before} https://{host}.evil.example/ {around}", {}) != []
 
 
-@pytest.mark.parametrize("unit", ["http://", "![", "a@", "a.", "www.a", "//a.b", "data:", "(", "]("])
+@pytest.mark.parametrize("unit", ["http://", "![", "a@", "a.", "www.a", "//a.b", "http:a'", "//a'", "data:", "(", "]("])
 def test_a_hostile_answer_is_checked_in_time(unit: str) -> None:
     assert isinstance(check_links(unit * (60_000 // len(unit)), {}), list)
+
+
+def test_an_address_is_known_also_where_a_mail_address_follows_without_a_blank() -> None:
+    material = '{"url":"https://a.example","to":"ann@b.example"}'
+    assert check_links("https://a.example, ann@b.example", {"text": material}) == []
+    assert check_links(material, {"text": material}) == []

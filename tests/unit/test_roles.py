@@ -41,6 +41,13 @@ def test_a_broken_prompt_stops_and_names_file_and_line(tmp_path: Path, text: str
         written(tmp_path, text).system("editor")
 
 
+@pytest.mark.parametrize("wrong", ["role.max_tokens + role.name", "1 // 0", "role.name()"])
+def test_an_expression_of_a_prompt_that_cannot_be_worked_out_is_no_bug_of_ours(tmp_path: Path, wrong: str) -> None:
+    with pytest.raises(Stop, match=r"editor\.md\.j2:2: [A-Z]\w+Error: ") as caught:
+        written(tmp_path, f"Fine.\n{{{{ {wrong} }}}}").system("editor")
+    assert caught.value.code == "template"
+
+
 def test_a_missing_prompt_stops_and_names_the_file_to_write(tmp_path: Path) -> None:
     with pytest.raises(Stop, match=r"the role 'editor' is missing: write .*editor\.md\.j2"):
         Roles(tmp_path, {"editor": EDITOR}).system("editor")

@@ -10,6 +10,7 @@ import pytest
 from overnight.errors import ConfigError
 from overnight.schedule import ScheduleErrors, load, loads
 from overnight.schedule.environment import environment
+from overnight.schedule.watch import in_force, keep
 
 HEAD = "version: 1\njobs:\n"  # two lines, so that a job stands in line 3
 GOOD = HEAD + '  good: { cron: "0 7 * * *" }\n'  # three lines, so that more stands from line 4
@@ -557,3 +558,37 @@ COMPLETE = "input: $1, output: $5, cache_write: $1, cache_read: $1"
 def test_a_price_that_is_not_whole_is_named(price: str, said: str) -> None:
     [found] = problems(GOOD + f"prices: {{ m: {price} }}\n")
     assert said in found
+
+
+@pytest.mark.parametrize(
+    ("root", "tasks"),
+    [
+        ("content", "{here}/content/tasks.jsonl"),
+        ("{here}/content", "content/tasks.jsonl"),
+        ("content", "../{name}/content/tasks.jsonl"),
+        ("content/", "link/tasks.jsonl"),
+        ("link", "content/a/tasks.jsonl"),
+    ],
+)
+def test_no_role_may_write_a_file_of_tasks_by_whatever_name_it_goes(tmp_path: Path, root: str, tasks: str) -> None:
+    (tmp_path / "content").mkdir()
+    (tmp_path / "link").symlink_to("content")
+    root, tasks = (each.format(here=tmp_path, name=tmp_path.name) for each in (root, tasks))
+    file = tmp_path / "schedule.yaml"
+    text = f"{HEAD}  good: {{ every: 1h, params: {{ tasks: {tasks} }} }}\nroles:\n"
+    file.write_text(f"{text}  a: {{ model: m, tools: {{ files.write: {{ root: {root} }} }} }}\n")
+    with pytest.raises(ScheduleErrors, match="lies in it, from which good takes tasks"):
+        load(file, {})
+    keep(file, file.read_text())
+    file.unlink()
+    with pytest.raises(ScheduleErrors, match="lies in it, from which good takes tasks"):
+        in_force(file)
+
+
+@pytest.mark.parametrize("tasks", ["{here}/content/tasks.jsonl", '"content/a/\\0"', "loop/tasks.jsonl"])
+def test_a_role_may_write_where_no_tasks_are_taken_from(tmp_path: Path, tasks: str) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    file = tmp_path / "schedule.yaml"
+    text = f"{HEAD}  good: {{ every: 1h, params: {{ tasks: {tasks.format(here=tmp_path)} }} }}\nroles:\n"
+    file.write_text(f"{text}  a: {{ model: m, tools: {{ files.write: {{ root: content/a }} }} }}\n")
+    assert list(load(file, {}).roles) == ["a"]

@@ -4,11 +4,13 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from overnight.context import look_for
 from overnight.errors import ConfigError
 from overnight.ledger import Ledger
 from overnight.ledger.tables import task
@@ -128,6 +130,19 @@ def test_a_line_with_a_role_that_nobody_plays_is_wrong(here: Asking) -> None:
         1,
         ("tasks.jsonl:1: role: schedule.yaml has no role 'analist'; it has analyst",),
     )
+
+
+def test_a_line_with_a_document_that_is_not_there_is_wrong(here: Asking) -> None:
+    (here.root / "docs").mkdir()
+    (here.root / "docs" / "a.md").write_text("a", encoding="utf-8")
+    file = here.root / "tasks.jsonl"
+    lines = [{"role": "analyst", "title": name, "documents": [name]} for name in ("docs/a.md", "docs/", "b.md", "../x")]
+    file.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    found = import_file(here.ledger, file, NOW, ["analyst"], partial(look_for, here.root))
+    assert found.added == 2
+    [missing, outside] = found.problems
+    assert missing.startswith("tasks.jsonl:3: documents: there is no b.md")
+    assert outside.startswith("tasks.jsonl:4: documents: '../x' leads upwards")
 
 
 def test_text_of_any_language_and_length_comes_through(here: Asking) -> None:

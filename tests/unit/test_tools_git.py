@@ -102,7 +102,49 @@ async def test_a_commit_that_somebody_has_built_on_still_stands_and_its_reposito
     await use(here, ledger, "git.commit", steps(ledger), "2" * 32, message="fourth", paths=["a.md"])
 
 
-@pytest.mark.parametrize("path", ["var/secret", "var", "var/", "."])
+@pytest.mark.parametrize("begun", ["revert", "cherry-pick", "merge"])
+async def test_what_a_person_is_resolving_by_hand_in_the_repository_is_left_to_him(
+    here: Path, ledger: Ledger, begun: str
+) -> None:
+    own, page = steps(ledger), here / "repo" / "a.md"
+    git(here, "checkout", "-q", "-b", "side")
+    page.write_text("other\n")
+    git(here, "commit", "-q", "-n", "-am", "on the side")
+    git(here, "checkout", "-q", "main")
+    page.write_text("two\n")
+    made = await use(here, ledger, "git.commit", own, message="second", paths=["a.md"])
+    page.write_text("three\n")
+    git(here, "commit", "-q", "-n", "-am", "a person's")
+    with pytest.raises(subprocess.CalledProcessError):  # a conflict
+        git(here, begun, made["commit"] if begun == "revert" else "side")
+    page.write_text("by hand\n")
+    git(here, "add", "a.md")
+    [failure] = await own.undo()
+    assert f"a {begun} is under way" in failure
+    assert (page.read_text(), git(here, "status", "--porcelain")) == ("by hand\n", "M  a.md")
+    git(here, "commit", "-q", "-n", "-m", "resolved")
+
+
+async def test_a_series_of_commits_that_a_person_is_taking_over_is_left_to_him(here: Path, ledger: Ledger) -> None:
+    own, page = steps(ledger), here / "repo" / "a.md"
+    page.write_text("two\n")
+    await use(here, ledger, "git.commit", own, message="second", paths=["a.md"])
+    git(here, "checkout", "-q", "-b", "side", "HEAD~1")
+    for text in ("other\n", "yet another\n"):
+        page.write_text(text)
+        git(here, "commit", "-q", "-n", "-am", text)
+    git(here, "checkout", "-q", "main")
+    with pytest.raises(subprocess.CalledProcessError):  # a conflict
+        git(here, "cherry-pick", "side~1", "side")
+    page.write_text("by hand\n")
+    git(here, "commit", "-q", "-n", "-am", "resolved, the first of two")
+    [failure] = await own.undo()
+    assert "a series of commits is under way" in failure
+    assert (page.read_text(), git(here, "status", "--porcelain")) == ("by hand\n", "")
+    assert git(here, "log", "-1", "--format=%s") == "resolved, the first of two"
+
+
+@pytest.mark.parametrize("path", ["var/secret", "var", "var/"])
 async def test_secrets_and_the_ledger_of_the_project_are_never_committed(here: Path, path: str) -> None:
     (here / "repo" / "var").mkdir()
     (here / "repo" / "var" / "secret").write_text("s3cret")
@@ -111,6 +153,19 @@ async def test_secrets_and_the_ledger_of_the_project_are_never_committed(here: P
         await use(here / "repo", ledger, "git.commit", steps(ledger), repo=".", message="x", paths=[path])
     ledger.close()
     assert git(here, "status", "--porcelain") == "?? var/"
+
+
+async def test_a_folder_around_the_project_is_not_committed_with_its_secrets(here: Path) -> None:
+    site = here / "repo" / "site"
+    (site / "var").mkdir(parents=True)
+    (site / "var" / "secret").write_text("s3cret")
+    (site / "a.md").write_text("one\n")
+    ledger = open_ledger(here, ManualClock())
+    with pytest.raises(Denied, match="leads to var/"):
+        await use(site, ledger, "git.commit", steps(ledger), repo="..", message="x", paths=["site"])
+    await use(site, ledger, "git.commit", steps(ledger), "2" * 32, repo="..", message="x", paths=["site/a.md"])
+    ledger.close()
+    assert git(here, "status", "--porcelain") == "?? site/var/"
 
 
 OPTIONS = [

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from textwrap import indent
 from typing import Any
@@ -11,7 +12,8 @@ from pydantic import ValidationError
 
 from overnight.cli.context import Cli, pass_cli
 from overnight.clock import iso
-from overnight.errors import ConfigError
+from overnight.context import look_for
+from overnight.errors import ConfigError, Permanent
 from overnight.plurals import counted
 from overnight.tasks import Imported, NewTask, add, close, id_of, import_file, listing
 
@@ -59,7 +61,7 @@ def import_(cli: Cli, file: Path | None, issues: str | None, label: str | None, 
     if file is not None and (label or role):
         raise click.UsageError("--label and --role go with --issues; in a FILE each task names its role")
     if file is not None:
-        found = import_file(cli.ledger, file, cli.clock.now(), cli.schedule.roles)
+        found = import_file(cli.ledger, file, cli.clock.now(), cli.schedule.roles, partial(look_for, cli.root))
     else:
         found = _from_github(cli, issues or "", label or "", role or "")
     for problem in found.problems:
@@ -93,11 +95,8 @@ def _from_github(cli: Cli, repo: str, label: str, role: str) -> Imported:
 
 def _require_documents(cli: Cli, documents: tuple[str, ...]) -> None:
     """What could not be read in the night is said now."""
-    from overnight.context import gathered  # noqa: PLC0415  only here
-    from overnight.errors import Permanent  # noqa: PLC0415
-
     try:
-        gathered(cli.root, documents)
+        look_for(cli.root, documents)
     except Permanent as error:
         raise ConfigError(f"--document: {error}") from error
 
@@ -130,11 +129,11 @@ def show(cli: Cli, task_id: str) -> None:
 
 def _page(row: Any) -> list[str]:
     lines = [
-        f"{row['id']}  {row['state']}  {row['role']}  {counted(row['attempts'], 'attempt')}",
+        f"{row['id']}  {row['state']}  {_one_line(row['role'])}  {counted(row['attempts'], 'attempt')}",
         _one_line(row["title"]),
     ]
-    lines += [f"about {row['ref']}"] if row["ref"] else []
-    lines += [f"documents {', '.join(json.loads(row['documents']))}"] if row["documents"] else []
+    lines += [f"about {_one_line(row['ref'])}"] if row["ref"] else []
+    lines += [f"documents {_one_line(', '.join(json.loads(row['documents'])))}"] if row["documents"] else []
     lines += ["", indent(row["body"], "  ")] if row["body"] else []  # so that no body looks like a result
     if row["result"]:
         lines += ["", *(f"{name}: {_one_line(str(value))}" for name, value in json.loads(row["result"]).items())]
@@ -162,7 +161,7 @@ def cancel(cli: Cli, task_id: str) -> None:
 def _line(row: Any) -> str:
     tried = f"  ({counted(row['attempts'], 'attempt')})" if row["attempts"] else ""
     why = f"  {_one_line(row['error']):.100}" if row["error"] else ""
-    return f"{row['id']}  {row['state']:<10}{row['role']:<12}{_one_line(row['title']):.70}{tried}{why}"
+    return f"{row['id']}  {row['state']:<10}{_one_line(row['role']):<12}{_one_line(row['title']):.70}{tried}{why}"
 
 
 def _plain(row: Any) -> dict[str, Any]:

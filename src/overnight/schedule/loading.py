@@ -22,11 +22,14 @@ def load(path: Path, environ: Mapping[str, str] | None = None) -> Schedule:
     """
     name = _shown(path)
     text = read(path, name)
-    return loads(text, environment(path.parent, environ), name)
+    return loads(text, environment(path.parent, environ), name, path.parent)
 
 
-def loads(text: str, environ: Mapping[str, str], name: str = "schedule.yaml") -> Schedule:
-    """Read a schedule from text with exactly these variables; ScheduleErrors when it cannot be used."""
+def loads(text: str, environ: Mapping[str, str], name: str = "schedule.yaml", root: Path = Path()) -> Schedule:
+    """Read the schedule of a project at `root` from text with exactly these variables.
+
+    ScheduleErrors when it cannot be used.
+    """
     secrets = secret_values(environ)
     source = Source(name, text, secrets=set(secrets))
     parse(source)
@@ -39,7 +42,7 @@ def loads(text: str, environ: Mapping[str, str], name: str = "schedule.yaml") ->
     except ValidationError as error:
         explain(source, error, Schedule)
     else:
-        check_roles(source, schedule.roles, schedule.jobs)
+        check_roles(source, schedule.roles, schedule.jobs, root)
     source.stop_if_wrong()
     return schedule.completed(environ, secrets, text)
 

@@ -1,8 +1,8 @@
 """One entry under `roles:`: which models play it, what it may spend, and which tools it may use within which limits."""
 
 from collections.abc import Iterator, Mapping
-from pathlib import PurePosixPath
-from posixpath import normpath
+from pathlib import Path
+from posixpath import normpath, realpath
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, create_model
@@ -87,7 +87,7 @@ class RoleSettings(Strict):
         return {name: Granted(BUILT_IN[name], each) for name, each in limits.items() if each is not None}
 
 
-def check_roles(source: Source, roles: Mapping[str, RoleSettings], jobs: Mapping[str, JobSettings]) -> None:
+def check_roles(source: Source, roles: Mapping[str, RoleSettings], jobs: Mapping[str, JobSettings], root: Path) -> None:
     """Report tools without their secret, a mixed role that nobody has allowed, and tasks for roles that are not there.
 
     Data is always written by others: a role that can also use a secret or reach outside is one injection away from
@@ -103,7 +103,7 @@ def check_roles(source: Source, roles: Mapping[str, RoleSettings], jobs: Mapping
                 source.report(source.key_at(at), at, f"needs the secret {missing[0]}", hint)
             for wanted in set(getattr(grant.limits, "roles", ())) - set(roles):
                 source.report(source.value_at((*at, "roles")), at, f"there is no role {wanted!r}")
-            for message in _queues_within(grant, jobs):
+            for message in _queues_within(grant, jobs, root):
                 source.report(source.value_at((*at, "root")), (*at, "root"), message, "let one of the two be elsewhere")
         if (why := _mixed(role)) and not role.allow_mixed:
             at = ("roles", name)
@@ -111,14 +111,15 @@ def check_roles(source: Source, roles: Mapping[str, RoleSettings], jobs: Mapping
             source.report(source.key_at(at), at, message, "give it to another role, or write allow_mixed: true")
 
 
-def _queues_within(grant: Granted, jobs: Mapping[str, JobSettings]) -> Iterator[str]:
-    """Which files of tasks a role could write itself."""
+def _queues_within(grant: Granted, jobs: Mapping[str, JobSettings], root: Path) -> Iterator[str]:
+    """Which files of tasks a role could write itself, however they are spelled and whatever links lead there."""
     if not isinstance(grant.limits, files.Into):
         return
+    place = realpath(root / grant.limits.root)
     for name, job in jobs.items():
-        file = normpath(str(job.params.get("tasks") or "/"))
-        if PurePosixPath(file).is_relative_to(PurePosixPath(grant.limits.root)):
-            yield f"{file} lies in it, from which {name} takes tasks for every role"
+        file = str(job.params.get("tasks") or "")
+        if file and "\0" not in file and Path(realpath(root / file)).is_relative_to(place):
+            yield f"{normpath(file)} lies in it, from which {name} takes tasks for every role"
 
 
 def warnings_of(roles: Mapping[str, RoleSettings]) -> Iterator[str]:

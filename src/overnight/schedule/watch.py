@@ -104,7 +104,7 @@ def in_force(path: Path) -> Schedule:
         copy = _copy(path)
         if not copy.exists():
             raise
-        return loads(read(copy, copy.name), environment(path.parent, None), copy.name)
+        return loads(read(copy, copy.name), environment(path.parent, None), copy.name, path.parent)
 
 
 def _copy(path: Path) -> Path:

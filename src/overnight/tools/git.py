@@ -82,11 +82,13 @@ async def commit(asked: Change, limits: Repository, hands: Hands) -> dict[str, s
         reverts = f"^This reverts commit {value['commit']}"
         if await _git(hands, limits, "log", "-1", "--format=%H", f"--grep={reverts}"):
             return
+        await _refuse_amid(hands, limits)
         try:
             await _git(hands, limits, "revert", "--no-edit", value["commit"])
-        except Permanent:  # somebody has built on it: the repository is left as it was, and usable
-            with suppress(Permanent):
-                await _git(hands, limits, "revert", "--abort")
+        except (Permanent, TimeoutError):  # somebody has built on it: the repository is left as it was, and usable
+            with suppress(Permanent, TimeoutError):
+                if await _at(hands, limits, "revert") == value["commit"]:
+                    await _git(hands, limits, "revert", "--abort")
             raise
 
     return await hands.once(do, find=find, undo=undo)
@@ -113,6 +115,25 @@ def _refuse_secrets(hands: Hands, limits: Repository, paths: list[str]) -> None:
         meant = (place / path).resolve()
         if meant.is_relative_to(secret) or secret.is_relative_to(meant):
             raise Denied(f"{path!r:.100} leads to var/, which no role may have", code="path")
+
+
+async def _refuse_amid(hands: Hands, limits: Repository) -> None:
+    """Raises Permanent when a person has begun something here: what is resolved by hand is not ours to drop."""
+    begun = [what for what in ("revert", "cherry-pick", "merge") if await _at(hands, limits, what)]
+    series = (await _git(hands, limits, "rev-parse", "--git-path", "sequencer")).decode().strip()
+    if not begun and (hands.root / limits.repo / series).exists():
+        begun = ["series of commits"]
+    if begun:
+        raise Permanent(f"in {limits.repo} a {begun[0]} is under way, which has to be ended first", code="git")
+
+
+async def _at(hands: Hands, limits: Repository, what: str) -> str:
+    """The commit that is being reverted, picked or merged; nothing when none is."""
+    name = f"{what.replace('-', '_').upper()}_HEAD"
+    try:
+        return (await _git(hands, limits, "rev-parse", "--quiet", "--verify", name)).decode().strip()
+    except Permanent:
+        return ""
 
 
 async def _git(hands: Hands, limits: Repository, *words: str) -> bytes:

@@ -17,6 +17,8 @@ from overnight.tools.port import Arguments, Hands, Limits, tool
 
 LONGEST = 60_000  # characters; the API takes 65,536
 KEPT = 20_000  # of a body that is read
+READ = 10  # pages of a hundred comments: more than any model reads
+NEWEST = 3  # pages of a list that begins with the newest, where what was just made is on the first
 _REPO = re.compile(r"(?!\.+/)[\w.-]{1,100}/(?!\.+\Z)[\w.-]{1,100}", re.ASCII)  # `..` would lead to another address
 _REF = re.compile(r"[A-Za-z0-9_][\w./-]{0,199}", re.ASCII)
 
@@ -120,11 +122,13 @@ async def issues(asked: Query, _limits: InRepo, hands: Hands) -> list[dict[str, 
 
 @tool("github.issue", outward=True, secrets=(TOKEN,))
 async def issue(asked: OneIssue, _limits: InRepo, hands: Hands) -> dict[str, Any]:
-    """Read an issue or a pull request with its comments."""
+    """Read an issue or a pull request with its comments; of over a thousand the first."""
     api, where = GitHub.of(hands, asked.repo, issues="read"), path_of(asked.repo, "issues", asked.number)
-    comments = await api.every(f"{where}/comments")
+    comments = await api.every(f"{where}/comments", READ)
     said = [{"by": _login(each), "text": (each.get("body") or "")[:KEPT]} for each in comments]
-    return _issue(await api.ask("GET", where), body=True) | {"comments": said}
+    found = await api.ask("GET", where)
+    more = found.get("comments", 0) - len(said)
+    return _issue(found, body=True) | {"comments": said} | ({"comments_left_out": more} if more > 0 else {})
 
 
 @tool("github.comment", outward=True, publishes=True, writes=True, secrets=(TOKEN,))
@@ -179,7 +183,7 @@ async def pull(asked: Pull, _limits: Branches, hands: Hands) -> dict[str, Any]:
         return _made(await api.ask("POST", where, body))
 
     async def find() -> dict[str, Any] | None:
-        return _marked(await api.every(where, state="all", base=asked.base), hands)
+        return _marked(await api.every(where, NEWEST, state="all", base=asked.base), hands)
 
     async def undo(value: dict[str, Any]) -> None:
         await api.ask("PATCH", path_of(asked.repo, "pulls", value["number"]), {"state": "closed"})

@@ -2,6 +2,10 @@
 
 One rate limit, one breaker and one retry for all processes, as for every other side; GitHub's secondary limits come as
 403 and are waited for like 429. A POST whose reply was lost is Unknown: it is looked up, not repeated.
+
+Libraries for GitHub bring an HTTP client, retries, throttling and a cache of their own (githubkit: httpx and hishel).
+Here requests share limits, breaker and proxy with everything else, across processes, and a POST whose reply was lost
+has to be told from one that was refused: so none is used.
 """
 
 import json
@@ -75,10 +79,10 @@ class GitHub:
 
         return await self.side.call(once, requests=1)
 
-    async def every(self, path: str, **query: str | int) -> list[Any]:
-        """All entries of a list, page by page, up to 3,000."""
+    async def every(self, path: str, pages: int = PAGES, **query: str | int) -> list[Any]:
+        """All entries of a list, page by page, up to 3,000, or less when `pages` of a hundred are enough."""
         found: list[Any] = []
-        for page in range(1, PAGES + 1):
+        for page in range(1, pages + 1):
             part = await self.ask("GET", path, None, **query, per_page=100, page=page)
             found += part if isinstance(part, list) else []
             if not isinstance(part, list) or len(part) < 100:
