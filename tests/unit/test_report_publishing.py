@@ -142,7 +142,7 @@ async def test_an_old_day_made_again_is_not_the_latest(ledger: Ledger, tmp_path:
     add_slot(ledger, "2026-11-21", day="2026-11-21")
     add_slot(ledger, "2027-01-01", day="2027-01-01")
     add_run(ledger)
-    assert ledger.reading(newest_days, DAY) == (DAY, DAY)
+    assert ledger.reading(newest_days, DAY) == (DAY, [])
     spool = Spool(tmp_path / "spool", Folder(tmp_path / "out"))
     await publish([runs], [date(2026, 11, 21)], ledger, PARIS, spool)
     assert (tmp_path / "out/report=runs/date=2026-11-21/runs-2026-11-21.csv").exists()
@@ -165,6 +165,36 @@ async def test_a_run_of_an_old_slot_alone_leaves_no_empty_report_in_latest(tmp_p
             "cost": ["2026-11-30"], "runs": ["2026-11-30"],
             "success_rate": ["2026-11-22"], "items": ["2026-11-22"], "errors": [],
         }  # fmt: skip
+    ledger.close()
+
+
+async def test_latest_stays_at_a_later_day_with_rows_when_a_retry_after_it_has_none(tmp_path: Path) -> None:
+    spent, retried = date(2026, 11, 28), date(2026, 11, 30)
+    ledger = open_ledger(tmp_path, ManualClock(AT + timedelta(days=8)))
+    add_slot(ledger, ok=1)
+    add_run(ledger, day=str(spent), cost_nano=5)
+    add_calls(ledger, [{"cost_nano": 5, "budget_day": str(spent)}])
+    for days in ([DAY, spent], [DAY, retried]):
+        if retried in days:
+            add_run(ledger, "r_2", day=str(retried))
+        await publish([cost], days, ledger, PARIS, Spool(tmp_path / "spool", Folder(tmp_path / "out")))
+        assert (tmp_path / "out/latest/cost.csv").read_bytes() == cost.csv(Day(spent, ledger))
+    ledger.close()
+
+
+async def test_a_report_that_fails_on_the_day_of_the_run_is_published_for_the_day_of_the_slot(tmp_path: Path) -> None:
+    def of_slots(day: Day) -> DataFrame:
+        found = day.query("SELECT job FROM slot WHERE day = :day")
+        assert found["job"][0]
+        return found
+
+    ledger = open_ledger(tmp_path, ManualClock(AT + timedelta(days=8)))
+    add_slot(ledger, ok=1)
+    add_run(ledger, day="2026-11-30")
+    days, spool = [DAY, date(2026, 11, 30)], Spool(tmp_path / "spool", Folder(tmp_path / "out"))
+    done = await publish([Report("of_slots", of_slots, {"job": "text"})], days, ledger, PARIS, spool)
+    assert (list(done.errors), done.unmade) == (["of_slots 2026-11-30"], {date(2026, 11, 30)})
+    assert (tmp_path / "out/latest/of_slots.csv").read_bytes() == (tmp_path / "out" / done.keys[0]).read_bytes()
     ledger.close()
 
 
