@@ -9,7 +9,7 @@ import pytest
 
 from overnight.archive import Archive
 from overnight.cli import doctor
-from overnight.errors import Transient
+from overnight.errors import Deferred, Transient
 from overnight.storage import Spool
 from overnight.storage.s3 import S3
 from tests.bucket import Bucket, counting_bucket
@@ -40,6 +40,24 @@ async def test_an_answer_that_drips_is_given_up_after_the_deadline_of_a_request(
     with pytest.raises(Transient, match=r"has not answered in full after 0\.05 s") as caught:
         await store_in(dripping, deadline=0.05).put(KEY, b"x")
     assert caught.value.code == "s3_unreachable"
+
+
+async def test_an_answer_that_drips_is_not_asked_for_again_in_the_same_breath(bucket: Bucket) -> None:
+    store = store_in(bucket)
+    await store.get(KEY)  # the SDK takes its time for the first one
+    store.deadline, bucket.drips, asked = 0.2, Event(), len(bucket.asked)
+    with pytest.raises(Deferred):
+        await store.get(KEY)
+    bucket.drips.set()
+    assert len(bucket.asked) == asked + 1
+
+
+async def test_a_large_file_has_the_time_that_a_slow_line_needs_for_it(bucket: Bucket) -> None:
+    store, bucket.pause = store_in(bucket), 0.3
+    await store.get(KEY)
+    store.deadline = 0.05
+    await store.put(KEY, b"x" * 500_000)
+    assert bucket.written == [f"/{BUCKET}/p/{KEY}"]
 
 
 async def test_a_bucket_that_drips_keeps_nobody_else_from_uploading(dripping: Bucket, tmp_path: Path) -> None:
