@@ -137,6 +137,24 @@ def test_what_somebody_is_uploading_is_left_to_him_though_a_newer_version_waits(
     assert [place.name for place in spool.waiting()] == ["00000003", "00000004"]
 
 
+@pytest.mark.parametrize("order", ["null", "[1]", "["])
+def test_a_publication_is_kept_whatever_is_wrong_with_those_that_wait(tmp_path: Path, order: str) -> None:
+    spool = Spool(tmp_path / "spool", Folder(tmp_path / "out"))
+    (spool.add([("a.csv", b"1")]) / ".order").write_text(order)
+    spool.add([("a.csv", b"2")])
+    told = asyncio.run(spool.drain())
+    assert (told.uploaded, told.left, "cannot be read" in str(told.error)) == (1, 1, True)
+    assert (tmp_path / "out/a.csv").read_bytes() == b"2"
+
+
+def test_a_publication_is_kept_though_an_older_one_cannot_be_removed(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool", Folder(tmp_path / "out"))
+    first = spool.add([("a.csv", b"1")])
+    (tmp_path / "spool" / f".done-{first.name}" / "x").mkdir(parents=True)  # where it would go is taken
+    assert spool.add([("a.csv", b"2")]).is_dir()
+    assert (asyncio.run(spool.drain()).left, (tmp_path / "out/a.csv").read_bytes()) == (0, b"2")
+
+
 async def test_an_old_day_made_again_is_not_the_latest(ledger: Ledger, tmp_path: Path) -> None:
     add_slot(ledger)
     add_slot(ledger, "2026-11-21", day="2026-11-21")
