@@ -82,10 +82,6 @@ class Report:
             raise ValueError(f"the table lacks the column {missing[0]!r}; it has {has}")
         return table({name: list(frame[name]) for name in self.columns}, self.columns)
 
-    def csv(self, day: Day) -> bytes:
-        """Make the CSV of a day."""
-        return self.table(day).csv()
-
 
 def report(columns: Columns) -> Callable[[Callable[[Day], "DataFrame"]], Report]:
     """Declare a report and its columns; registers nothing.

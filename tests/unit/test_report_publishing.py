@@ -109,7 +109,7 @@ async def test_reports_made_while_the_store_is_down_arrive_unchanged_later(ledge
     done = await publish(ALL, [DAY], ledger, PARIS, Spool(tmp_path / "spool", Down()))
     assert (done.drained.left, done.drained.error) == (5, "no route to the bucket")
     assert (await Spool(tmp_path / "spool", Folder(tmp_path / "out")).drain()).left == 0
-    assert (tmp_path / "out/latest/runs.csv").read_bytes() == runs.csv(Day(DAY, ledger))
+    assert (tmp_path / "out/latest/runs.csv").read_bytes() == runs.table(Day(DAY, ledger)).csv()
 
 
 async def test_while_the_store_is_down_only_the_newest_version_of_each_report_waits(
@@ -121,8 +121,8 @@ async def test_while_the_store_is_down_only_the_newest_version_of_each_report_wa
         down = await publish([runs, cost], [DAY], ledger, PARIS, Spool(tmp_path / "spool", Down()))
         assert down.drained.left == 2
     await Spool(tmp_path / "spool", Folder(tmp_path / "out")).drain()
-    assert (tmp_path / "out/latest/runs.csv").read_bytes() == runs.csv(Day(DAY, ledger))
-    assert len(read(runs.csv(Day(DAY, ledger)))) == 3
+    assert (tmp_path / "out/latest/runs.csv").read_bytes() == runs.table(Day(DAY, ledger)).csv()
+    assert len(read(runs.table(Day(DAY, ledger)).csv())) == 3
 
 
 def test_what_somebody_is_uploading_is_left_to_him_though_a_newer_version_waits(tmp_path: Path) -> None:
@@ -196,7 +196,7 @@ async def test_latest_stays_at_a_later_day_with_rows_when_a_retry_after_it_has_n
         if retried in days:
             add_run(ledger, "r_2", day=str(retried))
         await publish([cost], days, ledger, PARIS, Spool(tmp_path / "spool", Folder(tmp_path / "out")))
-        assert (tmp_path / "out/latest/cost.csv").read_bytes() == cost.csv(Day(spent, ledger))
+        assert (tmp_path / "out/latest/cost.csv").read_bytes() == cost.table(Day(spent, ledger)).csv()
     ledger.close()
 
 
@@ -222,7 +222,7 @@ async def test_a_run_whose_clock_was_years_ahead_does_not_stop_latest(ledger: Le
     add_run(ledger)
     add_run(ledger, "r_2", slot="2030-01-01", day="2030-01-01")
     await publish([runs], [DAY, date(2030, 1, 1)], ledger, PARIS, Spool(tmp_path / "spool", Folder(tmp_path / "out")))
-    assert (tmp_path / "out/latest/runs.csv").read_bytes() == runs.csv(Day(DAY, ledger))
+    assert (tmp_path / "out/latest/runs.csv").read_bytes() == runs.table(Day(DAY, ledger)).csv()
 
 
 async def test_of_two_processes_that_publish_at_once_the_one_that_read_later_is_sent_later(
