@@ -1,6 +1,7 @@
 """A bucket that answers slowly, or never to the end, and what a browser makes of what is in it."""
 
 import asyncio
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Event
@@ -8,7 +9,7 @@ from threading import Event
 import pytest
 
 from overnight.archive import Archive
-from overnight.cli import doctor
+from overnight.cli import _guarded, common_first, doctor
 from overnight.errors import Deferred, Transient
 from overnight.storage import Spool
 from overnight.storage.s3 import S3
@@ -69,11 +70,17 @@ async def test_a_bucket_that_drips_keeps_nobody_else_from_uploading(dripping: Bu
 
 
 async def test_the_doctor_does_not_wait_for_a_bucket_that_drips(
-    dripping: Bucket, monkeypatch: pytest.MonkeyPatch
+    dripping: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(doctor, "STORE_TIMEOUT", 0.05)
-    with pytest.raises(TimeoutError):
-        await doctor._echo(store_in(dripping))
+    for name, value in dripping.environ.items():
+        monkeypatch.setenv(name, value)
+    settings = f"version: 1\nreports: {{ to: s3://{BUCKET}/p }}\njobs: {{}}\n"
+    (tmp_path / "schedule.yaml").write_text(settings, encoding="utf-8")
+    assert await asyncio.to_thread(_guarded, common_first(["--config", str(tmp_path), "--json", "doctor"])) == 1
+    [row] = [row for row in json.loads(capsys.readouterr().out) if row["check"] == "reports"]
+    said = f"s3://{BUCKET}/p at http://127.0.0.1:{dripping.port} took longer than 0.05 s to take and give back a file"
+    assert (row["ok"], row["message"]) == (False, said)
 
 
 async def test_a_slow_bucket_gets_everything_in_the_end_though_nobody_waits_for_it(
