@@ -86,7 +86,7 @@ def ours(folder: Path) -> None:
     made = {each.name: each.table(day) for each in (cost, errors, runs, success_rate)}
     bytes_ = sum(len(table.csv()) for table in made.values())
     four = time.perf_counter() - started
-    listed = len(items.csv(day))
+    listed = len(items.table(day).csv())
     failed = sum(int(row["count"]) for row in made["errors"].readable())
     dollars = sum(Decimal(row["cost_usd"]) for row in made["cost"].readable())
     ledger.close()

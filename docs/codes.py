@@ -26,7 +26,10 @@ def sources() -> Iterator[tuple[str, ast.Module]]:
 
 @cache
 def codes() -> dict[str, set[str]]:
-    """Each code with the classes of errors that have it; what is only known when it happens is `…`: `http_…`."""
+    """Each code with the classes of errors that have it; what is only known when it happens is `…`: `http_…`.
+
+    Raises ValueError for a class that is called by the name of a variable: it would be missing here.
+    """
     found: dict[str, set[str]] = defaultdict(set)
     trees = [*sources()]
     bases = {each.name: _name(each.bases[0]) for _, tree in trees for each in _nodes(tree, ast.ClassDef) if each.bases}
@@ -36,7 +39,10 @@ def codes() -> dict[str, set[str]]:
         for function in _functions(tree):
             for call in _nodes(function, ast.Call):
                 raised = _called(call) if _called(call) != "__init__" else owner.get(function, "")
-                for code in (text for value in _given(call, positions) for text in _texts(value, [function, tree])):
+                given = [text for value in _given(call, positions) for text in _texts(value, [function, tree])]
+                if given and isinstance(call.func, ast.Name) and any(_assigned(raised, function)):
+                    raise ValueError(f"{function.name}() hides the class of {', '.join(given)} behind {raised!r}")
+                for code in given:
                     found[code] |= _public(raised, bases)
     return dict(sorted(found.items()))
 

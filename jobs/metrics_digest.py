@@ -193,14 +193,9 @@ def told(found: Figures, period: str, links: Sequence[tuple[str, str]] = ()) -> 
 def _facts(found: Figures) -> list[tuple[str, str, str]]:
     items, spent = found.items or {}, found.spending
     cost, wasted, naive = (spent.cost_nano, spent.wasted_nano, spent.naive_nano) if spent else (None, None, None)
-    tried, skipped = (_tried(items), items["skipped"]) if items else (None, 0)
     ended = None if found.runs is None else sum(found.runs.values())
     return [
-        (
-            "Success rate",
-            _percent(found.success_rate),
-            f"{_whole(items.get('ok'))} of {_whole(tried)}{f', {skipped:,} skipped' if skipped else ''}",
-        ),
+        ("Success rate", _percent(found.success_rate), _done(items, "skipped", "not begun")),
         ("Cost", _money(cost), f"asking the strong models at once: {_money(naive)}"),
         _budget(found),
         ("Waste", _money(wasted), f"on items that failed, {_share(wasted, cost)} of the cost"),
@@ -294,7 +289,7 @@ def _bar(day: DayCost, parts: list[tuple[str, int]], line: int | None) -> Bar:
 def _row(one: JobFigures) -> Row:
     return Row(
         job=one.job,
-        done=f"{one.items['ok']:,} of {_tried(one.items):,}",
+        done=_done(one.items, "not begun"),
         rate=_percent(one.success_rate),
         per_hour=_whole(one.per_hour),
         backlog=_whole(one.backlog),
@@ -304,9 +299,13 @@ def _row(one: JobFigures) -> Row:
     )
 
 
-def _tried(items: Mapping[str, int]) -> int:
-    """What the rate is of: neither what was skipped nor what was never begun."""
-    return sum(items[state] for state in ("ok", "failed", "retry", "unknown"))
+def _done(items: Mapping[str, int], *named: str) -> str:
+    """What the rate says in numbers; what it leaves out is named: what was skipped, and what was never begun."""
+    if not items:
+        return f"{NONE} of {NONE}"
+    tried = sum(items[state] for state in ("ok", "failed", "retry", "unknown"))
+    left = {"skipped": items["skipped"], "not begun": items["pending"]}
+    return ", ".join([f"{items['ok']:,} of {tried:,}", *(f"{left[name]:,} {name}" for name in named if left[name])])
 
 
 def _statuses(runs: dict[str, int] | None, running: int | None) -> str:

@@ -86,6 +86,7 @@ def counting_bucket() -> Iterator[Bucket]:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             if bucket.drips is not None:
                 self.close_connection = True
+                bucket.asked.append((self.command, self.path))
                 _drip(self.wfile, bucket.drips)
                 return
             time.sleep(bucket.pause)

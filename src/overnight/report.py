@@ -82,10 +82,6 @@ class Report:
             raise ValueError(f"the table lacks the column {missing[0]!r}; it has {has}")
         return table({name: list(frame[name]) for name in self.columns}, self.columns)
 
-    def csv(self, day: Day) -> bytes:
-        """Make the CSV of a day."""
-        return self.table(day).csv()
-
 
 def report(columns: Columns) -> Callable[[Callable[[Day], "DataFrame"]], Report]:
     """Declare a report and its columns; registers nothing.
@@ -182,24 +178,37 @@ def _is_latest(made: Report, day: Day, written: Table, today: date) -> bool:
     """Whether this day is the one in `latest/`.
 
     Mostly there is one newest day. Where the newest runs were of older slots alone (an old edition, a retry), what they
-    cost is of their own day and what they came to is of the slots': each report shows the newer one that has rows.
+    cost is of their own day and what they came to is of the slots': each report shows the newest one that has rows.
     """
-    slots, runs = day.ledger.reading(newest_days, today)
-    if slots == runs or day.date not in (slots, runs):
-        return day.date == slots
-    newer = written if day.date == runs else made.table(Day(runs, day.ledger))
-    return bool(newer.rows) == (day.date == runs)
+    slots, later = day.ledger.reading(newest_days, today)
+    if day.date != slots and day.date not in later:
+        return False
+    return day.date == next((each for each in later if _has_rows(made, Day(each, day.ledger), day, written)), slots)
 
 
-def newest_days(connection: Connection, today: date) -> tuple[date, date]:
-    """The day of the newest real slot that has come, and that of the newest run; `today` where there is none.
+def _has_rows(made: Report, other: Day, day: Day, written: Table) -> bool:
+    """Whether the report has rows on the other day, which is no reason to keep this one from being published."""
+    if other.date == day.date:
+        return bool(written.rows)
+    try:
+        return bool(made.table(other).rows)
+    except Exception:
+        log.exception("report failed: latest/ does without", report=made.name, day=other.date.isoformat())
+        return False
+
+
+def newest_days(connection: Connection, today: date) -> tuple[date, list[date]]:
+    """The day of the newest real slot that has come, `today` where there is none, and later ones of runs, newest first.
 
     A clock that was years ahead for one run has left a slot that is newer than `today` for years.
     """
-    slots, runs = connection.execute(_NEWEST_DAYS, {"today": today.isoformat()}).one()
-    return (date.fromisoformat(slots) if slots else today, date.fromisoformat(runs) if runs else today)
+    asked = {"today": today.isoformat()}
+    slots = date.fromisoformat(connection.execute(_COME, asked).scalar() or asked["today"])
+    later = connection.execute(_LATER, asked | {"slots": slots.isoformat()}).scalars()
+    return slots, [date.fromisoformat(day) for day in later]
 
 
 _STARTED = select(sql.max(run.c.day)).where(run.c.day <= bindparam("today")).scalar_subquery()
-_COME = select(sql.max(slot.c.day)).where(slot.c.rehearsal.is_(False), slot.c.day <= _STARTED).scalar_subquery()
-_NEWEST_DAYS = select(_COME, _STARTED)
+_COME = select(sql.max(slot.c.day)).where(slot.c.rehearsal.is_(False), slot.c.day <= _STARTED)
+_RUNS = run.c.day > bindparam("slots"), run.c.day <= bindparam("today")
+_LATER = select(run.c.day).distinct().where(*_RUNS).order_by(run.c.day.desc())

@@ -99,7 +99,8 @@ class HasLedger(Protocol):
 
 def active_subscribers(run: HasLedger) -> Iterator[Subscriber]:
     """Stream all active subscribers ordered by id, a page at a time: memory stays flat with a million of them."""
-    yield from (listed.subscriber for listed in everyone(run.ledger, "active"))
+    active = (listed.subscriber for listed in everyone(run.ledger, "active"))
+    yield from (replace(who, name="") if "=?" in who.name else who for who in active)  # of before `_name` refused it
 
 
 def everyone(ledger: Ledger, status: Status | None = None) -> Iterator[Listed]:
@@ -202,8 +203,7 @@ class _BadCell(Exception):
 
     def __init__(self, column: str, value: str, reason: str) -> None:
         super().__init__(reason)
-        self.column = column
-        self.value = value
+        self.column, self.value = column, value
 
 
 def _page(connection: Connection, after: str, status: Status | None) -> list[Listed]:

@@ -15,8 +15,8 @@ from overnight.errors import ConfigError, Refused
 from overnight.ledger import Ledger, deliveries
 from overnight.ledger.flow import LedgerRows, Level, milliseconds
 from overnight.ledger.forgotten import tombstone
-from overnight.ledger.outsiders import let_in, page
-from overnight.ledger.tables import signup, subscriber
+from overnight.ledger.outsiders import keep_out, let_in, page
+from overnight.ledger.tables import effect, signup, subscriber
 from overnight.subscribers import LEFT, PAGE, Listed, Status, new_id, outside
 
 AGAIN = (timedelta(minutes=10), timedelta(hours=1), timedelta(days=1))  # until another mail to the same address
@@ -125,10 +125,19 @@ def outsiders(ledger: Ledger, status: Status | None = None) -> Iterator[Listed]:
 
 
 def suppress_by_hand(connection: Connection, id_: str, reason: str, now: datetime) -> None:
-    """Send this subscriber nothing until somebody brings the subscription back; one who left stays so."""
-    active = (subscriber.c.id == id_, subscriber.c.status == "active")
+    """Send this reader nothing until somebody brings the subscription back; one who left stays so.
+
+    Of a job's own readers, who stand nowhere before they are out, only one whom a job has mailed: else a slip of the
+    pen would suppress nobody, and look as if it had.
+    """
+    mine = subscriber.c.id == id_
+    if connection.execute(select(subscriber.c.id).where(mine)).first() is None:
+        mails = select(effect.c.id).where(effect.c.kind == "mail", effect.c.target == id_).limit(1)
+        if connection.execute(mails).first() is not None:
+            keep_out(connection, id_, "suppressed", reason, now)
+        return
     values = {"status": "suppressed", "reason": reason, "changed_at": now}
-    connection.execute(update(subscriber).where(*active).values(**values))
+    connection.execute(update(subscriber).where(mine, subscriber.c.status == "active").values(**values))
 
 
 def reactivate(connection: Connection, id_: str, now: datetime) -> None:

@@ -129,10 +129,10 @@ def put_requests(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     sent: list[str] = []
     real = S3._call
 
-    def counted(self: S3, request: Callable[[Any], Any]) -> Any:
+    def counted(self: S3, request: Callable[[Any], Any], size: int = 0) -> Any:
         if "put_object" in request.__code__.co_names:
             sent.append(self.url)
-        return real(self, request)
+        return real(self, request, size)
 
     monkeypatch.setattr(S3, "_call", counted)
     return sent

@@ -191,6 +191,7 @@ def test_doctor_says_that_a_token_of_the_page_or_a_secret_is_soon_guessed(
     [row] = [row for row in json.loads(out) if row["check"] == "environment"]
     assert (row["ok"], "1 of at least 16 characters" in row["message"]) == (False, True)
     assert "openssl rand -hex 24" in row["message"]
+    assert ("a new one ends the links of all mails that are out" in row["message"]) == (name == "OVERNIGHT_SECRET")
 
 
 def test_doctor_says_when_the_api_cannot_be_reached(overnight: Command, monkeypatch: pytest.MonkeyPatch) -> None:

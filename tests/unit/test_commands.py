@@ -247,6 +247,18 @@ def test_a_reader_of_a_job_who_has_left_is_listed_and_may_be_brought_back(ledger
     assert ledger.reading(standing, "u1").status is None
 
 
+def test_a_reader_of_a_job_whose_mail_alone_is_refused_may_be_suppressed(ledger: Ledger, overnight: Command) -> None:
+    assert overnight("subscribers", "suppress", "u1")[0] == 2, "nobody was mailed under that id: a slip of the pen"
+    what = {"id": "e", "job": "greet", "slot": DAY, "key": "u1", "kind": "mail", "name": "hello", "ref": "<1@x>"}
+    refused = what | {"target": "u1", "state": "failed", "run_id": "r", "intent_at": NOW}
+    ledger.writing(lambda connection: connection.execute(insert(effect).values(refused)))
+    said = overnight("subscribers", "suppress", "u1", "--reason", "554 5.7.1")
+    assert (said[0], ": 554 5.7.1]" in said[1]) == (0, True)
+    assert ledger.reading(standing, "u1").status == "suppressed"
+    ledger.writing(lambda connection: leave(connection, "u1", "page", NOW))
+    assert "[unsubscribed" in overnight("subscribers", "suppress", "u1")[1], "who has left is not suppressed"
+
+
 def test_an_error_names_its_code_once(ledger: Ledger, overnight: Command) -> None:
     bug = Outcome("a", "failed", error_class="bug", error_code="TypeError", error="TypeError: no len()")
     bounce = Outcome("b", "failed", error_class="permanent", error_code="smtp_5xx", error="no such box")

@@ -3,14 +3,14 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
 
-from overnight.cli import _guarded, common_first
+from overnight.cli import _guarded, common_first, doctor
 from tests.unit.test_web_public import SECRET, opened
 
 
@@ -79,6 +79,65 @@ async def test_what_does_not_lead_to_serve_is_told(
         "fail",
         f"{url} answers {answer.get('status', 200)} to the link to unsubscribe: it does not lead to serve",
     )
+
+
+@pytest.mark.parametrize(
+    ("status", "told"),
+    [
+        *((status, ("note", "does not let this machine in")) for status in (403, 429)),
+        *((status, ("fail", "the proxy there does not reach serve: is it running?")) for status in (502, 503, 504)),
+    ],
+)
+async def test_a_proxy_that_refuses_this_machine_says_little_and_one_without_serve_behind_it_much(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], status: int, told: tuple[str, str]
+) -> None:
+    async with elsewhere(status=status) as url:
+        word, said = await links(capsys, tmp_path, url)
+    assert (word, told[1] in said, f"answers {status}" in said) == (told[0], True, True)
+
+
+@asynccontextmanager
+async def answering(words: bytes, *, ends: bool) -> AsyncIterator[tuple[str, list[bytes]]]:
+    """A server that says this to everybody, then hangs up, or only much later; what it was asked."""
+    asked: list[bytes] = []
+    over = asyncio.Event()
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(words)
+        await writer.drain()
+        if not ends:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(over.wait(), 2)  # whoever waits for it gets a page that is none
+        writer.close()
+
+    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", asked
+    finally:
+        over.set()
+        server.close()
+
+
+@pytest.mark.parametrize("code", [b"200 OK", b"404 Not Found"])
+@pytest.mark.parametrize(
+    ("rest", "ends", "patience", "why"),
+    [
+        (b"Transfer-Encoding: chunked\r\n\r\n9\r\nab", True, None, "IncompleteRead"),
+        (b"Content-Length: 9\r\n\r\nab", False, "WEB_TIMEOUT", "its page does not come to an end"),
+        (b"Content-Length: 9\r\n\r\nab", False, "PAGE_TIMEOUT", "its page does not come to an end"),
+    ],
+)
+async def test_a_page_that_breaks_off_or_never_ends_is_a_note_and_is_not_waited_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+    code: bytes, rest: bytes, ends: bool, patience: str | None, why: str,
+) -> None:  # fmt: skip
+    if patience:
+        monkeypatch.setattr(doctor, patience, 0.05)
+    async with answering(b"HTTP/1.1 " + code + b"\r\n" + rest, ends=ends) as (url, asked):
+        word, said = await links(capsys, tmp_path, url)
+    assert (word, why in said) == ("note", True)
+    assert b"User-Agent: overnight/" in asked[0]
 
 
 async def test_a_redirect_is_no_way_to_serve_for_no_mail_program_follows_it_to_unsubscribe(

@@ -3,6 +3,7 @@
 import dataclasses
 import email
 import json
+import re
 import sys
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -107,13 +108,16 @@ def test_a_bad_night_says_what_to_do() -> None:
     assert "smtp_550" in mail(digest).text
 
 
-def test_what_was_skipped_is_in_neither_side_of_a_share_and_is_named() -> None:
+def test_what_was_skipped_or_never_begun_is_in_neither_side_of_a_share_and_is_named() -> None:
     items = NO_ITEMS | {"ok": 37, "skipped": 11, "pending": 2}
     quiet = dataclasses.replace(GOOD, items=items, jobs=[JobFigures("mail", 1, items, 1.0, 9.0, 2, 5)])
     digest = told(quiet, PERIOD)
-    assert digest.facts[0] == ("Success rate", "100 %", "37 of 37, 11 skipped")
+    assert digest.facts[0] == ("Success rate", "100 %", "37 of 37, 11 skipped, 2 not begun")
     assert digest.jobs is not None
-    assert digest.jobs[0].done == "37 of 37"
+    assert digest.jobs[0].done == "37 of 37, 2 not begun"
+    sent = mail(digest)
+    assert ">37 of 37,<br>2 not begun<" in sent.html
+    assert re.search(r"mail +37 of 37 .* 5 ms  2 not begun\n", sent.text)
 
 
 def test_figures_that_cannot_be_had_are_na_and_the_mail_is_made() -> None:

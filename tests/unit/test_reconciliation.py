@@ -195,7 +195,7 @@ class Books:
         """What they would be, made now."""
         days = {name.removesuffix(".csv")[-10:] for name in self.published()}
         named = [(each, Day(date.fromisoformat(day), self.ledger)) for each in REPORTS for day in days]
-        return {f"{each.name}-{day.date}.csv": each.csv(day) for each, day in named}
+        return {f"{each.name}-{day.date}.csv": each.table(day).csv() for each, day in named}
 
     async def grow_old(self) -> None:
         """Retention takes the items; the reports of their days stay as they were, also when somebody owes them."""
@@ -215,7 +215,7 @@ class Books:
     def column(self, report: Report, name: str) -> list[str]:
         """A column of a report's CSVs of all days, which are made once."""
         if report.name not in self.made:
-            files = (io.StringIO(report.csv(Day(day, self.ledger)).decode(), newline="") for day in DAYS)
+            files = (io.StringIO(report.table(Day(day, self.ledger)).csv().decode(), newline="") for day in DAYS)
             self.made[report.name] = [row for file in files for row in csv.DictReader(file)]
         return [row[name] for row in self.made[report.name]]
 

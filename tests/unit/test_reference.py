@@ -1,5 +1,6 @@
 """The pages of docs/reference say what the code says."""
 
+import ast
 import json
 import re
 import subprocess
@@ -50,6 +51,14 @@ def test_no_code_in_the_text_of_the_source_is_missed_by_reading_its_syntax() -> 
     found = {code for text in texts for code in re.findall(plain, text)}
     assert len(found) > 60
     assert found - codes().keys() == set()
+
+
+def test_a_class_of_error_behind_a_variable_is_told_and_not_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert codes()["smtp_…"] == {"Deferred", "Permanent", "Stop"}
+    source = "def refused(ours):\n    kind = Stop if ours else Permanent\n    return kind('no', code='smtp_refused')\n"
+    monkeypatch.setattr("docs.codes.sources", lambda: [("made_up", ast.parse(source))])
+    with pytest.raises(ValueError, match="hides the class of smtp_refused behind 'kind'"):
+        codes.__wrapped__()
 
 
 def test_every_variable_that_is_read_is_explained_and_no_other() -> None:

@@ -60,14 +60,14 @@ def test_the_cost_report_adds_up_to_the_ledger_to_the_last_nano_dollar(
     add_slot(ledger, job="nightly_agents")
     add_calls(ledger, rows)
     booked = ledger.reading(lambda connection: connection.execute(select(func.sum(call.c.cost_nano))).scalar_one())
-    written = sum(Decimal(row["cost_usd"]) for row in read(cost.csv(day)))
+    written = sum(Decimal(row["cost_usd"]) for row in read(cost.table(day).csv()))
     assert written.scaleb(9) == booked
 
 
 def test_money_is_written_without_an_exponent(ledger: Ledger, day: Day) -> None:
     add_slot(ledger)
     add_calls(ledger, [{"cost_nano": 30}])
-    assert read(cost.csv(day))[0]["cost_usd"] == "0.000000030"
+    assert read(cost.table(day).csv())[0]["cost_usd"] == "0.000000030"
 
 
 def test_waste_is_what_failed_items_have_cost(ledger: Ledger, day: Day) -> None:
@@ -75,7 +75,7 @@ def test_waste_is_what_failed_items_have_cost(ledger: Ledger, day: Day) -> None:
     add_item(ledger, "a", "ok")
     add_item(ledger, "b", "failed")
     add_calls(ledger, [{"key": "a", "cost_nano": 5}, {"key": "b", "cost_nano": 7}, {"key": "once:x", "cost_nano": 8}])
-    (row,) = read(cost.csv(day))
+    (row,) = read(cost.table(day).csv())
     assert (row["cost_wasted_usd"], row["cost_per_ok_item_usd"]) == ("0.000000007", "0.000000010")
 
 
@@ -85,7 +85,7 @@ def test_the_budget_of_the_day_stands_beside_the_cost(ledger: Ledger, day: Day) 
     )
     add_slot(ledger)
     add_calls(ledger, [{"cost_nano": 10**9}])
-    (row,) = read(cost.csv(day))
+    (row,) = read(cost.table(day).csv())
     assert (row["budget_usd"], row["budget_used_pct"]) == ("10.000000000", "10")
 
 
@@ -94,17 +94,17 @@ def test_a_rehearsal_is_in_no_report(ledger: Ledger, day: Day) -> None:
     add_run(ledger)
     add_item(ledger, "b", "failed", error_code="smtp_550")
     add_calls(ledger, [{"cost_nano": 5}])
-    assert [read(each.csv(day)) for each in ALL] == [[], [], [], [], []]
+    assert [read(each.table(day).csv()) for each in ALL] == [[], [], [], [], []]
 
 
 def test_a_report_of_an_empty_day_has_its_header(day: Day) -> None:
-    assert errors.csv(day).decode().splitlines() == [",".join(errors.columns)]
+    assert errors.table(day).csv().decode().splitlines() == [",".join(errors.columns)]
 
 
 def test_a_slot_has_a_rate_with_its_interval_and_an_empty_one_has_none(ledger: Ledger, day: Day) -> None:
     add_slot(ledger, ok=18, failed=1, retry=1, skipped=5)
     add_slot(ledger, job="idle")
-    full, idle = read(success_rate.csv(day))
+    full, idle = read(success_rate.table(day).csv())
     assert (full["items_total"], full["success_rate"], full["below_target"]) == ("25", "0.9", "true")
     assert float(full["success_rate_low95"]) == pytest.approx(0.699, abs=0.001)
     assert float(full["success_rate_high95"]) == pytest.approx(0.972, abs=0.001)
@@ -115,15 +115,15 @@ def test_an_item_that_succeeded_in_a_retry_is_counted_once_and_is_no_error(ledge
     add_slot(ledger, failed=1)
     add_run(ledger, failed=1, items=1, attempts=1)
     add_item(ledger, "a", "failed", error_class="transient", error_code="http_503", error="busy", ended_at=AT)
-    assert len(read(errors.csv(day))) == 1
+    assert len(read(errors.table(day).csv())) == 1
     add_run(ledger, "r_2", retry_of="r_1", kind="retry", ok=1, items=1, attempts=1)
     ledger.writing(lambda connection: connection.execute(update(slot).values(failed=0, ok=1)))
     ledger.writing(lambda connection: connection.execute(update(item).values(state="ok", error_code=None)))
     count(ledger)
-    (row,) = read(success_rate.csv(day))
+    (row,) = read(success_rate.table(day).csv())
     assert (row["items_total"], row["items_ok"], row["items_failed"], row["attempts"]) == ("1", "1", "0", "2")
-    assert read(errors.csv(day)) == []
-    assert [row["retry_of"] for row in read(runs.csv(day))] == ["", "r_1"]
+    assert read(errors.table(day).csv()) == []
+    assert [row["retry_of"] for row in read(runs.table(day).csv())] == ["", "r_1"]
 
 
 def test_durations_of_all_runs_of_a_slot_are_merged(ledger: Ledger, day: Day) -> None:
@@ -132,7 +132,7 @@ def test_durations_of_all_runs_of_a_slot_are_merged(ledger: Ledger, day: Day) ->
         add_run(ledger, run_id)
         row = {"run_id": run_id, "bucket": bucket_of(duration), "n": n}
         ledger.writing(lambda connection, row=row: connection.execute(insert(histogram).values(row)))
-    (row,) = read(success_rate.csv(day))
+    (row,) = read(success_rate.table(day).csv())
     assert int(row["duration_p50_ms"]) == pytest.approx(100, rel=0.011)
     assert int(row["duration_p99_ms"]) == pytest.approx(9000, rel=0.01)
 
@@ -141,11 +141,11 @@ def test_errors_are_counted_by_class_and_code_with_a_sample(ledger: Ledger, day:
     add_slot(ledger, failed=3)
     for key, code in (("b", "smtp_550"), ("a", "smtp_550"), ("c", "http_404")):
         add_item(ledger, key, "failed", error_class="permanent", error_code=code, error=f"=no\nsuch {key}", ended_at=AT)
-    first, second = read(errors.csv(day))
+    first, second = read(errors.table(day).csv())
     assert (first["error_code"], second["error_code"]) == ("http_404", "smtp_550")
     assert (second["count"], second["sample_key"], second["sample_message"]) == ("2", "a", "'=no such a")
     assert second["first_seen"] == "2026-11-22T06:00:00.000Z"
-    assert read(success_rate.csv(day))[0]["top_error_code"] == "smtp_550"
+    assert read(success_rate.table(day).csv())[0]["top_error_code"] == "smtp_550"
 
 
 @pytest.mark.parametrize("address", ["ann@example.org", '"ann b"@example.org', "b+ann=x.org@site.org", "ann%40x.org"])
@@ -153,14 +153,14 @@ def test_no_address_of_a_person_is_in_a_sample(ledger: Ledger, day: Day, address
     add_slot(ledger, failed=1)
     message = f"550 5.1.1 <{address}>: user unknown, see mailto:{address}"
     add_item(ledger, "b", "failed", error_class="permanent", error_code="smtp_550", error=message, ended_at=AT)
-    (row,) = read(errors.csv(day))
+    (row,) = read(errors.table(day).csv())
     assert row["sample_message"] == "550 5.1.1 <[address]>: user unknown, see mailto:[address]"
 
 
 def test_a_run_is_told_with_its_speed(ledger: Ledger, day: Day) -> None:
     add_slot(ledger)
     add_run(ledger, items=20, ok=19, failed=1, cost_nano=123)
-    (row,) = read(runs.csv(day))
+    (row,) = read(runs.table(day).csv())
     assert (row["duration_s"], row["items_per_hour"], row["cost_usd"]) == ("90", "800", "0.000000123")
     assert row["started_at"] == "2026-11-22T06:00:00.000Z"
 
@@ -168,7 +168,7 @@ def test_a_run_is_told_with_its_speed(ledger: Ledger, day: Day) -> None:
 def test_a_run_that_ended_before_it_began_has_no_duration(ledger: Ledger, day: Day) -> None:
     add_slot(ledger)
     add_run(ledger, items=20, ended_at=AT - timedelta(minutes=5))  # the clock was set back
-    (row,) = read(runs.csv(day))
+    (row,) = read(runs.table(day).csv())
     assert (row["duration_s"], row["items_per_hour"]) == ("", "")
 
 

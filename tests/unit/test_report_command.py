@@ -103,8 +103,8 @@ def test_a_report_of_the_project_that_fails_is_named_and_the_others_are_shown(pr
         "def bad(day):",
         "    return {}[1]",
     ]
-    (project / "reports/bad.py").write_text("\n".join(lines) + "\n")
-    said = "the report bad of 2026-11-22 cannot be made: KeyError: 1; correct reports/bad.py"
+    (project / "reports/worse.py").write_text("\n".join(lines) + "\n")
+    said = "the report bad of 2026-11-22 cannot be made: KeyError: 1; correct reports/worse.py"
     shown = told(project, report, *DATE, code=1)
     assert said in shown
     assert " =big" in shown

@@ -109,7 +109,7 @@ async def test_reports_made_while_the_store_is_down_arrive_unchanged_later(ledge
     done = await publish(ALL, [DAY], ledger, PARIS, Spool(tmp_path / "spool", Down()))
     assert (done.drained.left, done.drained.error) == (5, "no route to the bucket")
     assert (await Spool(tmp_path / "spool", Folder(tmp_path / "out")).drain()).left == 0
-    assert (tmp_path / "out/latest/runs.csv").read_bytes() == runs.csv(Day(DAY, ledger))
+    assert (tmp_path / "out/latest/runs.csv").read_bytes() == runs.table(Day(DAY, ledger)).csv()
 
 
 async def test_while_the_store_is_down_only_the_newest_version_of_each_report_waits(
@@ -121,8 +121,8 @@ async def test_while_the_store_is_down_only_the_newest_version_of_each_report_wa
         down = await publish([runs, cost], [DAY], ledger, PARIS, Spool(tmp_path / "spool", Down()))
         assert down.drained.left == 2
     await Spool(tmp_path / "spool", Folder(tmp_path / "out")).drain()
-    assert (tmp_path / "out/latest/runs.csv").read_bytes() == runs.csv(Day(DAY, ledger))
-    assert len(read(runs.csv(Day(DAY, ledger)))) == 3
+    assert (tmp_path / "out/latest/runs.csv").read_bytes() == runs.table(Day(DAY, ledger)).csv()
+    assert len(read(runs.table(Day(DAY, ledger)).csv())) == 3
 
 
 def test_what_somebody_is_uploading_is_left_to_him_though_a_newer_version_waits(tmp_path: Path) -> None:
@@ -137,12 +137,30 @@ def test_what_somebody_is_uploading_is_left_to_him_though_a_newer_version_waits(
     assert [place.name for place in spool.waiting()] == ["00000003", "00000004"]
 
 
+@pytest.mark.parametrize("order", ["null", "[1]", "["])
+def test_a_publication_is_kept_whatever_is_wrong_with_those_that_wait(tmp_path: Path, order: str) -> None:
+    spool = Spool(tmp_path / "spool", Folder(tmp_path / "out"))
+    (spool.add([("a.csv", b"1")]) / ".order").write_text(order)
+    spool.add([("a.csv", b"2")])
+    told = asyncio.run(spool.drain())
+    assert (told.uploaded, told.left, "cannot be read" in str(told.error)) == (1, 1, True)
+    assert (tmp_path / "out/a.csv").read_bytes() == b"2"
+
+
+def test_a_publication_is_kept_though_an_older_one_cannot_be_removed(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool", Folder(tmp_path / "out"))
+    first = spool.add([("a.csv", b"1")])
+    (tmp_path / "spool" / f".done-{first.name}" / "x").mkdir(parents=True)  # where it would go is taken
+    assert spool.add([("a.csv", b"2")]).is_dir()
+    assert (asyncio.run(spool.drain()).left, (tmp_path / "out/a.csv").read_bytes()) == (0, b"2")
+
+
 async def test_an_old_day_made_again_is_not_the_latest(ledger: Ledger, tmp_path: Path) -> None:
     add_slot(ledger)
     add_slot(ledger, "2026-11-21", day="2026-11-21")
     add_slot(ledger, "2027-01-01", day="2027-01-01")
     add_run(ledger)
-    assert ledger.reading(newest_days, DAY) == (DAY, DAY)
+    assert ledger.reading(newest_days, DAY) == (DAY, [])
     spool = Spool(tmp_path / "spool", Folder(tmp_path / "out"))
     await publish([runs], [date(2026, 11, 21)], ledger, PARIS, spool)
     assert (tmp_path / "out/report=runs/date=2026-11-21/runs-2026-11-21.csv").exists()
@@ -168,13 +186,43 @@ async def test_a_run_of_an_old_slot_alone_leaves_no_empty_report_in_latest(tmp_p
     ledger.close()
 
 
+async def test_latest_stays_at_a_later_day_with_rows_when_a_retry_after_it_has_none(tmp_path: Path) -> None:
+    spent, retried = date(2026, 11, 28), date(2026, 11, 30)
+    ledger = open_ledger(tmp_path, ManualClock(AT + timedelta(days=8)))
+    add_slot(ledger, ok=1)
+    add_run(ledger, day=str(spent), cost_nano=5)
+    add_calls(ledger, [{"cost_nano": 5, "budget_day": str(spent)}])
+    for days in ([DAY, spent], [DAY, retried]):
+        if retried in days:
+            add_run(ledger, "r_2", day=str(retried))
+        await publish([cost], days, ledger, PARIS, Spool(tmp_path / "spool", Folder(tmp_path / "out")))
+        assert (tmp_path / "out/latest/cost.csv").read_bytes() == cost.table(Day(spent, ledger)).csv()
+    ledger.close()
+
+
+async def test_a_report_that_fails_on_the_day_of_the_run_is_published_for_the_day_of_the_slot(tmp_path: Path) -> None:
+    def of_slots(day: Day) -> DataFrame:
+        found = day.query("SELECT job FROM slot WHERE day = :day")
+        assert found["job"][0]
+        return found
+
+    ledger = open_ledger(tmp_path, ManualClock(AT + timedelta(days=8)))
+    add_slot(ledger, ok=1)
+    add_run(ledger, day="2026-11-30")
+    days, spool = [DAY, date(2026, 11, 30)], Spool(tmp_path / "spool", Folder(tmp_path / "out"))
+    done = await publish([Report("of_slots", of_slots, {"job": "text"})], days, ledger, PARIS, spool)
+    assert (list(done.errors), done.unmade) == (["of_slots 2026-11-30"], {date(2026, 11, 30)})
+    assert (tmp_path / "out/latest/of_slots.csv").read_bytes() == (tmp_path / "out" / done.keys[0]).read_bytes()
+    ledger.close()
+
+
 async def test_a_run_whose_clock_was_years_ahead_does_not_stop_latest(ledger: Ledger, tmp_path: Path) -> None:
     add_slot(ledger)
     add_slot(ledger, "2030-01-01", day="2030-01-01")
     add_run(ledger)
     add_run(ledger, "r_2", slot="2030-01-01", day="2030-01-01")
     await publish([runs], [DAY, date(2030, 1, 1)], ledger, PARIS, Spool(tmp_path / "spool", Folder(tmp_path / "out")))
-    assert (tmp_path / "out/latest/runs.csv").read_bytes() == runs.csv(Day(DAY, ledger))
+    assert (tmp_path / "out/latest/runs.csv").read_bytes() == runs.table(Day(DAY, ledger)).csv()
 
 
 async def test_of_two_processes_that_publish_at_once_the_one_that_read_later_is_sent_later(

@@ -263,6 +263,13 @@ def test_the_command_adds_lists_exports_and_unsubscribes(desk: Desk) -> None:
     assert target.read_text().startswith("email,name,topics,id,status\n")
 
 
+def test_who_was_imported_with_an_encoded_word_for_a_name_gets_the_mail_without_it(desk: Desk) -> None:
+    desk.take("email,name\na@example.org,Ann\nb@example.org,Bob\n")
+    coded = update(table).where(table.c.name == "Ann").values(name="=?utf-8?q?A=0D=0ABcc:_v=40x.com?=")
+    desk.ledger.writing(lambda connection: connection.execute(coded))
+    assert {email: who.name for email, who in desk.people().items()} == {"a@example.org": "", "b@example.org": "Bob"}
+
+
 def test_the_command_says_when_nobody_is_known(desk: Desk) -> None:
     assert isinstance(command(desk, "unsubscribe", "nobody@example.org").exception, ConfigError)
     assert "no subscribers yet" in command(desk, "list").output

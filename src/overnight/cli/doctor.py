@@ -7,8 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import partial
 from http import HTTPStatus
 from http.client import HTTPException
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 from urllib.error import HTTPError, URLError
 from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener, urlopen
@@ -18,6 +20,7 @@ import click
 from overnight.cli.context import Cli, pass_cli
 from overnight.errors import ConfigError, OvernightError
 from overnight.plurals import counted
+from overnight.threads import in_own_thread
 
 if TYPE_CHECKING:
     from overnight.storage import Store
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 PORT = 8650
 SKEW = 60.0  # seconds by which the clock may be off: signatures of S3 allow 15 minutes, cron times less
 WEB_TIMEOUT = 5.0  # seconds
+PAGE_TIMEOUT = 10.0  # seconds for a whole page: one that drips never meets the other
 PAGE_MAX = 65_536  # bytes that are read of an answer
 STORE_TIMEOUT = 40.0  # seconds: a bucket that hangs is told as such after three attempts, one that drips never ends
 _NO_PROXY = build_opener(ProxyHandler({}))
@@ -161,7 +165,12 @@ def _links(cli: Cli) -> str:
         return f"{public} shows the page to unsubscribe"
     if "<h1>This link does not work</h1>" in page:
         raise OSError(f"at {public} a serve with another OVERNIGHT_SECRET answers: no link in our mails works")
-    raise OSError(f"{public} answers {code} to the link to unsubscribe: it does not lead to serve")
+    said = f"{public} answers {code} to the link to unsubscribe"
+    if code in (HTTPStatus.FORBIDDEN, HTTPStatus.TOO_MANY_REQUESTS):
+        raise Note(f"{said}: what stands before serve does not let this machine in, which says little of others")
+    if code in (HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT):
+        raise OSError(f"{said}: the proxy there does not reach serve: is it running?")
+    raise OSError(f"{said}: it does not lead to serve")
 
 
 class _Stay(HTTPRedirectHandler):
@@ -172,16 +181,29 @@ class _Stay(HTTPRedirectHandler):
 
 
 def _opened(url: str, public: str) -> tuple[int, str]:
+    away = f"{public} does not answer from here, which says little of elsewhere"
     try:
-        with build_opener(_Stay).open(url, timeout=WEB_TIMEOUT) as answer:
-            return answer.status, answer.read(PAGE_MAX).decode(errors="replace")
-    except HTTPError as error:
-        with error:
-            return error.code, error.read(PAGE_MAX).decode(errors="replace")
-    except URLError as error:
-        raise Note(f"{public} does not answer from here, which says little of elsewhere: {error.reason}") from error
+        return asyncio.run(_in_time(partial(_page, url)))
+    except TimeoutError as error:
+        raise Note(f"{away}: its page does not come to an end") from error
     except (OSError, ValueError, HTTPException) as error:
-        raise Note(f"{public} does not answer from here, which says little of elsewhere: {error}") from error
+        raise Note(f"{away}: {getattr(error, 'reason', error)}") from error
+
+
+async def _in_time(work: "Callable[[], tuple[int, str]]") -> tuple[int, str]:
+    async with asyncio.timeout(PAGE_TIMEOUT):
+        return await in_own_thread("page", work)
+
+
+def _page(url: str) -> tuple[int, str]:
+    """What a page answers, of whatever code; `open` raises those that are errors."""
+    asked = Request(url, headers={"User-Agent": f"overnight/{version('overnight')}"})  # noqa: S310  as above
+    try:
+        answer = build_opener(_Stay).open(asked, timeout=WEB_TIMEOUT)
+    except HTTPError as error:
+        answer = error
+    with answer:
+        return answer.status, answer.read(PAGE_MAX).decode(errors="replace")
 
 
 def _reports(cli: Cli) -> str:

@@ -109,7 +109,7 @@ def _made(one: Report, day: Day) -> Table:
         raise
     except Exception as error:
         said = f"the report {one.name} of {day.date} cannot be made: {type(error).__name__}: {error}"
-        raise ConfigError(f"{said}; correct reports/{one.name}.py") from error
+        raise ConfigError(f"{said}; correct {one.fn.__module__.replace('.', '/')}.py") from error
 
 
 def _print_csv(one: Report, days: Sequence[Day]) -> None:

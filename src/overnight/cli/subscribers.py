@@ -99,7 +99,8 @@ def show(cli: Cli, who: str) -> None:
 @pass_cli
 def suppress(cli: Cli, who: str, reason: str) -> None:
     """Send one subscriber nothing more, as after a bounce, until that is undone by `reactivate`."""
-    known = _found(cli, who).subscriber.id
+    found = find(cli.ledger, who)
+    known = found.subscriber.id if found else who  # a job's own reader, who stands nowhere yet
     cli.ledger.writing(lambda connection: suppress_by_hand(connection, known, reason, cli.clock.now()))
     listed = _found(cli, who)
     cli.emit(_document(listed), _text(listed))

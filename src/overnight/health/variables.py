@@ -43,4 +43,5 @@ def weak_secret(environ: Mapping[str, str]) -> str:
     if not secret or len(secret) >= SHORTEST:
         return ""
     why = "whoever has a link of ours can guess it, and forge others"
-    return f"{SECRET} has {len(secret)} of at least {SHORTEST} characters: {why}: openssl rand -hex 24"
+    price = "a new one ends the links of all mails that are out, and is never set in the middle of a slot"
+    return f"{SECRET} has {len(secret)} of at least {SHORTEST} characters: {why}: openssl rand -hex 24; {price}"

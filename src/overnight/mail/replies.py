@@ -64,15 +64,20 @@ def classify(phase: Phase, code: int, message: str) -> OvernightError:
     if phase == "auth" or code in _AUTH:
         return _auth(code, said)
     if code < 500:
-        kind = Throttled if code == CLOSING and phase in ("recipient", "data") else Deferred
-        return kind(f"the mail server says {said}: will be tried again", code=name, within=RETRY_FOR)
+        return _later(phase, code, f"the mail server says {said}: will be tried again")
     if ours := _about_us(phase, code, status):
-        stop = Unwanted if phase in ("recipient", "data") else Stop
-        return stop("the mail server refuses " + ours.format(said), code=name)
+        refused = f"the mail server refuses {ours.format(said)}"
+        return Unwanted(refused, code=name) if phase in ("recipient", "data") else Stop(refused, code=name)
     verdict = _verdict(phase, code, status)
     if verdict is None:
         return Permanent(f"the mail server says {said}", code=name)
     return Bounced(f"the mail server says {said}", code=name, verdict=verdict, status=status or str(code))
+
+
+def _later(phase: Phase, code: int, said: str) -> OvernightError:
+    if code == CLOSING and phase in ("recipient", "data"):
+        return Throttled(said, code=f"smtp_{code}", within=RETRY_FOR)
+    return Deferred(said, code=f"smtp_{code}", within=RETRY_FOR)
 
 
 def _about_us(phase: Phase, code: int, status: str) -> str:

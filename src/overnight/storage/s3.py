@@ -22,7 +22,7 @@ from botocore.exceptions import (
 from botocore.exceptions import ConnectionError as NotConnected
 
 from overnight.dependency import Dependencies, Dependency
-from overnight.errors import ConfigError, OvernightError, Permanent, Transient
+from overnight.errors import ConfigError, Deferred, OvernightError, Permanent, Transient
 from overnight.retry import retry_after
 from overnight.storage.address import bucket_of
 from overnight.storage.store import checked
@@ -40,6 +40,7 @@ TYPES = {  # by what a browser knows a page of the archive, to which mails link,
     ".html": "text/html; charset=utf-8",
     ".json": "application/json",
 }
+SLOWEST = 50_000  # bytes a second of a line that is slow and no drip: 20 MB at 1 Mbit/s take 160 s
 PROBE = ".overnight-doctor"  # the key that is written when somebody asks what the store can do
 
 ELSEWHERE = ("PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException")
@@ -60,7 +61,7 @@ class S3:
     Credentials, region and `AWS_ENDPOINT_URL` come from `environ`; without keys there, from wherever the SDK finds
     them (profile, role of the machine). The SDK's default timeouts would hold a dead endpoint for minutes; with ours
     (seconds) three attempts at one that hangs are over within the 30 s that a run may be held. `deadline` bounds a
-    whole request: an answer that drips, a byte now and then, never meets the other two.
+    whole request, with what a slow line needs for its file on top: an answer that drips never meets the other two.
     """
 
     url: str
@@ -88,14 +89,16 @@ class S3:
         Reading first costs a request a file and saves the write when a report has not changed; files are small.
         """
         name = checked(key, self.prefix)
-        if await self._read(name, hidden=HIDDEN) == content:
+        size = len(content)
+        if await self._read(name, size, hidden=HIDDEN) == content:
             return
         await self._call(
             lambda client: client.put_object(
                 Bucket=self.bucket, Key=name, Body=content, ContentType=_content_type(name)
-            )
+            ),
+            size,
         )
-        if await self._read(name) != content:
+        if await self._read(name, size) != content:
             raise Transient(f"{self.describe()} gave back other bytes than were written to {key}", code="s3_mismatch")
 
     async def get(self, key: str) -> bytes | None:
@@ -125,7 +128,7 @@ class S3:
         endpoint = self._endpoint()
         return f"{self.url} at {endpoint.rpartition('@')[2]}" if endpoint else self.url
 
-    async def _read(self, name: str, hidden: Collection[str] = ()) -> bytes | None:
+    async def _read(self, name: str, size: int = 0, hidden: Collection[str] = ()) -> bytes | None:
         """What is there; None when nothing is, or the server answers with one of the codes `hidden`."""
 
         def read(client: Any) -> bytes | None:
@@ -138,21 +141,21 @@ class S3:
             return content
 
         try:
-            return await self._call(read)
+            return await self._call(read, size)
         except _Missing:
             return None
 
-    async def _call(self, request: Callable[[Any], T]) -> T:
-        return await self.side.call(partial(self._in_time, request), requests=1)
+    async def _call(self, request: Callable[[Any], T], size: int = 0) -> T:
+        return await self.side.call(partial(self._in_time, request, self.deadline + size / SLOWEST), requests=1)
 
-    async def _in_time(self, request: Callable[[Any], T]) -> T:
-        """One attempt; after the deadline its thread is left behind."""
+    async def _in_time(self, request: Callable[[Any], T], seconds: float) -> T:
+        """One attempt; after this time its thread is left behind, and no other begins: what drips would do so again."""
         try:
-            async with asyncio.timeout(self.deadline):
+            async with asyncio.timeout(seconds):
                 return await in_own_thread("s3", partial(self._once, request))
         except TimeoutError as error:
-            slow = f"{self.describe()} has not answered in full after {self.deadline:g} s"
-            raise Transient(slow, code="s3_unreachable") from error
+            slow = f"{self.describe()} has not answered in full after {round(seconds, 2):g} s"
+            raise Deferred(slow, code="s3_unreachable") from error
 
     def _once(self, request: Callable[[Any], T]) -> T:
         """One attempt; the SDK's errors become ours."""

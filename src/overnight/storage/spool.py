@@ -13,7 +13,7 @@ import fcntl
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,15 +77,24 @@ def _drop_superseded(folder: Path, newest: Path, keys: set[str]) -> None:
     with _locked(folder / ".draining", wait=False) as ours:
         for place in waiting(folder) if ours else ():
             if place != newest and _keys_of(place) <= keys:
-                _remove(place)
+                with suppress(OSError):  # somebody else's files: the newest one is kept all the same
+                    _remove(place)
 
 
 def _keys_of(place: Path) -> set[str]:
     """What a publication writes; one that is damaged is left to the drain, which tells it."""
     try:
-        return {key for key, _ in json.loads((place / ORDER).read_bytes())}
+        return {key for key, _ in _order(place)}
     except (OSError, ValueError):
         return {str(place)}
+
+
+def _order(place: Path) -> list[tuple[str, str]]:
+    """The files of a publication, each with its digest, as they are to be uploaded. Raises OSError, ValueError."""
+    try:
+        return [(str(key), str(sha)) for key, sha in json.loads((place / ORDER).read_bytes())]
+    except TypeError as error:
+        raise ValueError(f"{ORDER} is no list of files") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +160,7 @@ class Spool:
                 progress.uploaded += 1
 
     async def _upload(self, place: Path, progress: _Progress) -> None:
-        for key, sha in json.loads(await asyncio.to_thread((place / ORDER).read_bytes)):
+        for key, sha in await asyncio.to_thread(_order, place):
             if progress.stop:
                 return
             content = await asyncio.to_thread((place / checked(key)).read_bytes)
