@@ -56,7 +56,7 @@ def test_every_invariant_notices_what_it_is_there_for() -> None:
         year.world.model.asked_at += [year.world.loop.time()] * 100
         noticed["rates_hold"] = any(found.startswith("rates_hold") for found in violations(year.books, last=True))
 
-    simulate(5, nights=4, items=20, after=falsify)
+    simulate(6, nights=4, items=20, after=falsify)
     assert noticed == dict.fromkeys([*FALSE, "rates_hold"], True)
 
 
