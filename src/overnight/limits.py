@@ -316,7 +316,8 @@ class Limit:
                 levels[kind] = mine.leased(level, self._holder, now + timedelta(seconds=VALID + GRACE))
             rows.put_level(f"{self.name}.{kind}", levels[kind])
         since = (exact - now).total_seconds()
-        waits = {kind: wait - since for kind, wait in waits.items()} if longest > 0 else {}
+        # a tick at least: until the next one the ledger's answer is the same, and who does not sleep asks for ever
+        waits = {kind: max(wait - since, TICK) for kind, wait in waits.items()} if longest > 0 else {}
         return _Got(levels, waits, rows.paused_until(self.name))
 
     def _take(self, bucket: Bucket, ask: Ask, level: Level) -> None:

@@ -73,6 +73,10 @@ async def at(clock: Virtual, when: float, work: Coroutine[Any, Any, Any]) -> Any
 
 
 Event = tuple[int, int, int]  # second, weight, process
+SHORT: list[Event] = [
+    *((4, 14, 2), (5, 45, 1), (2, 25, 2), (11, 14, 1), (4, 13, 1), (2, 33, 2), (17, 47, 2), (5, 45, 1), (6, 33, 2)),
+    *((9, 19, 0), (8, 19, 0), (15, 56, 1), (6, 2, 0), (4, 40, 2)),
+]
 events = st.lists(st.tuples(st.integers(0, 20), st.integers(1, 60), st.integers(0, 2)), min_size=1, max_size=25)
 
 
@@ -105,6 +109,7 @@ def windows(events: list[Event], count: int) -> None:
 
 @settings(max_examples=100, deadline=None)
 @example([(0, 1, 0), (1, 1, 0), (2, 1, 0), (2, 20, 0)], 120)  # a lease that is spent late
+@example(SHORT, 512)  # a wait of less than a tick of the ledger's clock
 @example([(0, 1, 0), (0, 1, 0), (1, 1, 0), (2, 1, 0), (2, 21, 0)], 121)
 @given(events, st.integers(60, 600))
 def test_no_window_lets_more_through_than_burst_and_rate(events: list[Event], count: int) -> None:
