@@ -156,7 +156,7 @@ def _one_at_a_time(root: Path) -> Iterator[None]:
                     "find it with `fuser`, and let it go on (kill -CONT) or end it (kill -KILL)"
                 )
             yield
-    except PermissionError as error:
+    except (PermissionError, FileExistsError, NotADirectoryError) as error:
         who = f"who runs overnight must be able to write there, here the user with the id {os.geteuid()}"
         raise ConfigError(f"{error.filename or folder}: {error.strerror}: {who}") from error
 

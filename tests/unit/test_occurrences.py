@@ -28,7 +28,7 @@ from overnight.occurrences import (
     Timed,
     claim,
     due,
-    newest,
+    latest,
     note,
     occurrence_of,
     queued,
@@ -247,7 +247,7 @@ def test_a_claim_is_one_row_one_run_and_one_lease(ledger: Ledger) -> None:
     row = ledger.reading(occurrence_of, mine.id)
     assert row is not None
     assert (row["state"], row["run_id"]) == ("claimed", mine.run_id)
-    assert ledger.reading(newest) == {"greet": NOW}
+    assert ledger.reading(latest, NOW) == {"greet": NOW}
 
 
 def test_a_noted_occurrence_cannot_be_claimed_nor_a_claimed_one_noted(ledger: Ledger) -> None:
