@@ -38,22 +38,16 @@ def _anew(connection: Connection, row: RowMapping, now: datetime) -> str:
 
 def run_ahead(connection: Connection, now: datetime) -> dict[str, str]:
     """By job: the slot that was run at a time which is still to come, if there is one."""
-    rows = connection.execute(_FARTHEST)
-    return {job: name for job, name, at, noted in rows if at is not None and at > now and noted > now + BY}
+    rows = connection.execute(_NEWEST)
+    return {job: name for job, _, name, at, noted in rows if at is not None and at > now and noted > now + BY}
 
 
-_last = select(occurrence.c.noted_at).where(occurrence.c.job == entry.c.job).correlate(entry)
-_NEWEST = select(
-    entry.c.job,
-    entry.c.effective_since,
-    _last.order_by(occurrence.c.scheduled_for.desc()).limit(1).scalar_subquery().label("noted_at"),
-)
 _other = occurrence.alias()
 _last_at = select(func.max(_other.c.scheduled_for)).where(_other.c.job == entry.c.job).correlate(entry)
 _of_last = (occurrence.c.job == entry.c.job) & (occurrence.c.scheduled_for == _last_at.scalar_subquery())
-_FARTHEST = select(entry.c.job, occurrence.c.slot, occurrence.c.scheduled_for, occurrence.c.noted_at).select_from(
-    entry.outerjoin(occurrence, _of_last)
-)
+_NEWEST = select(
+    entry.c.job, entry.c.effective_since, occurrence.c.slot, occurrence.c.scheduled_for, occurrence.c.noted_at
+).select_from(entry.outerjoin(occurrence, _of_last))
 _UNDO = (
     delete(occurrence)
     .where(occurrence.c.job == bindparam("b_job"), occurrence.c.noted_at > bindparam("b_at"))
