@@ -155,6 +155,11 @@ def echo(text: str, *, err: bool = False) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # what is buffered and what follows goes nowhere
 
 
+def one_line(said: Any) -> str:
+    """What others have said, so that it adds no line of its own."""
+    return " ".join(str(said or "").split())
+
+
 def _redactor(secrets: frozenset[str]) -> "Redactor":
     from overnight.redact import Redactor  # noqa: PLC0415
 

@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 import click
 
 from overnight.budget import dollars
-from overnight.cli.context import Cli, job_names, pass_cli
+from overnight.cli.context import Cli, job_names, one_line, pass_cli
 from overnight.cli.found import found_run, has_died
 from overnight.cli.progress import told, with_code
 from overnight.clock import iso
@@ -106,7 +106,7 @@ def _show_item(cli: Cli, run: Any, key: str) -> None:
     story = [(call["started_at"], _call_line(call) + _said_line(said.get(call["id"]))) for call in calls]
     story += [(call["at"], _tool_line(call)) for call in talked]
     lines += [line for _, line in sorted(story, key=lambda each: each[0])]
-    lines += [f"  {e['kind']}  {e['name']} {e['state']}  {e['ref']}  {_one_line(e['detail'])}" for e in effects]
+    lines += [f"  {e['kind']}  {e['name']} {e['state']}  {e['ref']}  {one_line(e['detail']):.200}" for e in effects]
     document = {"item": _plain(item), "effects": [_plain(e) for e in effects]}
     document["calls"] = [_plain(c) | {"said": said.get(c["id"])} for c in calls]
     document["tools"] = [_plain(call) for call in talked]
@@ -115,17 +115,12 @@ def _show_item(cli: Cli, run: Any, key: str) -> None:
 
 
 def _tool_line(call: Any) -> str:
-    said, given = (_one_line(call[name]) for name in ("result", "arguments"))
-    return f"  tool  {call['tool']} {call['verdict']}  {given}\n          {said}"
-
-
-def _one_line(said: Any) -> str:
-    """The beginning of what others have said, which adds no line of its own."""
-    return f"{' '.join(str(said or '').split()):.200}"
+    said, given = (one_line(call[name]) for name in ("result", "arguments"))
+    return f"  tool  {call['tool']} {call['verdict']}  {given:.200}\n          {said:.200}"
 
 
 def _said_line(said: str | None) -> str:
-    return f"\n          {' '.join(said.split()):.400}" if said else ""
+    return f"\n          {one_line(said):.400}" if said else ""
 
 
 def _call_line(call: Any) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import click
 from pydantic import ValidationError
 
-from overnight.cli.context import Cli, pass_cli
+from overnight.cli.context import Cli, one_line, pass_cli
 from overnight.clock import iso
 from overnight.context import look_for
 from overnight.errors import ConfigError, Permanent
@@ -129,22 +129,17 @@ def show(cli: Cli, task_id: str) -> None:
 
 def _page(row: Any) -> list[str]:
     lines = [
-        f"{row['id']}  {row['state']}  {_one_line(row['role'])}  {counted(row['attempts'], 'attempt')}",
-        _one_line(row["title"]),
+        f"{row['id']}  {row['state']}  {one_line(row['role'])}  {counted(row['attempts'], 'attempt')}",
+        one_line(row["title"]),
     ]
-    lines += [f"about {_one_line(row['ref'])}"] if row["ref"] else []
-    lines += [f"documents {_one_line(', '.join(json.loads(row['documents'])))}"] if row["documents"] else []
+    lines += [f"about {one_line(row['ref'])}"] if row["ref"] else []
+    lines += [f"documents {one_line(', '.join(json.loads(row['documents'])))}"] if row["documents"] else []
     lines += ["", indent(row["body"], "  ")] if row["body"] else []  # so that no body looks like a result
     if row["result"]:
-        lines += ["", *(f"{name}: {_one_line(str(value))}" for name, value in json.loads(row["result"]).items())]
+        lines += ["", *(f"{name}: {one_line(str(value))}" for name, value in json.loads(row["result"]).items())]
     if row["error"]:
-        lines += ["", f"the latest attempt failed: {_one_line(row['error'])}"]
+        lines += ["", f"the latest attempt failed: {one_line(row['error'])}"]
     return lines
-
-
-def _one_line(text: str) -> str:
-    """What others have written adds no line to a list."""
-    return " ".join(text.split())
 
 
 @tasks.command("cancel")
@@ -160,8 +155,8 @@ def cancel(cli: Cli, task_id: str) -> None:
 
 def _line(row: Any) -> str:
     tried = f"  ({counted(row['attempts'], 'attempt')})" if row["attempts"] else ""
-    why = f"  {_one_line(row['error']):.100}" if row["error"] else ""
-    return f"{row['id']}  {row['state']:<10}{_one_line(row['role']):<12}{_one_line(row['title']):.70}{tried}{why}"
+    why = f"  {one_line(row['error']):.100}" if row["error"] else ""
+    return f"{row['id']}  {row['state']:<10}{one_line(row['role']):<12}{one_line(row['title']):.70}{tried}{why}"
 
 
 def _plain(row: Any) -> dict[str, Any]:
