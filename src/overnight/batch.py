@@ -178,16 +178,17 @@ class Batch:
 
     async def _worker(self, feed: "Feed") -> None:
         while (row := await feed.next()) is not None:
-            scope = self.run.scope.of(row.key)
+            run = self.run.for_item(row.key)
+            scope = run.scope
             with logs.bound(run_id=scope.run_id, task_id=scope.task_id):  # also what libraries and jobs say in between
-                outcome = await self._one(row)
+                outcome = await self._one(row, run)
                 if outcome is not None:
                     await self._keep(row, outcome)
-                    _log_end(self.run.log, outcome, self.run.asks.spent(scope))  # last: who reads of it may rely on it
+                    _log_end(run.log, outcome, run.asks.spent(scope))  # last: who reads of it may rely on it
 
-    async def _one(self, row: Planned) -> Outcome | None:
+    async def _one(self, row: Planned, run: Run) -> Outcome | None:
         """Work on one item; None when it stays pending because the run cannot go on."""
-        run, clock, log = self.run.for_item(row.key), self.run.clock, self.run.log
+        clock, log = run.clock, run.log
         started = clock.monotonic()
         log.info("task started")
         attempts = 0

@@ -58,9 +58,9 @@ AWAY = timedelta(seconds=LOOK_EVERY * 1.5)  # after so long without a round nobo
 class Dispatcher:
     """Decides and starts; `children` are the runs it has started and not yet seen end.
 
-    `codes` are the exit codes of those that have ended since the last round began; `on_end` hears of each end.
-    `unbegun` says when a slot's process could last not be begun. `swept` are the slots that were taken up again,
-    `resting` the children that make what is left of an edition, by their job.
+    Since the last round began: `codes` are the exit codes of those that have ended, `swept` the slots taken up again.
+    `on_end` hears of each end. `unbegun` says when a slot's process could last not be begun; `resting` are the children
+    that make what is left of an edition, by their job.
     """
 
     work: Workplace
@@ -85,6 +85,7 @@ class Dispatcher:
         It waits for nobody outside: reports go out, and operators are told, beside it.
         """
         self.codes.clear()
+        self.swept.clear()
         await self._come_round()
         await self._end_hung()  # first, and from reads alone: one that was stopped may have locked the ledger
         held_up: set[Slot] = set()
@@ -95,7 +96,7 @@ class Dispatcher:
             if overtakes or not await self._alone(self._carry_out(decision, held_up), decision.job):
                 held_up.add((decision.job, decision.slot))
         await self.take_queued()
-        await self._alone(self._sweep())
+        await self._alone(self.take_up())
         await self.upkeep.report(self.work, idle=not self.children)
         await self.upkeep.watch(self.work)
         await self.upkeep.retire(self.work)
@@ -242,15 +243,11 @@ class Dispatcher:
         if await self.work.ledger.write(partial(withdraw, occurrence_id=row["id"], state="missed", reason=reason)):
             await tell(self.work, [Decision(row["job"], row["scheduled_for"], row["slot"], "missed", reason)])
 
-    async def _sweep(self) -> bool:
-        """Go on with slots whose run died or was interrupted, and take up deferred items whose time has come."""
-        await self.take_up()
-        return True
-
     async def take_up(self, but: Collection[Slot] = ()) -> bool:
-        """Do so for all slots `but` these; returns whether anything was started.
+        """Go on with slots whose run died or was interrupted, and take up deferred items whose time has come.
 
-        An edition is not made beside another one of its job, or both would bring the same news: a later look decides.
+        Of all slots `but` these; returns whether anything was started. An edition is not made beside another one of
+        its job, or both would bring the same news: a later look decides.
         """
         now, own = self.work.clock.now(), set(self.children.values())  # also those that end while we read
         started = False
