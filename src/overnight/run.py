@@ -282,16 +282,16 @@ class Onces:
 
 
 async def _compute(name: str, compute: Callable[[Run], Awaitable[T]], run: Run) -> T:
-    with logs.bound(task_id=run.scope.of(f"once:{name}").task_id):  # not that of the item that has asked first
-        return await _computed(name, compute, run)
+    scope = run.scope.of(f"once:{name}")
+    with logs.bound(task_id=scope.task_id):  # not that of the item that has asked first
+        return await _computed(name, compute, run, scope)
 
 
-async def _computed(name: str, compute: Callable[[Run], Awaitable[T]], run: Run) -> T:
+async def _computed(name: str, compute: Callable[[Run], Awaitable[T]], run: Run, scope: Scope) -> T:
     codec: TypeAdapter[T] = TypeAdapter(get_type_hints(compute).get("return", Any))
     stored = await run.ledger.read(once_value, run.job, run.slot, name)
     if stored is None:
         marks: list[tuple[str, str]] = []
-        scope = run.scope.of(f"once:{name}")
         try:
             async with deadline(ONCE):
                 value = await compute(dataclasses.replace(run, scope=scope, _marks=marks, _steps=None))
