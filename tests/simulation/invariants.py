@@ -71,8 +71,8 @@ def _items_add_up(look: Look) -> Iterator[str]:
     names = ("pending", "ok", "failed", "retry", "skipped", "unknown")
     counted: dict[tuple[str, str], Counter[str]] = {}
     query = """
-        SELECT item.job, item.slot, item.state, count(*) AS n FROM item
-        JOIN slot ON slot.job = item.job AND slot.slot = item.slot
+        SELECT item.job, item.slot, item.state, count(*) AS n FROM slot
+        CROSS JOIN item ON item.job = slot.job AND item.slot = slot.slot
         WHERE slot.day >= :day GROUP BY item.job, item.slot, item.state
     """
     for row in look.rows(query):
@@ -96,8 +96,8 @@ def _runs_add_up(look: Look) -> Iterator[str]:
 def _no_bug_of_ours(look: Look) -> Iterator[str]:
     """No item fails by an exception that its job did not raise."""
     query = """
-        SELECT item.job, item.slot, item.key, item.error_code, item.error FROM item
-        JOIN slot ON slot.job = item.job AND slot.slot = item.slot
+        SELECT item.job, item.slot, item.key, item.error_code, item.error FROM slot
+        CROSS JOIN item ON item.job = slot.job AND item.slot = slot.slot
         WHERE slot.day >= :day AND error_class = 'bug'
     """
     for row in look.rows(query):
@@ -142,7 +142,7 @@ def _books_equal_calls(look: Look) -> Iterator[str]:
         " coalesce(sum(call.cost_nano), 0) FROM call WHERE call.job = item.job AND call.slot = item.slot"
         " AND call.key = item.key) AS real FROM item WHERE job = 'agents' AND slot >= :day",
         "day": "SELECT scope AS what, settled_nano + reserved_nano AS kept, (SELECT coalesce(sum(cost_nano), 0)"
-        " FROM call WHERE 'day:' || budget_day = scope) AS real FROM budget WHERE scope >= 'day:' || :day"
+        " FROM call WHERE budget_day = substr(scope, 5)) AS real FROM budget WHERE scope >= 'day:' || :day"
         " AND scope LIKE 'day:%'",
     }
     for kind, query in sums.items():
