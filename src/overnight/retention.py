@@ -185,49 +185,75 @@ def _retire_some(connection: Connection, one: Slot, terms: Mapping[str, timedelt
 
 
 def _drop_items(connection: Connection, job: str, name: str) -> int:
-    mine = (item.c.job == job, item.c.slot == name)
-    keys = connection.execute(select(item.c.key).where(*mine).limit(CHUNK)).scalars().all()
-    return int(connection.execute(delete(item).where(*mine, item.c.key.in_(keys))).rowcount)
+    return int(connection.execute(_SOME_ITEMS, _named(job, name)).rowcount)
 
 
 def _blank_answers(connection: Connection, job: str, name: str) -> int:
-    texts = select(call.c.id).where(call.c.job == job, call.c.slot == name, call.c.response.is_not(None)).limit(CHUNK)
-    ids = connection.execute(texts).scalars().all()
-    return int(connection.execute(update(call).where(call.c.id.in_(ids)).values(response=None)).rowcount) if ids else 0
+    return int(connection.execute(_SOME_ANSWERS, _named(job, name)).rowcount)
+
+
+def _named(job: str, name: str) -> dict[str, str]:
+    return {"b_job": job, "b_slot": name}
+
+
+def _of(table: Any) -> tuple[ColumnElement[bool], ...]:
+    return table.c.job == bindparam("b_job"), table.c.slot == bindparam("b_slot")
+
+
+_KEYS = select(item.c.key).where(*_of(item)).limit(CHUNK)
+_SOME_ITEMS = delete(item).where(*_of(item), item.c.key.in_(_KEYS))
+_TEXTS = select(call.c.id).where(*_of(call), call.c.response.is_not(None)).limit(CHUNK)
+_SOME_ANSWERS = update(call).where(call.c.id.in_(_TEXTS)).values(response=None)
 
 
 def _retire(connection: Connection, job: str, name: str, now: datetime) -> Deleted:
-    values = connection.execute(delete(once).where(once.c.job == job, once.c.slot == name)).rowcount
-    told = (effect.c.job == job, effect.c.slot == name, effect.c.detail.is_not(None))
-    details = connection.execute(update(effect).where(*told).values(detail=None)).rowcount
-    talked = delete(tool_call).where(tool_call.c.job == job, tool_call.c.slot == name)
-    details += connection.execute(talked).rowcount
-    samples = update(trouble).where(trouble.c.job == job, trouble.c.slot == name)
-    connection.execute(samples.values(sample_key=None, sample=None))
-    runs = select(run.c.id).where(run.c.job == job, run.c.slot == name)
-    connection.execute(delete(histogram).where(histogram.c.run_id.in_(runs)))
-    counters = connection.execute(delete(budget).where(budget.c.scope == run_counter(job, name))).rowcount
-    connection.execute(update(slot).where(slot.c.job == job, slot.c.slot == name).values(retired_at=now))
+    mine = _named(job, name)
+    values = connection.execute(_ONCE_VALUES, mine).rowcount
+    details = sum(connection.execute(each, mine).rowcount for each in (_DETAILS, _TALKS))
+    for each in (_SAMPLES, _HISTOGRAMS):
+        connection.execute(each, mine)
+    counters = connection.execute(_COUNTER, {"scope": run_counter(job, name)}).rowcount
+    connection.execute(_RETIRED, mine | {"now": now})
     return Deleted(slots=1, values=values, details=details, counters=counters)
+
+
+_ONCE_VALUES = delete(once).where(*_of(once))
+_DETAILS = update(effect).where(*_of(effect), effect.c.detail.is_not(None)).values(detail=None)
+_TALKS = delete(tool_call).where(*_of(tool_call))
+_SAMPLES = update(trouble).where(*_of(trouble)).values(sample_key=None, sample=None)
+_HISTOGRAMS = delete(histogram).where(histogram.c.run_id.in_(select(run.c.id).where(*_of(run))))
+_COUNTER = delete(budget).where(budget.c.scope == bindparam("scope"))
+_RETIRED = update(slot).where(*_of(slot)).values(retired_at=bindparam("now"))
 
 
 def _drop_counters(connection: Connection, before: datetime) -> Deleted:
     """Counters of past days, and of the tasks of retired slots."""
     day = before.date().isoformat()
-    names = connection.execute(select(budget.c.scope).where(budget.c.reserved_nano == 0)).scalars().all()
-    done = connection.execute(select(slot.c.job, slot.c.slot).where(slot.c.retired_at.is_not(None)))
-    retired = {(row.job, row.slot) for row in done}
-    old = [name for name in names if _is_old(name, day, retired)][:CHUNK]
+    names = connection.execute(_FREE_COUNTERS).scalars().all()
+    retired = {one for one in set(filter(None, map(_slot_of, names))) if _is_retired(connection, one)}
+    old = [name for name in names if _slot_of(name) in retired or _is_old(name, day)][:CHUNK]
     gone = delete(budget).where(budget.c.scope.in_(old))
     return Deleted(counters=connection.execute(gone).rowcount) if old else Deleted()
 
 
-def _is_old(counter: str, day: str, retired: set[Slot]) -> bool:
-    """Whether nothing can be charged to this counter any more; one whose name was cut short is kept."""
+_FREE_COUNTERS = select(budget.c.scope).where(budget.c.reserved_nano == 0)
+_RETIRED_AT = select(slot.c.retired_at).where(*_of(slot))
+
+
+def _is_retired(connection: Connection, one: Slot) -> bool:
+    return connection.execute(_RETIRED_AT, _named(*one)).scalar() is not None
+
+
+def _slot_of(counter: str) -> Slot | None:
+    """The slot of a task's counter; None for others. One whose name was cut short is of no slot, and is kept."""
     kind, _, rest = counter.partition(":")
-    if kind == "task":
-        job, _, tail = rest.partition(":")[2].partition("/")
-        return (job, tail.partition("/")[0]) in retired
+    job, _, tail = rest.partition(":")[2].partition("/")
+    return (job, tail.partition("/")[0]) if kind == "task" else None
+
+
+def _is_old(counter: str, day: str) -> bool:
+    """Whether nothing can be charged to this counter of a day any more."""
+    kind, _, rest = counter.partition(":")
     date = rest.rpartition(":")[2]
     return kind in ("day", "job", "role") and len(date) == len(day) and date[:2] == "20" and date < day
 
