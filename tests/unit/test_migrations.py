@@ -28,12 +28,12 @@ Ledger.open(sys.argv[1])
 """
 
 
-def old_ledger(folder: Path) -> Path:
-    """A file of schema 1, as a release of that time left it."""
+def old_ledger(folder: Path, version: int = 1) -> Path:
+    """A file of an older schema, as a release of that time left it."""
     file = folder / "ledger.db"
     with closing(sqlite3.connect(file)) as connection:
         connection.execute("PRAGMA journal_mode=WAL")
-        connection.executescript((HERE / "ledgers" / "schema-1.sql").read_text(encoding="utf-8"))
+        connection.executescript((HERE / "ledgers" / f"schema-{version}.sql").read_text(encoding="utf-8"))
     return file
 
 
@@ -48,23 +48,31 @@ def shape(file: Path) -> dict[str, set[object]]:
         }
 
 
-def test_a_migrated_ledger_has_the_tables_of_a_new_one_and_its_own_rows(tmp_path: Path) -> None:
-    file = old_ledger(tmp_path)
+def names(file: Path) -> dict[str, set[object]]:
+    """Names of the columns and indexes of every table: a column that was added stands last, not in its place."""
+    return {table: {part[1] for part in parts} for table, parts in shape(file).items()}  # type: ignore[index]
+
+
+@pytest.mark.parametrize("version", range(1, SCHEMA_VERSION))
+def test_a_migrated_ledger_has_the_tables_of_a_new_one(tmp_path: Path, version: int) -> None:
+    file = old_ledger(tmp_path, version)
     ledger = open_ledger(tmp_path, ManualClock())
     assert rows(ledger, meta, name="schema")[0]["value"] == str(SCHEMA_VERSION)
-    assert [row["state"] for row in rows(ledger, item, job="daily_email")] == ["ok"] * 3
-    day = rows(ledger, budget, scope="day:2026-11-22")[0]
-    assert (day["cap_nano"], day["extra_nano"], day["settled_nano"]) == (15_000_000_000, 0, 3_575_000)
-    assert {row["retired_at"] for row in rows(ledger, slot)} == {None}
     ledger.check()
     ledger.close()
     (tmp_path / "new").mkdir()
     open_ledger(tmp_path / "new", ManualClock()).close()
-    new = shape(tmp_path / "new" / "ledger.db")
-    assert {name: {c[1] for c in columns} for name, columns in shape(file).items()} == {  # type: ignore[index]
-        name: {c[1] for c in columns}  # type: ignore[index]
-        for name, columns in new.items()
-    }
+    assert names(file) == names(tmp_path / "new" / "ledger.db")
+
+
+def test_a_migrated_ledger_has_its_own_rows(tmp_path: Path) -> None:
+    old_ledger(tmp_path)
+    ledger = open_ledger(tmp_path, ManualClock())
+    assert [row["state"] for row in rows(ledger, item, job="daily_email")] == ["ok"] * 3
+    day = rows(ledger, budget, scope="day:2026-11-22")[0]
+    assert (day["cap_nano"], day["extra_nano"], day["settled_nano"]) == (15_000_000_000, 0, 3_575_000)
+    assert {row["retired_at"] for row in rows(ledger, slot)} == {None}
+    ledger.close()
 
 
 def test_the_file_of_before_is_kept_beside_it(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from sqlalchemy import Connection, Engine, insert, inspect, select, update
+from sqlalchemy import Connection, Engine, Table, insert, inspect, select, update
 
 from overnight import logs
 from overnight.errors import ConfigError, Refused
@@ -28,7 +28,9 @@ from overnight.ledger.tables import (
     metadata,
     occurrence,
     outsider,
+    run,
     signup,
+    slot,
     tool_call,
 )
 
@@ -115,10 +117,7 @@ def _index_what_is_open(connection: Connection) -> None:
     """A scheduler's look does not read what is over."""
     connection.exec_driver_sql("DROP INDEX item_due")  # by time alone it was of no use to a list of slots
     new = {"occurrence_unsettled", "lease_held", "call_in_flight", "item_due", "effect_unknown", "effect_stuck"}
-    for table in (occurrence, lease, call, item, effect):
-        for index in table.indexes:
-            if index.name in new:
-                index.create(connection)
+    _make_indexes(connection, new, occurrence, lease, call, item, effect)
 
 
 def _third_alerts(connection: Connection) -> None:
@@ -164,10 +163,22 @@ def _rollups(connection: Connection) -> None:
     rollups.fill(connection)
 
 
+def _fourth(connection: Connection) -> None:
+    """What is looked for by its day, or because it is in doubt, is found without reading all slots there ever were."""
+    _make_indexes(connection, {"slot_by_day", "slot_in_doubt", "run_by_day"}, slot, run)
+
+
+def _make_indexes(connection: Connection, names: set[str], *tables: Table) -> None:
+    for table in tables:
+        for index in table.indexes:
+            if index.name in names:
+                index.create(connection)
+
+
 def _add_column(connection: Connection, table: str, column: str, kind: str) -> None:
     """Add it, unless it is there: some columns were tried out before their version was numbered."""
     if column not in {each["name"] for each in inspect(connection).get_columns(table)}:
         connection.exec_driver_sql(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
 
 
-MIGRATIONS: dict[int, Migration] = {2: _second, 3: _third}
+MIGRATIONS: dict[int, Migration] = {2: _second, 3: _third, 4: _fourth}

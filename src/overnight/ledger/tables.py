@@ -24,7 +24,7 @@ from sqlalchemy import (
 
 from overnight.clock import iso
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 # What a scheduler looks for every minute has an index of its own, or it would read all that ever was. SQLite takes
 # a partial index only for a query that says the same words, and no parameter is a word: these are literal text.
@@ -33,6 +33,7 @@ FLYING = text("error_code = 'in_flight'")  # calls whose process may be gone
 DEFERRED = text("state = 'retry'")  # items that are to be tried again
 UNKNOWN = text("state = 'unknown'")  # effects of which a person has to find out whether they happened
 STUCK = text("state = 'stuck'")  # and those that could not be undone, which a person has to undo
+IN_DOUBT = text("unknown > 0")  # slots with items of which nobody knows whether they are done
 
 
 class Instant(TypeDecorator[datetime]):
@@ -107,6 +108,8 @@ slot = Table(
     count("cost_nano"),
     Column("retired_at", Instant),  # set when its items were deleted after their retention; the counts stay
     Index("slot_by_time", "job", "scheduled_for"),
+    Index("slot_by_day", "day"),
+    Index("slot_in_doubt", "job", sqlite_where=IN_DOUBT, postgresql_where=IN_DOUBT),
 )
 
 # One attempt over a slot. Its counts say what this run did, the slot's counts what the slot has come to.
@@ -136,6 +139,7 @@ run = Table(
     count("cost_nano"),
     Index("run_by_slot", "job", "slot", "started_at"),
     Index("run_by_start", "started_at"),
+    Index("run_by_day", "day"),
 )
 
 # Who may write to a slot. The fence number grows with each owner; a writer with an older one is refused.
