@@ -306,12 +306,15 @@ def _added(connection: Connection, caps: Mapping[str, int], sums: Mapping[str, i
 
 def _add(connection: Connection, counter: str, cap: int, worst: int) -> bool:
     values = {"b_scope": counter, "v_worst": worst, "v_cap": cap}
-    if take.one(connection, values).rowcount:
+    if take.one(connection, values):
         return True
-    if connection.execute(select(budget.c.scope).where(budget.c.scope == counter)).first() is not None:
+    if connection.execute(_KNOWN, {"counter": counter}).first() is not None:
         return False
     insert_new(connection, budget, [{"scope": counter, "cap_nano": cap}])
-    return bool(take.one(connection, values).rowcount)
+    return bool(take.one(connection, values))
+
+
+_KNOWN = select(budget.c.scope).where(budget.c.scope == bindparam("counter"))
 
 
 def _also(connection: Connection, rows: Sequence[tuple[Also, Any]]) -> None:
@@ -336,7 +339,7 @@ def _warn(connection: Connection, counter: str, at: Decimal, now: datetime) -> b
     """Mark the day as warned about when it has come so far; True for exactly one caller per day."""
     numerator, denominator = at.as_integer_ratio()
     values = {"b_scope": counter, "v_numerator": numerator, "v_denominator": denominator, "v_now": iso(now)}
-    return bool(mark.one(connection, values).rowcount)
+    return bool(mark.one(connection, values))
 
 
 def _settle(connection: Connection, group: Sequence[_Settlement]) -> list[None]:

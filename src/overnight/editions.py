@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, func, or_, select,
 
 from overnight.errors import ConfigError, Refused
 from overnight.ledger.items import moved_by_hand
-from overnight.ledger.rollups import left
+from overnight.ledger.rollups import IN_STATE, left, of_slot
 from overnight.ledger.runs import days_of, owe_reports
 from overnight.ledger.tables import effect, item, lease, occurrence, slot
 from overnight.outcome import EDITION, original
@@ -72,7 +72,7 @@ def supersede(connection: Connection, job: str, edition: Edition, now: datetime)
     passed, why = 0, moved_by_hand(f"superseded by {edition.name}")
     for state in OPEN:
         values = {"state": "skipped", "reason": why, "next_at": None, "expires_at": None}
-        left(connection, *mine, item.c.state == state)
+        left(connection, IN_STATE, of_slot(job, edition.before) | {"w_state": state})
         n = connection.execute(update(item).where(*mine, item.c.state == state).values(**values)).rowcount
         moved = {state: slot.c[state] - n, "skipped": slot.c.skipped + n}
         connection.execute(update(slot).where(slot.c.job == job, slot.c.slot == edition.before).values(**moved))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, bindparam, func, insert, select, text, update
+from sqlalchemy import Connection, bindparam, func, insert, select, text, update
 
 from overnight.clock import Clock, iso
 from overnight.errors import Fenced
@@ -160,8 +160,8 @@ _find = Prepared(
 
 def find(connection: Connection, kind: str, id_: str) -> Effect | None:
     """Look up an effect of this kind by its identity, or None."""
-    row = _find.one(connection, {"id": id_, "kind": kind}).first()
-    return None if row is None else _effect(row)
+    row = _find.row(connection, {"id": id_, "kind": kind})
+    return None if row is None else Effect(**dict(zip(_NAMES, row, strict=True)))
 
 
 def _of_item(connection: Connection, scope: Scope, kind: str) -> list[Effect]:
@@ -174,10 +174,6 @@ def begun_at(connection: Connection, scope: Scope) -> datetime | None:
     mine = (table.c.job == scope.job, table.c.slot == scope.slot, table.c.key == scope.key)
     found: datetime | None = connection.execute(select(func.max(table.c.intent_at)).where(*mine)).scalar_one()
     return found
-
-
-def _effect(row: Row[Any]) -> Effect:
-    return Effect(row.id, row.kind, row.name, row.target, row.ref, row.state, row.detail, run_id=row.run_id)
 
 
 def _mark(connection: Connection, scope: Scope, effect: Effect, state: EffectState) -> None:
@@ -268,7 +264,7 @@ def _settle_many(connection: Connection, results: Sequence[_Result]) -> list[Non
         usual, parked = _DONE
         if result.state != "done":
             usual, parked = _OURS
-        if usual.one(connection, values).rowcount == 0 and parked.one(connection, values).rowcount:
+        if usual.one(connection, values) == 0 and parked.one(connection, values):
             _learned(connection, result)
     return [None] * len(results)
 

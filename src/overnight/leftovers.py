@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
-from sqlalchemy import Connection, RowMapping, select, update
+from sqlalchemy import Connection, RowMapping, bindparam, select, update
 
 from overnight.clock import token
 from overnight.ledger.items import due_slots
@@ -18,8 +18,13 @@ BY_HAND = "ended by hand"
 
 def given_up(connection: Connection, job: str, slot: str) -> bool:
     """Whether the job's occurrence of that slot was replaced, or cancelled by hand: nobody goes on with its run."""
-    mine = (occurrence.c.job == job, occurrence.c.slot == slot, occurrence.c.state == "ran")
-    return any(reason is not None for reason in connection.execute(select(occurrence.c.reason).where(*mine)).scalars())
+    reasons = connection.execute(_REASONS, {"job": job, "slot": slot}).scalars()
+    return any(reason is not None for reason in reasons)
+
+
+_REASONS = select(occurrence.c.reason).where(
+    occurrence.c.job == bindparam("job"), occurrence.c.slot == bindparam("slot"), occurrence.c.state == "ran"
+)
 
 
 def prospects(connection: Connection, job: str, slot: str) -> tuple[RowMapping | None, bool, int]:

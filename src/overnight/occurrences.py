@@ -331,13 +331,19 @@ _KEPT_UP = (
 
 def occurrence_of(connection: Connection, occurrence_id: str) -> RowMapping | None:
     """One occurrence by its id."""
-    return connection.execute(select(occurrence).where(occurrence.c.id == occurrence_id)).mappings().one_or_none()
+    return connection.execute(_BY_ID, {"id": occurrence_id}).mappings().one_or_none()
+
+
+_BY_ID = select(occurrence).where(occurrence.c.id == bindparam("id"))
 
 
 def unfinished_on(connection: Connection, job: str, slot: str) -> bool:
     """Whether the job's occurrence of that slot is still waiting or being run."""
-    query = select(occurrence.c.state).where(occurrence.c.job == job, occurrence.c.slot == slot)
-    return any(state in ("claimed", "queued") for state in connection.execute(query).scalars())
+    states = connection.execute(_STATES, {"job": job, "slot": slot}).scalars()
+    return any(state in ("claimed", "queued") for state in states)
+
+
+_STATES = select(occurrence.c.state).where(occurrence.c.job == bindparam("job"), occurrence.c.slot == bindparam("slot"))
 
 
 def _row(decision: Decision, now: datetime) -> dict[str, object]:

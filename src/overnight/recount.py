@@ -167,7 +167,7 @@ def _troubles(connection: Connection, job: str, name: str) -> list[Difference]:
             n = wanted[kind]["n"] if kind in wanted else 0
             found += _corrected(connection, trouble, same, rows[kind], {"n": n})
         else:
-            rollups.add_trouble(connection, wanted[kind], rollups.in_slot(job, name))
+            rollups.add_trouble(connection, wanted[kind], rollups.IN_SLOT, rollups.of_slot(job, name))
             found.append(Difference(f"trouble {'/'.join(same.values())} n", 0, wanted[kind]["n"]))
     return found
 

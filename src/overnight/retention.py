@@ -277,5 +277,12 @@ def _drop_incoming(connection: Connection, now: datetime) -> Deleted:
 
 def retired_days(connection: Connection, days: Sequence[str]) -> set[str]:
     """Those of these report days that have lost items: their reports stay as they are."""
-    query = select(slot.c.day).where(slot.c.day.in_(days), slot.c.retired_at.is_not(None), slot.c.rehearsal.is_(False))
-    return set(connection.execute(query.distinct()).scalars())
+    return set(connection.execute(_RETIRED_DAYS, {"days": list(days)}).scalars())
+
+
+_RETIRED_DAYS = (
+    select(slot.c.day)
+    .where(slot.c.day.in_(bindparam("days", expanding=True)), slot.c.retired_at.is_not(None))
+    .where(slot.c.rehearsal.is_(False))
+    .distinct()
+)

@@ -19,7 +19,7 @@ from overnight.ledger.flow import held
 from overnight.ledger.statements import put
 from overnight.triggers import compact
 
-OPEN = ("pending", "firing")
+IS_OPEN = or_(alert.c.state == "pending", alert.c.state == "firing")  # an IN is put together anew each time
 INHIBITED = ("success_rate", "p95_duration", "model")  # what an open breaker explains
 ASIDE = "s3"  # but not this one's: reports wait for their store, items do not
 BETWEEN = timedelta(minutes=2)  # from when a side may be tried again until a sweep has done so
@@ -124,10 +124,7 @@ def anything_to_tell(connection: Connection, now: datetime) -> bool:
 
 
 _ALERT = select(alert).where(alert.c.key == bindparam("key"))
-_OPEN = select(alert.c.key).where(alert.c.state.in_(OPEN))
-_UNTOLD = select(alert.c.key).where(alert.c.untold.is_not(None)).exists()
-_DUE = select(notice.c.id).where(notice.c.next_at <= bindparam("now")).exists()
-_ANYTHING = select(or_(_UNTOLD, _DUE))
+_OPEN = select(alert.c.key).where(IS_OPEN)
 
 
 def write_up(connection: Connection, channels: Sequence[str], now: datetime) -> list[str]:
@@ -135,33 +132,53 @@ def write_up(connection: Connection, channels: Sequence[str], now: datetime) -> 
 
     Messages for a channel that was taken out are forgotten: nobody is to get them any more.
     """
-    connection.execute(delete(notice).where(notice.c.channel.not_in(channels), notice.c.next_at <= now))
-    untold = select(alert).where(alert.c.untold.is_not(None)).order_by(alert.c.untold, alert.c.first_at)
+    connection.execute(_FORGET_OTHERS, {"channels": list(channels), "now": now})
     changes = _json(
         Told(row["rule"], row["scope"], row["message"], row["untold"], row["first_at"], row["last_at"])
-        for row in connection.execute(untold).mappings()
+        for row in connection.execute(_CHANGES).mappings()
     )
-    if connection.execute(update(alert).where(alert.c.untold.is_not(None)).values(untold=None)).rowcount:
+    if connection.execute(_TELL).rowcount:
         for channel in channels:
             values = {"id": f"d_{token(8)}", "channel": channel, "changes": changes, "created_at": now}
-            connection.execute(insert(notice).values(**values, tries=0, next_at=now))
-    return list(connection.execute(select(notice.c.channel).where(notice.c.next_at <= now).distinct()).scalars())
+            connection.execute(insert(notice), {**values, "tries": 0, "next_at": now})
+    return list(connection.execute(_CHANNELS, {"now": now}).scalars())
+
+
+_TO_TELL = alert.c.untold.is_not(None)
+_CHANGES = select(alert).where(_TO_TELL).order_by(alert.c.untold, alert.c.first_at)
+_TELL = update(alert).where(_TO_TELL).values(untold=None)
+_NOW_DUE = notice.c.next_at <= bindparam("now")
+_FORGET_OTHERS = delete(notice).where(notice.c.channel.not_in(bindparam("channels", expanding=True)), _NOW_DUE)
+_ANYTHING = select(or_(select(alert.c.key).where(_TO_TELL).exists(), select(notice.c.id).where(_NOW_DUE).exists()))
+_CHANNELS = select(notice.c.channel).where(_NOW_DUE).distinct()
 
 
 def take(connection: Connection, channel: str, now: datetime) -> Delivery | None:
     """Take over the message for a channel that is due for longest; it is ours to deliver within a minute."""
-    due = select(notice).where(notice.c.channel == channel, notice.c.next_at <= now)
-    row = connection.execute(due.order_by(notice.c.next_at, notice.c.created_at).limit(1)).mappings().one_or_none()
+    row = connection.execute(_NEXT, {"channel": channel, "now": now}).mappings().one_or_none()
     if row is None:
         return None
     one = Delivery(row["id"], channel, _told(row["changes"]), row["created_at"], row["tries"] + 1)
-    connection.execute(update(notice).where(notice.c.id == one.id).values(next_at=now + AT_ONCE, tries=one.tries))
+    connection.execute(_TAKE, {"b_id": one.id, "v_next_at": now + AT_ONCE, "v_tries": one.tries})
     return one
+
+
+_NEXT = (
+    select(notice)
+    .where(notice.c.channel == bindparam("channel"), _NOW_DUE)
+    .order_by(notice.c.next_at, notice.c.created_at)
+    .limit(1)
+)
+_THIS = notice.c.id == bindparam("b_id")
+_TAKE = update(notice).where(_THIS).values(next_at=bindparam("v_next_at"), tries=bindparam("v_tries"))
 
 
 def delivered(connection: Connection, one: Delivery) -> None:
     """Forget a message that a channel has taken."""
-    connection.execute(delete(notice).where(notice.c.id == one.id))
+    connection.execute(_FORGET, {"b_id": one.id})
+
+
+_FORGET = delete(notice).where(_THIS)
 
 
 def postponed(connection: Connection, one: Delivery, error: str, now: datetime) -> bool:

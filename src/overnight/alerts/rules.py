@@ -5,20 +5,17 @@ cannot judge: there the alert stays as it is. Those of a job have the job as the
 """
 
 import statistics
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import (
     Column,
     ColumnElement,
     Connection,
     RowMapping,
-    Select,
     bindparam,
-    exists,
     func,
     or_,
     select,
@@ -28,14 +25,24 @@ from sqlalchemy import (
 from overnight import logs
 from overnight.ahead import run_ahead
 from overnight.alerts.alarm import Alarm
-from overnight.alerts.book import OPEN
+from overnight.alerts.book import IS_OPEN
+from overnight.alerts.doubts import not_undone, unknown
 from overnight.budget import dollars
 from overnight.clock import iso
 from overnight.histogram import quantile
 from overnight.ledger.controls import alert, breaker
 from overnight.ledger.flow import forgotten, held
-from overnight.ledger.rollups import IN_TROUBLE, spend
-from overnight.ledger.tables import STUCK, UNKNOWN, call, effect, entry, histogram, item, lease, occurrence, run, slot
+from overnight.ledger.rollups import spend
+from overnight.ledger.tables import (
+    call,
+    entry,
+    histogram,
+    item,
+    lease,
+    occurrence,
+    run,
+    slot,
+)
 from overnight.plurals import counted
 from overnight.run import NOT_UNDONE
 from overnight.schedule import Schedule
@@ -207,49 +214,6 @@ def breakers(connection: Connection, schedule: Schedule, now: datetime) -> Itera
         yield Alarm("breaker", name, f"{name} was not asked for {compact_of(FORGOTTEN)}", firing=False)
 
 
-def unknown(connection: Connection, schedule: Schedule, now: datetime) -> Iterator[Alarm]:  # noqa: ARG001  as every rule
-    """Of which jobs nobody knows whether something happened outside; a person has to find out."""
-    hold = schedule.alerts.unknown.hold
-    unsettled = _unsettled(connection, schedule, "unknown", _UNKNOWN)
-    lost = _lost_otherwise(connection, unsettled)
-    for job, (effects, effects_run) in unsettled.items():
-        found = [(effects, effects_run), lost.get(job, (0, ""))]
-        n, run_id = sum(n for n, _ in found), max(run_id for _, run_id in found)
-        message = f"{job}: nobody knows what became of {counted(n, 'mail or step', 'mails or steps')}"
-        remedy = f"overnight show {run_id}, then overnight settle {run_id} KEY sent|unsent"
-        yield Alarm("unknown", job, f"{message}: {remedy}" if n else message, firing=n > 0, hold=hold)
-
-
-def not_undone(connection: Connection, schedule: Schedule, now: datetime) -> Iterator[Alarm]:  # noqa: ARG001  as every rule
-    """What jobs have left behind outside: it was to be undone and could not be. A retry undoes it, or a person."""
-    for job, (n, run_id) in _unsettled(connection, schedule, NOT_UNDONE, _STUCK).items():
-        message = f"{job}: {counted(n, 'step')} could not be undone"
-        remedy = f"overnight show {run_id}, undo it by hand, then overnight settle {run_id} KEY unsent"
-        yield Alarm(NOT_UNDONE, job, f"{message}: {remedy}" if n else message, firing=n > 0)
-
-
-def _unsettled(
-    connection: Connection, schedule: Schedule, rule: str, effects: Select[Any]
-) -> dict[str, tuple[int, str]]:
-    """By job: how many effects it has left so, and the newest of their runs; also jobs that left the file since."""
-    found = {job: (n, run_id) for job, n, run_id in connection.execute(effects)}
-    told = connection.execute(_TOLD, {"rule": rule}).scalars()
-    return {job: found.get(job, (0, "")) for job in schedule.jobs.keys() | found.keys() | set(told)}
-
-
-def _lost_otherwise(connection: Connection, jobs: Iterable[str]) -> dict[str, tuple[int, str]]:
-    """By job: items that are unknown because their own code says so, or whose effect is settled already."""
-    doubtful: dict[str, list[str]] = {}
-    for job, name in connection.execute(_DOUBTFUL, {"jobs": list(jobs)}):
-        doubtful.setdefault(job, []).append(name)
-    lost = {}
-    for job, slots in doubtful.items():
-        n, run_id = connection.execute(_LOST_OTHERWISE, {"job": job, "slots": slots}).one()
-        if n:
-            lost[job] = n, run_id
-    return lost
-
-
 def gone(connection: Connection, schedule: Schedule, now: datetime) -> Iterator[Alarm]:  # noqa: ARG001  as every rule
     """Alerts of jobs that were taken out of the file: nobody can do anything about them any more."""
     for rule, job in connection.execute(_GONE, {"jobs": list(schedule.jobs)}):
@@ -349,31 +313,9 @@ _SPENT = (
 )
 _GOING = select(run).where(lease.c.run_id == run.c.id, lease.c.until > bindparam("now"))
 _CLOSED = select(breaker.c.name).where(breaker.c.state == "closed")
-_EFFECTS = (
-    select(effect.c.job, func.count(), func.max(effect.c.run_id))
-    .join(slot, (slot.c.job == effect.c.job) & (slot.c.slot == effect.c.slot))
-    .where(slot.c.rehearsal.is_(False))
-    .group_by(effect.c.job)
-)
-_UNKNOWN, _STUCK = _EFFECTS.where(UNKNOWN), _EFFECTS.where(STUCK)
-_DOUBTFUL = select(slot.c.job, slot.c.slot).where(
-    slot.c.job.in_(bindparam("jobs", expanding=True)), slot.c.unknown > 0, slot.c.rehearsal.is_(False)
-)  # first: most often there is none, and all items in trouble would be read
-_OF_ITEM = (effect.c.job == item.c.job, effect.c.slot == item.c.slot, effect.c.key == item.c.key)
-_LOST_OTHERWISE = (
-    select(func.count(), func.max(item.c.run_id))
-    .where(
-        item.c.job == bindparam("job"),
-        item.c.slot.in_(bindparam("slots", expanding=True)),
-        IN_TROUBLE,
-        item.c.state == "unknown",
-    )
-    .where(~exists().where(*_OF_ITEM, effect.c.state == "unknown"))
-)
-_TOLD = select(alert.c.scope).where(alert.c.state.in_(OPEN), alert.c.rule == bindparam("rule"))
 _FORMER = select(entry.c.job).where(entry.c.job.not_in(bindparam("jobs", expanding=True)))
 _GONE = select(alert.c.rule, alert.c.scope).where(
-    alert.c.state.in_(OPEN), alert.c.rule.not_in(("unknown", NOT_UNDONE)), alert.c.scope.in_(_FORMER)
+    IS_OPEN, alert.c.rule.not_in(("unknown", NOT_UNDONE)), alert.c.scope.in_(_FORMER)
 )
 _passed = occurrence.alias()
 _LAST = (

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, String, Table, Text, delete, false, inspect, 
 from overnight.erasure.person import Person, pattern_of, spelled
 from overnight.ledger.forgotten import tombstone
 from overnight.ledger.items import moved_by_hand
-from overnight.ledger.rollups import left, trouble
+from overnight.ledger.rollups import OF_KEY, left, trouble
 from overnight.ledger.tables import call, item, metadata, outsider, signup, slot, tool_call
 from overnight.ledger.tables import subscriber as table
 from overnight.outcome import State
@@ -67,7 +67,7 @@ def _skip_open(connection: Connection, person: Person, *, summed: bool) -> int:
             moved = {state: slot.c[state] - 1, "skipped": slot.c.skipped + 1}
             connection.execute(update(slot).where(slot.c.job == job, slot.c.slot == name).values(**moved))
         if summed:
-            left(connection, *mine)
+            left(connection, OF_KEY, {"w_key": person.id, "w_state": state})
         values = {"state": "skipped", "reason": moved_by_hand(REASON), "next_at": None, "expires_at": None}
         connection.execute(update(item).where(*mine).values(**values))
         total += len(slots)

@@ -40,8 +40,8 @@ _standing = Prepared(
 
 def standing(connection: Connection, who: str) -> Standing:
     """Look up whether `who` may be mailed."""
-    row = _standing.one(connection, {"watched": who, "id": who, "outside": who}).one()
-    return Standing(row.status, bool(row.bounced))
+    status, bounced = _standing.row(connection, {"watched": who, "id": who, "outside": who}) or (None, False)
+    return Standing(status, bool(bounced))
 
 
 def bounced(connection: Connection, who: str, ref: str, verdict: Verdict, status: str, at: datetime) -> bool:

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, Table, and_, bindp
 from overnight.clock import iso
 from overnight.errors import Fenced
 from overnight.histogram import bucket_of
-from overnight.ledger.rollups import OPEN_TROUBLE, entered, in_slot, left
+from overnight.ledger.rollups import BY_KEY, OPEN_TROUBLE, entered, in_slot, left, of_slot
 from overnight.ledger.statements import Prepared
 from overnight.ledger.tables import DEFERRED, histogram, item, lease, run, slot
 from overnight.outcome import STATES, Outcome, Scope, State
@@ -51,8 +51,8 @@ _plan = Prepared(
 
 def fence_of(connection: Connection, job: str, slot: str) -> int | None:
     """The fence of who owns the slot; None when nobody does."""
-    found: int | None = _fence_of.one(connection, {"job": job, "slot": slot}).scalar_one_or_none()
-    return found
+    found = _fence_of.row(connection, {"job": job, "slot": slot})
+    return None if found is None else found[0]
 
 
 def hold(connection: Connection, scope: Scope) -> None:
@@ -76,15 +76,20 @@ def plan(connection: Connection, scope: Scope, rows: Sequence[tuple[int, str, st
             {"job": scope.job, "slot": scope.slot, "key": key, "seq": seq, "state": "pending", "payload": payload}
             for seq, key, payload in rows
         ],
-    ).rowcount
-    connection.execute(_slot_of(scope).values(pending=slot.c.pending + new))
+    )
+    connection.execute(_MORE_PENDING, {"b_job": scope.job, "b_slot": scope.slot, "v_new": new})
     return new
 
 
 def planned(connection: Connection, scope: Scope, now: datetime) -> None:
     """The audience of the slot is complete, and from now on frozen."""
     hold(connection, scope)
-    connection.execute(_slot_of(scope).values(planned_at=now))
+    connection.execute(_PLANNED, {"b_job": scope.job, "b_slot": scope.slot, "v_now": now})
+
+
+_SLOT = update(slot).where(slot.c.job == bindparam("b_job"), slot.c.slot == bindparam("b_slot"))
+_MORE_PENDING = _SLOT.values(pending=slot.c.pending + bindparam("v_new"))
+_PLANNED = _SLOT.values(planned_at=bindparam("v_now"))
 
 
 def page(
@@ -157,11 +162,11 @@ def record(connection: Connection, records: Sequence[Recorded]) -> list[None]:
     """Write outcomes and, in the same transaction, the counts of their slots and runs. Raises Fenced."""
     for scope in {(r.scope.job, r.scope.slot, r.scope.fence): r.scope for r in records}.values():
         hold(connection, scope)
-    for which in _which(r for r in records if r.was in OPEN_TROUBLE):
-        left(connection, *which)
+    for keys in _by_key(r for r in records if r.was in OPEN_TROUBLE):
+        left(connection, BY_KEY, keys)
     _finish.many(connection, map(_values, records))
-    for which in _which(r for r in records if r.outcome.state in OPEN_TROUBLE):
-        entered(connection, *which)
+    for keys in _by_key(r for r in records if r.outcome.state in OPEN_TROUBLE):
+        entered(connection, BY_KEY, keys)
     by_run: dict[tuple[str, str, str], list[Recorded]] = defaultdict(list)
     for r in records:
         by_run[r.scope.job, r.scope.slot, r.scope.run_id].append(r)
@@ -170,13 +175,13 @@ def record(connection: Connection, records: Sequence[Recorded]) -> list[None]:
     return [None] * len(records)
 
 
-def _which(records: Iterable[Recorded]) -> Iterator[tuple[ColumnElement[bool], ...]]:
-    """Conditions that the items of these records meet, a slot at a time."""
+def _by_key(records: Iterable[Recorded]) -> Iterator[dict[str, Any]]:
+    """The items of these records, a slot at a time."""
     keys: dict[tuple[str, str], list[str]] = defaultdict(list)
     for r in records:
         keys[r.scope.job, r.scope.slot].append(r.outcome.key)
     for (job, name), mine in keys.items():
-        yield (*in_slot(job, name), item.c.key.in_(mine))
+        yield of_slot(job, name) | {"w_keys": mine}
 
 
 def _values(r: Recorded) -> dict[str, Any]:
@@ -211,23 +216,20 @@ SETTLED = ("settled by hand", "settled by its run")  # how the reason of an item
 
 def move(connection: Connection, found: RowMapping, state: State, **values: Any) -> None:
     """Put an item that no run works on into another state, and its slot's counts with it."""
+    this = of_slot(found["job"], found["slot"]) | {"w_keys": [found["key"]]}
     mine = (*in_slot(found["job"], found["slot"]), item.c.key == found["key"])
-    left(connection, *mine)
+    left(connection, BY_KEY, this)
     connection.execute(update(item).where(*mine).values(state=state, **values))
-    entered(connection, *mine)
+    entered(connection, BY_KEY, this)
     if found["state"] != state:
         moved = {found["state"]: slot.c[found["state"]] - 1, state: slot.c[state] + 1}
-        of_slot = (slot.c.job == found["job"], slot.c.slot == found["slot"])
-        connection.execute(update(slot).where(*of_slot).values(**moved))
+        its_slot = (slot.c.job == found["job"], slot.c.slot == found["slot"])
+        connection.execute(update(slot).where(*its_slot).values(**moved))
 
 
 def moved_by_hand(why: str) -> Any:
     """The reason of an item that a person, not a run, has moved; one that was settled before says so still."""
     return case(*((item.c.reason.startswith(how), f"{how}, then {why}") for how in SETTLED), else_=why)
-
-
-def _slot_of(scope: Scope) -> Any:
-    return update(slot).where(slot.c.job == scope.job, slot.c.slot == scope.slot)
 
 
 def due_slots(connection: Connection, now: datetime) -> list[tuple[str, str]]:

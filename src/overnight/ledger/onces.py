@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import Connection, or_, select
+from sqlalchemy import Connection, bindparam, or_, select
 
 from overnight.ledger.items import hold
 from overnight.ledger.statements import insert_new, put
@@ -13,9 +13,11 @@ from overnight.outcome import EDITION, Scope, original
 
 def once_value(connection: Connection, job: str, name: str, value: str) -> str | None:
     """The stored value of `once`, as JSON."""
-    query = select(once.c.value).where(once.c.job == job, once.c.slot == name, once.c.name == value)
-    found: str | None = connection.execute(query).scalar_one_or_none()
+    found: str | None = connection.execute(_VALUE, {"job": job, "slot": name, "name": value}).scalar_one_or_none()
     return found
+
+
+_VALUE = select(once.c.value).where(*(once.c[name] == bindparam(name) for name in ("job", "slot", "name")))
 
 
 def keep_once(

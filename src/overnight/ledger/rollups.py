@@ -7,7 +7,7 @@ They move in the transaction of the call or the outcome, so they are at all time
 computes them anew. An item that a retry makes ok leaves both the errors and the waste again.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -26,12 +26,13 @@ from sqlalchemy import (
     func,
     insert,
     literal_column,
+    or_,
     select,
     text,
     update,
 )
 
-from overnight.ledger.statements import Prepared
+from overnight.ledger.statements import Prepared, Values
 from overnight.ledger.tables import Instant, call, item, metadata, slot
 
 OPEN_TROUBLE = ("failed", "retry", "unknown")
@@ -134,78 +135,94 @@ def _moved(call_id: str, move: Move) -> dict[str, Any]:
     return values | {"v_wasted_nano": move.cost_nano, "b_id": call_id}
 
 
-def left(connection: Connection, *which: ColumnElement[bool]) -> None:
-    """Take items out of the sums, before they are moved to another state."""
-    for row in _troubles(connection, which):
-        mine = (trouble.c[name] == row[name] for name in ("job", "slot", "error_class", "error_code"))
-        connection.execute(update(trouble).where(*mine).values(n=trouble.c.n - row["n"]))
-    _waste(connection, which, -1)
-
-
-def entered(connection: Connection, *which: ColumnElement[bool]) -> None:
-    """Count items as they stand now, after they were moved."""
-    for row in _troubles(connection, which):
-        add_trouble(connection, row, which)
-    _waste(connection, which, 1)
-
-
-def add_trouble(connection: Connection, row: Any, which: Collection[ColumnElement[bool]]) -> None:
-    """Add a row of `troubles` to the table; the first one of its kind brings a sample of the items it is about."""
-    t = trouble.c
-    mine = (t.job == row["job"], t.slot == row["slot"], t.error_class == row["error_class"])
-    found = connection.execute(select(t.first_at, t.last_at).where(*mine, t.error_code == row["error_code"])).first()
-    if found is None:
-        key, message = _sample(connection, row, which)
-        connection.execute(insert(trouble).values(**row, sample_key=key, sample=message))
-        return
-    times = {"first_at": (min, found.first_at), "last_at": (max, found.last_at)}
-    values = {name: pick(filter(None, (row[name], was)), default=None) for name, (pick, was) in times.items()}
-    connection.execute(
-        update(trouble).where(*mine, t.error_code == row["error_code"]).values(n=t.n + row["n"], **values)
-    )
-
-
 _CLASS, _CODE = func.coalesce(item.c.error_class, ""), func.coalesce(item.c.error_code, "")
+_KIND = (item.c.job, item.c.slot, _CLASS, _CODE)
+_GRAIN = tuple(call.c[name] for name in GRAIN)
 
 
-def _troubles(connection: Connection, which: Collection[ColumnElement[bool]]) -> list[dict[str, Any]]:
-    kind = (item.c.job, item.c.slot, _CLASS, _CODE)
-    query = (
-        select(
-            item.c.job,
-            item.c.slot,
-            _CLASS.label("error_class"),
-            _CODE.label("error_code"),
-            func.count().label("n"),
-            func.min(item.c.ended_at).label("first_at"),
-            func.max(item.c.ended_at).label("last_at"),
+class Some:
+    """Items of which some conditions hold; their parameters (`w_…`) are given each time, the statements made once."""
+
+    def __init__(self, *which: ColumnElement[bool]) -> None:
+        open_ = (*which, or_(*(item.c.state == state for state in OPEN_TROUBLE)))
+        seen = (func.min(item.c.ended_at).label("first_at"), func.max(item.c.ended_at).label("last_at"))
+        named = (_CLASS.label("error_class"), _CODE.label("error_code"), func.count().label("n"))
+        self.troubles = select(item.c.job, item.c.slot, *named, *seen).where(*open_).group_by(*_KIND)
+        same = (column == bindparam(f"b_{name}") for name, column in zip(_OF_TROUBLE, _KIND, strict=True))
+        self.sample = select(item.c.key, item.c.error).where(*open_, *same).order_by(item.c.key).limit(1)
+        self.waste = (
+            select(*_GRAIN, func.sum(call.c.cost_nano).label("nano"))
+            .join(item, _ITEM_OF_CALL)
+            .where(*which, item.c.state == "failed", item.c.cost_nano != 0)
+            .group_by(*_GRAIN)
         )
-        .where(*which, item.c.state.in_(OPEN_TROUBLE))
-        .group_by(*kind)
-    )
-    return [dict(row) for row in connection.execute(query).mappings()]
 
 
-def _sample(connection: Connection, row: Any, which: Collection[ColumnElement[bool]]) -> tuple[str, str | None]:
-    same = (item.c.job == row["job"], item.c.slot == row["slot"], row["error_class"] == _CLASS)
-    query = select(item.c.key, item.c.error).where(*which, *same, row["error_code"] == _CODE)
-    first = connection.execute(query.where(item.c.state.in_(OPEN_TROUBLE)).order_by(item.c.key).limit(1)).one()
-    return first.key, first.error
+_OF_TROUBLE = ("job", "slot", "error_class", "error_code")
+_SLOT = (item.c.job == bindparam("w_job"), item.c.slot == bindparam("w_slot"))
+IN_SLOT = Some(*_SLOT)
+IN_STATE = Some(*_SLOT, item.c.state == bindparam("w_state"))
+BY_KEY = Some(*_SLOT, item.c.key.in_(bindparam("w_keys", expanding=True)))
+OF_KEY = Some(item.c.key == bindparam("w_key"), item.c.state == bindparam("w_state"))  # in whatever slot
 
 
-def _waste(connection: Connection, which: Collection[ColumnElement[bool]], sign: int) -> None:
+def left(connection: Connection, some: Some, values: Values) -> None:
+    """Take items out of the sums, before they are moved to another state."""
+    for row in _troubles(connection, some, values):
+        connection.execute(_LESS, _same(row) | {"v_n": row["n"]})
+    _waste(connection, some, values, -1)
+
+
+def entered(connection: Connection, some: Some, values: Values) -> None:
+    """Count items as they stand now, after they were moved."""
+    for row in _troubles(connection, some, values):
+        add_trouble(connection, row, some, values)
+    _waste(connection, some, values, 1)
+
+
+def add_trouble(connection: Connection, row: Mapping[str, Any], some: Some, values: Values) -> None:
+    """Add a row of `troubles` to the table; the first one of its kind brings a sample of the items it is about."""
+    same = _same(row)
+    found = connection.execute(_SEEN, same).first()
+    if found is None:
+        key, message = connection.execute(some.sample, {**values, **same}).one()
+        connection.execute(insert(trouble), {**row, "sample_key": key, "sample": message})
+        return
+    first = min(filter(None, (row["first_at"], found.first_at)), default=None)
+    last = max(filter(None, (row["last_at"], found.last_at)), default=None)
+    connection.execute(_MORE, same | {"v_n": row["n"], "v_first_at": first, "v_last_at": last})
+
+
+def _same(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"b_{name}": row[name] for name in _OF_TROUBLE}
+
+
+_THIS = tuple(trouble.c[name] == bindparam(f"b_{name}") for name in _OF_TROUBLE)
+_SEEN = select(trouble.c.first_at, trouble.c.last_at).where(*_THIS)
+_LESS = update(trouble).where(*_THIS).values(n=trouble.c.n - bindparam("v_n"))
+_MORE = (
+    update(trouble)
+    .where(*_THIS)
+    .values(n=trouble.c.n + bindparam("v_n"), first_at=bindparam("v_first_at"), last_at=bindparam("v_last_at"))
+)
+
+
+def _troubles(connection: Connection, some: Some, values: Values) -> list[dict[str, Any]]:
+    return [dict(row) for row in connection.execute(some.troubles, values).mappings()]
+
+
+def _waste(connection: Connection, some: Some, values: Values, sign: int) -> None:
     """Move what the calls of failed items have cost into the waste, or out of it."""
-    grain = [call.c[name] for name in GRAIN]
-    query = (
-        select(*grain, func.sum(call.c.cost_nano).label("nano"))
-        .join(item, _ITEM_OF_CALL)
-        .where(*which, item.c.state == "failed", item.c.cost_nano != 0)
-        .group_by(*grain)
-    )
-    for row in connection.execute(query).mappings().all():
-        mine = (spend.c[name] == row[name] for name in GRAIN)
-        nano = sign * int(row["nano"])
-        connection.execute(update(spend).where(*mine).values(wasted_nano=spend.c.wasted_nano + nano))
+    for row in connection.execute(some.waste, values).mappings().all():
+        grain = {f"b_{name}": row[name] for name in GRAIN}
+        connection.execute(_WASTED, grain | {"v_nano": sign * int(row["nano"])})
+
+
+_WASTED = (
+    update(spend)
+    .where(*(spend.c[name] == bindparam(f"b_{name}") for name in GRAIN))
+    .values(wasted_nano=spend.c.wasted_nano + bindparam("v_nano"))
+)
 
 
 def spending_of(connection: Connection, job: str, name: str) -> dict[tuple[str, ...], dict[str, int]]:
@@ -226,7 +243,12 @@ def spending_of(connection: Connection, job: str, name: str) -> dict[tuple[str, 
 
 def troubles_of(connection: Connection, job: str, name: str) -> list[dict[str, Any]]:
     """The items of a slot that are in trouble, counted anew by class and code: rows for `add_trouble`."""
-    return _troubles(connection, in_slot(job, name))
+    return _troubles(connection, IN_SLOT, of_slot(job, name))
+
+
+def of_slot(job: str, name: str) -> dict[str, Any]:
+    """The values of `IN_SLOT`, and some of those of `IN_STATE` and `BY_KEY`."""
+    return {"w_job": job, "w_slot": name}
 
 
 def in_slot(job: str, name: str) -> tuple[ColumnElement[bool], ...]:
@@ -241,4 +263,4 @@ def fill(connection: Connection) -> None:
             row = dict(zip(GRAIN, grain, strict=True))
             connection.execute(insert(spend).values(job=job, slot=name, **row, **sums))
         for row in troubles_of(connection, job, name):
-            add_trouble(connection, row, in_slot(job, name))
+            add_trouble(connection, row, IN_SLOT, of_slot(job, name))

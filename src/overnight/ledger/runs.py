@@ -251,9 +251,11 @@ _DAYS = union(
 
 def next_seq(connection: Connection, scope: Scope) -> int:
     """The place of the next item: behind all that are planned, so that nobody who reads in order misses it."""
-    query = select(func.max(item.c.seq)).where(item.c.job == scope.job, item.c.slot == scope.slot)
-    last = connection.execute(query).scalar_one()
+    last = connection.execute(_LAST_SEQ, {"job": scope.job, "slot": scope.slot}).scalar_one()
     return 0 if last is None else int(last) + 1
+
+
+_LAST_SEQ = select(func.max(item.c.seq)).where(item.c.job == bindparam("job"), item.c.slot == bindparam("slot"))
 
 
 def runs_like(connection: Connection, run_id: str, limit: int = 4) -> Sequence[RowMapping]:

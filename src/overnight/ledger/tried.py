@@ -52,4 +52,4 @@ class Marks:
 
 def _tried(connection: Connection, job: str, slot: str) -> Marks:
     query = select(call.c.key).where(call.c.job == job, call.c.slot == slot).distinct()
-    return Marks(connection.execution_options(stream_results=True).execute(query).scalars())
+    return Marks(connection.execute(query.execution_options(stream_results=True)).scalars())
