@@ -50,7 +50,7 @@ from tests.simulation.loop import Killed, Process, VirtualLoop, check, current, 
 from tests.simulation.outside import Bucket, Faults, Model, Relay, die
 
 HOME = Path(__file__).parent / "project"
-TURN = 0.05  # seconds of the disk: what comes within one is one commit
+TURN = 0.1  # seconds of the disk: what comes within one is one commit
 START = datetime(2026, 6, 1, 12, tzinfo=UTC)
 
 

@@ -28,7 +28,7 @@ from tests.simulation.loop import Process
 from tests.simulation.weather import DAY, HOUR, Weather
 from tests.simulation.world import World
 
-SOON, LATER = 600.0, 1800.0  # seconds between looks while something is unsettled, and for deferred items
+SOON, LATER = 900.0, 3600.0  # seconds between looks while something is unsettled, and for deferred items
 GIVEN_UP = timedelta(hours=7)  # what is older than max_age is left alone
 EDITIONS = ("30 2 * * *", "15 2 * * *", "30 2 * * *", "0 3 * * *")  # what people make of the time of `letters`
 
