@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, Select, func, select
 
 from overnight import __version__
-from overnight.alerts.book import OPEN, undelivered
+from overnight.alerts.book import IS_OPEN, undelivered
 from overnight.alerts.rules import FORGOTTEN, last_due, p95_ms
 from overnight.budget import day_counter
 from overnight.ledger.controls import alert, breaker, bucket, budget
@@ -241,7 +241,7 @@ def _of_trouble(connection: Connection, work: Workplace, now: datetime) -> list[
     real = slot.c.rehearsal.is_(False)
     sums = connection.execute(select(func.sum(slot.c.pending), func.sum(slot.c.retry)).where(real)).one()
     depth: Values = {("pending",): float(sums[0] or 0), ("retry",): float(sums[1] or 0)}
-    states = select(alert.c.rule, alert.c.state, func.count()).where(alert.c.state.in_(OPEN))
+    states = select(alert.c.rule, alert.c.state, func.count()).where(IS_OPEN)
     alerts: Values = {
         (rule, state): float(n) for rule, state, n in connection.execute(states.group_by(alert.c.rule, alert.c.state))
     }

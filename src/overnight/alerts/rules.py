@@ -216,8 +216,9 @@ def breakers(connection: Connection, schedule: Schedule, now: datetime) -> Itera
 
 def gone(connection: Connection, schedule: Schedule, now: datetime) -> Iterator[Alarm]:  # noqa: ARG001  as every rule
     """Alerts of jobs that were taken out of the file: nobody can do anything about them any more."""
-    for rule, job in connection.execute(_GONE, {"jobs": list(schedule.jobs)}):
-        yield Alarm(rule, job, f"{job} was taken out of schedule.yaml", firing=False)
+    for rule, job in connection.execute(_OF_JOBS):
+        if job not in schedule.jobs:
+            yield Alarm(rule, job, f"{job} was taken out of schedule.yaml", firing=False)
 
 
 def late(connection: Connection, schedule: Schedule, now: datetime) -> Iterator[Alarm]:
@@ -313,9 +314,10 @@ _SPENT = (
 )
 _GOING = select(run).where(lease.c.run_id == run.c.id, lease.c.until > bindparam("now"))
 _CLOSED = select(breaker.c.name).where(breaker.c.state == "closed")
-_FORMER = select(entry.c.job).where(entry.c.job.not_in(bindparam("jobs", expanding=True)))
-_GONE = select(alert.c.rule, alert.c.scope).where(
-    IS_OPEN, alert.c.rule.not_in(("unknown", NOT_UNDONE)), alert.c.scope.in_(_FORMER)
+_OF_JOBS = (
+    select(alert.c.rule, alert.c.scope)
+    .join(entry, entry.c.job == alert.c.scope)
+    .where(IS_OPEN, alert.c.rule != "unknown", alert.c.rule != NOT_UNDONE)
 )
 _passed = occurrence.alias()
 _LAST = (

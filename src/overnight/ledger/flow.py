@@ -11,16 +11,16 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
-from functools import cache
+from functools import partial
 from typing import Any, Literal, Protocol, TypeVar
 
-from sqlalchemy import Connection, RowMapping, Select, Table, bindparam, case, literal, select
+from sqlalchemy import Connection, RowMapping, Table, bindparam, case, literal, select
 
 from overnight import logs
 from overnight.clock import iso
 from overnight.ledger import Ledger
 from overnight.ledger.controls import breaker, bucket, pause
-from overnight.ledger.statements import insert_new, put
+from overnight.ledger.statements import Prepared, insert_new, put
 
 T = TypeVar("T")
 State = Literal["closed", "open", "half_open"]
@@ -235,7 +235,7 @@ class LedgerRows:
 
     def circuit(self, name: str) -> Circuit:
         """Find a breaker."""
-        row = self._row(breaker, name, asdict(Circuit()))
+        row = self._found(partial(self._circuit, name), breaker, {"name": name} | asdict(Circuit()))
         if row is None:
             return Circuit()
         return Circuit(**{column: value for column, value in row.items() if column != "name"})
@@ -246,39 +246,49 @@ class LedgerRows:
 
     def level(self, name: str, new: Level) -> Level:
         """Find a bucket."""
-        row = self._row(bucket, name, _columns(new))
+        look = partial(_LEVELS[self.locked].row, self.connection, {"name": name})
+        row = self._found(look, bucket, {"name": name} | _columns(new))
         if row is None:
             return new
-        return Level(row["tokens"], row["at"], _leases(row["leases"]), _leases(row["queue"]), row["waited_ms"])
+        tokens, at, leases, queue, waited_ms = row
+        return Level(tokens, datetime.fromisoformat(at), _leases(leases), _leases(queue), waited_ms)
 
     def put_level(self, name: str, level: Level) -> None:
         """Write a bucket."""
-        put(self.connection, bucket, {"name": name} | _columns(level))
+        _put_level.one(self.connection, {"name": name} | _columns(level) | {"at": iso(level.at)})
 
     def paused_until(self, dependency: str) -> datetime | None:
         """Look up a pause."""
-        return self.connection.execute(_PAUSE, {"dependency": dependency}).scalar_one_or_none()
+        row = _pause.row(self.connection, {"dependency": dependency})
+        return None if row is None else datetime.fromisoformat(row[0])
 
     def put_pause(self, dependency: str, until: datetime) -> None:
         """Write a pause."""
         put(self.connection, pause, {"dependency": dependency, "until": until})
 
-    def _row(self, table: Table, name: str, new: dict[str, Any]) -> RowMapping | None:
+    def _circuit(self, name: str) -> RowMapping | None:
+        query = _CIRCUIT.with_for_update() if self.locked else _CIRCUIT
+        return self.connection.execute(query, {"name": name}).mappings().first()
+
+    def _found(self, look: Callable[[], T | None], table: Table, new: dict[str, Any]) -> T | None:
         """Find a row; in a transaction it is made when missing, so that two processes cannot both make it."""
-        query = _by_name(table, locked=self.locked)
-        row = self.connection.execute(query, {"name": name}).mappings().first()
-        if self.locked and row is None and insert_new(self.connection, table, [{"name": name} | new]) == 0:
-            row = self.connection.execute(query, {"name": name}).mappings().first()
+        row = look()
+        if self.locked and row is None and insert_new(self.connection, table, [new]) == 0:
+            row = look()
         return row
 
 
-_PAUSE = select(pause.c.until).where(pause.c.dependency == bindparam("dependency"))
-
-
-@cache
-def _by_name(table: Table, *, locked: bool) -> Select[Any]:
-    query = select(table).where(table.c.name == bindparam("name"))
-    return query.with_for_update() if locked else query
+_pause = Prepared(lambda _insert: select(pause.c.until).where(pause.c.dependency == bindparam("dependency")))
+_CIRCUIT = select(breaker).where(breaker.c.name == bindparam("name"))
+_OF_LEVEL = ("tokens", "at", "leases", "queue", "waited_ms")
+_LEVEL = select(*(bucket.c[name] for name in _OF_LEVEL)).where(bucket.c.name == bindparam("name"))
+_LEVELS = {True: Prepared(lambda _insert: _LEVEL.with_for_update()), False: Prepared(lambda _insert: _LEVEL)}
+_put_level = Prepared(
+    lambda insert: (new := insert(bucket)).on_conflict_do_update(
+        index_elements=[bucket.c.name], set_={name: new.excluded[name] for name in _OF_LEVEL}
+    ),
+    columns=("name", *_OF_LEVEL),
+)
 
 
 @dataclass(slots=True)
