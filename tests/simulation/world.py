@@ -20,7 +20,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from types import CodeType
 from typing import Any, ClassVar, Self
@@ -28,11 +28,12 @@ from unittest.mock import patch
 
 from jinja2 import BytecodeCache, Environment
 from jinja2.bccache import Bucket as Compilation
+from pydantic import TypeAdapter
 from sqlalchemy import Connection, bindparam, event, select
 from sqlalchemy.exc import OperationalError
 
+from overnight import jobs, liveness, project, publishing
 from overnight import ledger as ledgers
-from overnight import liveness, project, publishing
 from overnight.batch import Picked
 from overnight.cli.run import EXIT
 from overnight.clock import chance
@@ -299,6 +300,8 @@ class World:
             (publishing, "open_store", self.bucket.opened),
             (ledgers, "turn", lambda _file, _patience: nullcontext(True)),  # one thread takes turns with nobody
             (templates, "Environment", partial(Environment, bytecode_cache=Compiled())),
+            (jobs, "TypeAdapter", cache(TypeAdapter)),
+            (project, "load_reports", cache(project.load_reports)),
         ]
         for where, name, new in replaced:
             stack.enter_context(patch.object(where, name, new))
