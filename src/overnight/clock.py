@@ -73,4 +73,4 @@ def chance(source: Callable[[int], bytes]) -> Iterator[None]:
 
 def iso(instant: datetime) -> str:
     """UTC ISO 8601 with milliseconds and `Z`: the one form in logs, CSVs and JSON."""
-    return instant.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
+    return instant.astimezone(UTC).isoformat(timespec="milliseconds")[: -len("+00:00")] + "Z"

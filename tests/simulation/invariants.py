@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 
 from sqlalchemy import Connection, text
@@ -43,7 +44,10 @@ class Look:
 
     def rows(self, query: str, **more: Any) -> Sequence[Any]:
         """Ask."""
-        return self.connection.execute(text(query), {"day": self.day} | more).all()
+        return self.connection.execute(_asked(query), {"day": self.day} | more).all()
+
+
+_asked = cache(text)
 
 
 def violations(books: Books, *, last: bool) -> list[str]:

@@ -302,6 +302,7 @@ class World:
             (templates, "Environment", partial(Environment, bytecode_cache=Compiled())),
             (jobs, "TypeAdapter", cache(TypeAdapter)),
             (project, "load_reports", cache(project.load_reports)),
+            (project, "code_version", cache(project.code_version)),
         ]
         for where, name, new in replaced:
             stack.enter_context(patch.object(where, name, new))
