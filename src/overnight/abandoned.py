@@ -1,6 +1,6 @@
-"""Slots with which nobody goes on, for their job is gone or paused: closed, and told until somebody does."""
+"""Slots with which nobody goes on, for their job is gone, disabled or paused: closed, and told until somebody does."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, RowMapping
@@ -16,23 +16,26 @@ TOLD_FOR = timedelta(days=1)  # nobody may ever do anything about the rest of a 
 
 
 def orphans(
-    connection: Connection, jobs: Collection[str], died: Collection[Slot], stopped: Collection[Slot]
+    connection: Connection, jobs: Mapping[str, bool], died: Collection[Slot], stopped: Collection[Slot]
 ) -> list[tuple[Slot, str]]:
     """Of the slots whose run `died`, or was asked to end (`stopped`), those with which nobody goes on, each with why.
 
-    What was asked to end waits for the end of a pause; what died in one nobody may want any more.
+    `jobs` says of those in the file whether they are enabled. What was asked to end waits for the end of a pause; what
+    died in one nobody may want any more.
     """
     found = [(of, _why(connection, jobs, of, died=of in died)) for of in sorted({*died, *stopped})]
     return [(of, why) for of, why in found if why is not None]
 
 
-def _why(connection: Connection, jobs: Collection[str], of: Slot, *, died: bool) -> str | None:
+def _why(connection: Connection, jobs: Mapping[str, bool], of: Slot, *, died: bool) -> str | None:
     if of[0] not in jobs:
         return "the job was taken out of schedule.yaml"
     if not died:
         return None
     if REHEARSAL in of[1]:
         return "it was a rehearsal"
+    if not jobs[of[0]]:
+        return "the job has enabled: false"
     reason = paused(connection, of[0])
     return None if reason is None else f"the job is paused: {reason}"
 

@@ -61,16 +61,19 @@ async def _abandoned(work: Workplace, died: set[Slot], stopped: set[Slot], now: 
     if not died and not stopped:
         return []
     told = []
-    for of, why in await work.ledger.read(orphans, work.schedule.jobs, died, stopped):
+    enabled = {name: settings.enabled for name, settings in work.schedule.jobs.items()}
+    for of, why in await work.ledger.read(orphans, enabled, died, stopped):
         write = partial(abandon, of=of, why=why, now=now, died=partial(is_dead, work.root, now=now))
         told += await work.ledger.write(write)
     return told
 
 
 async def may_sweep(work: Workplace, job: str, slot: str) -> bool:
-    """Whether anybody goes on with a slot by himself: of a job in the schedule, not paused, and no rehearsal."""
-    known = job in work.schedule.jobs and REHEARSAL not in slot
-    return known and await work.ledger.read(paused, job) is None
+    """Whether anybody goes on with a slot by himself: of a job that is enabled, not paused, and no rehearsal."""
+    settings = work.schedule.jobs.get(job)
+    if settings is None or not settings.enabled or REHEARSAL in slot:
+        return False
+    return await work.ledger.read(paused, job) is None
 
 
 async def _may_go_on(work: Workplace, job: str, slot: str, now: datetime) -> bool:

@@ -448,6 +448,7 @@ async def test_a_run_that_was_asked_for_at_the_page_and_cannot_be_begun_is_over(
 
 
 TAKEN_OUT, PAUSED = "the job was taken out of schedule.yaml", "the job is paused: holiday"
+DISABLED = "the job has enabled: false"
 
 
 async def _left_by(place: Place, how: str, *, died: bool = True) -> None:
@@ -461,15 +462,16 @@ async def _left_by(place: Place, how: str, *, died: bool = True) -> None:
     if how == PAUSED:
         place.ledger.writing(lambda connection: set_pause(connection, "often", at(6), "holiday", at(6)))
     else:
-        place.write('daily: { at: "07:00" }')
+        rest = ["often: { every: 6h, enabled: false }"] if how == DISABLED else []
+        place.write(*rest, 'daily: { at: "07:00" }')
     until = NIGHT if died else None
     place.ledger.writing(lambda connection: connection.execute(lease.update().values(until=until)))
     if not died:
         place.ledger.writing(lambda connection: connection.execute(run.update().values(status="interrupted")))
 
 
-@pytest.mark.parametrize("why", [TAKEN_OUT, PAUSED])
-async def test_a_dead_run_of_a_job_that_is_gone_or_paused_is_closed_reported_and_told(place: Place, why: str) -> None:
+@pytest.mark.parametrize("why", [TAKEN_OUT, DISABLED, PAUSED])
+async def test_a_dead_run_of_a_job_that_is_gone_disabled_or_paused_is_closed_reported_and_told(place: Place, why: str) -> None:
     await _left_by(place, why)
     assert await place.look(at(6, 1)) == []
     [row] = rows(place.ledger, run, job="often")
@@ -641,6 +643,19 @@ async def test_what_another_scheduler_is_sweeping_is_left_to_it(place: Place) ->
     await place.ledger.write(lambda connection: connection.execute(lease.update().values(host="elsewhere", until=FAR)))
     assert await place.look(at(1)) == []
     await place.ledger.write(lambda connection: connection.execute(lease.update().values(until=None)))
+    assert await place.look(at(2)) == [("daily", scope.slot)]
+
+
+async def test_deferred_items_of_a_disabled_job_wait_until_it_is_enabled_again(place: Place) -> None:
+    scope = begin(place.ledger, "daily")
+    later = {"seq": 1, "key": "k", "state": "retry", "payload": "0", "next_at": at(0), "expires_at": FAR}
+    await place.ledger.write(
+        lambda connection: connection.execute(item.insert().values(job="daily", slot=scope.slot, **later))
+    )
+    await place.ledger.write(lambda connection: connection.execute(lease.update().values(until=None)))
+    place.write('daily: { at: "07:00", enabled: false }')
+    assert await place.look(at(1)) == []
+    place.write('daily: { at: "07:00" }')
     assert await place.look(at(2)) == [("daily", scope.slot)]
 
 

@@ -105,7 +105,7 @@ class JobSettings(Defaults):
     timezone: Zone | None = None
     """The zone of the job's times; that of the project without it."""
     enabled: Flag = True
-    """Whether it runs by itself; `overnight run` runs it all the same."""
+    """Whether it runs by itself, what was left of its runs included; `overnight run` runs it all the same."""
     after: str | None = None
     """A job whose run of the same day has to be over first."""
     run: Target | None = None
