@@ -25,7 +25,7 @@ from overnight.jobs import Job, Options
 from overnight.ledger import Ledger, LedgerFault
 from overnight.ledger.runs import Opening, close_run, open_run, paused, previous_slot, slot_of
 from overnight.leftovers import after_interruption, end_by_hand
-from overnight.liveness import HOST, hung_holder, kept_lease, slot_lock
+from overnight.liveness import HOST, end_at_once, hung_holder, kept_lease, slot_lock
 from overnight.outcome import Outcome, RunStatus, Scope, original, run_status
 from overnight.ports import Ports, open_ports
 from overnight.publishing import publish
@@ -308,7 +308,7 @@ class _Attempt:
         batch.drain()
 
     def _listen(self, batch: Batch, working: asyncio.Task[Stop | None]) -> None:
-        """The first signal drains the batch, for `drain` seconds at most; the second ends the process at once.
+        """The first signal drains the batch, for `drain` seconds at most; the second ends the process.
 
         Until the event loop is closed: a signal while reports are written does not leave them half done. Only SIGINT
         says that somebody does not want it to go on: he has pressed Ctrl-C, or given `cancel`.
@@ -317,7 +317,8 @@ class _Attempt:
 
         def stop(number: signal.Signals) -> None:
             if self.interrupted:
-                os._exit(130)  # every outcome so far is durable; what is in flight is resumed
+                end_at_once(self.noting)
+                return
             self.interrupted, self.by_hand = True, number == signal.SIGINT
             if self.by_hand:
                 self.noting = loop.create_task(self.work.ledger.write(partial(end_by_hand, scope=self.scope)))

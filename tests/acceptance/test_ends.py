@@ -88,6 +88,28 @@ def test_what_a_person_has_ended_by_a_second_ctrl_c_nobody_goes_on_with(
     assert place.call("run", "work")["items"]["ok"] == (0 if goes_on else len(KEYS)), "unless somebody asks for it"
 
 
+@pytest.mark.parametrize("within", [True, False], ids=["soon", "never"])
+def test_two_ctrl_c_in_a_row_wait_for_the_first_to_be_noted_for_two_seconds(place: Place, within: bool) -> None:
+    place.write(work=f'at: "07:00", max_age: 2d, {HANGING}')
+    patient(place)
+    process = run_of(place, "work", stderr=subprocess.DEVNULL)
+    wait_until(lambda: started(place, 2), "two items")
+    with closing(sqlite3.connect(place.root / "var" / "overnight.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")  # as a backup tool may, or a slow disk
+        process.send_signal(signal.SIGINT)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.3)
+        process.send_signal(signal.SIGINT)
+        if within:
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(0.3)
+        else:
+            assert process.wait(30) == 130
+        other.execute("ROLLBACK")
+    assert process.wait(30) == 130
+    assert bool(place.rows(run, reason="ended by hand")) == within
+
+
 def test_a_run_that_has_drained_ends_with_130_and_started_nothing_more(place: Place) -> None:
     place.write(work=f'at: "07:00", {LONG}')
     process = run_of(place, "work", "--slot", SLOT, stderr=subprocess.DEVNULL)

@@ -471,7 +471,7 @@ async def _left_by(place: Place, how: str, *, died: bool = True) -> None:
 
 
 @pytest.mark.parametrize("why", [TAKEN_OUT, DISABLED, PAUSED])
-async def test_a_dead_run_of_a_job_that_is_gone_disabled_or_paused_is_closed_reported_and_told(place: Place, why: str) -> None:
+async def test_a_dead_run_of_a_job_gone_disabled_or_paused_is_closed_reported_and_told(place: Place, why: str) -> None:
     await _left_by(place, why)
     assert await place.look(at(6, 1)) == []
     [row] = rows(place.ledger, run, job="often")
