@@ -193,6 +193,20 @@ def test_effects_of_unknown_fate_are_told_with_the_way_to_settle_them(ledger: Le
     assert found(ledger, rules.unknown) == {"unknown:greet": False, "unknown:other": False}
 
 
+def test_items_in_doubt_are_counted_slot_by_slot_beside_the_effects_that_tell_of_them(ledger: Ledger) -> None:
+    both = ran(ledger, unknown=2)  # one of them by its effect, the other because its own code says so
+    row = {
+        "id": "e", "job": "greet", "slot": "2026-11-22", "key": "k0", "kind": "mail", "name": "m", "target": "t",
+        "ref": "<m>", "state": "unknown", "run_id": both.run_id, "intent_at": NOW,
+    }  # fmt: skip
+    ledger.writing(lambda connection: connection.execute(insert(effect).values(row)))
+    last = ran(ledger, slot="2026-11-23", unknown=1)
+    ran(ledger, slot="2026-11-24~a", rehearsal=True, unknown=1)
+    [alarm] = [alarm for alarm in alarms(ledger, rules.unknown) if alarm.firing]
+    assert "what became of 3 mails or steps" in alarm.message
+    assert f"overnight show {max(both.run_id, last.run_id)}" in alarm.message
+
+
 def known_since(ledger: Ledger, since: timedelta) -> None:
     hashes = dict.fromkeys(("greet", "other", "former"), Listed("h", enabled=True))
     ledger.writing(lambda connection: register(connection, hashes, NOW - since))

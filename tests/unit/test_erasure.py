@@ -23,10 +23,12 @@ from overnight.errors import Refused
 from overnight.ledger import Ledger
 from overnight.ledger.controls import alert
 from overnight.ledger.deliveries import standing
-from overnight.ledger.items import plan, planned
+from overnight.ledger.items import Recorded, plan, planned, record
+from overnight.ledger.rollups import trouble
 from overnight.ledger.runs import close_run, slot_of, under_way
 from overnight.ledger.tables import call, effect, item, metadata, once, subscriber
 from overnight.ledger.toolcalls import Told, keep
+from overnight.outcome import Outcome
 from overnight.report import Day, Report, publish
 from overnight.storage import Folder, Spool
 from overnight.subscribers import active_subscribers, add, export_csv, import_csv, leave
@@ -193,6 +195,19 @@ def test_what_is_left_are_an_id_a_hash_and_right_counts(ledger: Ledger) -> None:
     assert rows(ledger, effect)[0]["state"] == "done"
     counted = {"item": 2, "call": 1, "tool_call": 1, "effect": 1, "once": 1, "alert": 1, "subscriber": 1}
     assert dict(done.rows) == counted
+
+
+def test_what_has_failed_for_the_person_stays_among_the_troubles_and_what_was_to_be_tried_again_leaves_them(
+    ledger: Ledger,
+) -> None:
+    person = known(ledger)
+    for slot_name, state in (("2026-11-21", "failed"), ("2026-11-22", "retry")):
+        scope = begin(ledger, slot=slot_name)
+        ledger.writing(lambda c, scope=scope: plan(c, scope, [(0, person.id, "{}")]))
+        came_to = Recorded(scope, "pending", Outcome(person.id, state, error_class="permanent"), NOW)
+        ledger.writing(lambda c, came_to=came_to: record(c, [came_to]))
+    forget(ledger, person, list, nobody)
+    assert {(row["slot"], row["n"]) for row in rows(ledger, trouble)} == {("2026-11-21", 1), ("2026-11-22", 0)}
 
 
 def test_no_import_brings_the_person_back(ledger: Ledger, tmp_path: Path, clock: ManualClock) -> None:

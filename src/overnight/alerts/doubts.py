@@ -4,7 +4,7 @@ Most often there is none, and whoever looks each minute is not to read all effec
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterator
 from datetime import datetime
 from typing import Any
 
@@ -50,9 +50,9 @@ def _unsettled(
     return {job: found.get(job, (0, "")) for job in schedule.jobs.keys() | found.keys() | set(told)}
 
 
-def _lost_otherwise(connection: Connection, jobs: Iterable[str]) -> dict[str, tuple[int, str]]:
+def _lost_otherwise(connection: Connection, jobs: Collection[str]) -> dict[str, tuple[int, str]]:
     """By job: items that are unknown because their own code says so, or whose effect is settled already."""
-    doubtful = list(connection.execute(_DOUBTFUL, {"jobs": list(jobs)}))
+    doubtful = [row for row in connection.execute(_DOUBTFUL) if row.job in jobs]
     if not doubtful:
         return {}
     known = Counter((job, name) for job, name, _ in set(connection.execute(_KNOWN)))
@@ -72,9 +72,8 @@ _EFFECTS = (
     .group_by(effect.c.job)
 )
 _UNKNOWN, _STUCK = _EFFECTS.where(UNKNOWN), _EFFECTS.where(STUCK)
-_DOUBTFUL = select(slot.c.job, slot.c.slot, slot.c.unknown).where(
-    slot.c.job.in_(bindparam("jobs", expanding=True)), IN_DOUBT, slot.c.rehearsal.is_(False)
-)  # first: most often there is none, and all items in trouble would be read
+# First: most often there is none, and all items in trouble would be read. With a job asked for, SQLite reads all slots.
+_DOUBTFUL = select(slot.c.job, slot.c.slot, slot.c.unknown).where(IN_DOUBT, slot.c.rehearsal.is_(False))
 _OF_ITEM = (effect.c.job == item.c.job, effect.c.slot == item.c.slot, effect.c.key == item.c.key)
 _KNOWN = (  # a row for each item of which an effect tells already, counted by hand: grouped it would read all effects
     select(effect.c.job, effect.c.slot, effect.c.key)

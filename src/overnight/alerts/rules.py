@@ -33,16 +33,7 @@ from overnight.histogram import quantile
 from overnight.ledger.controls import alert, breaker
 from overnight.ledger.flow import forgotten, held
 from overnight.ledger.rollups import spend
-from overnight.ledger.tables import (
-    call,
-    entry,
-    histogram,
-    item,
-    lease,
-    occurrence,
-    run,
-    slot,
-)
+from overnight.ledger.tables import call, entry, histogram, item, lease, occurrence, run, slot
 from overnight.plurals import counted
 from overnight.run import NOT_UNDONE
 from overnight.schedule import Schedule

@@ -267,8 +267,7 @@ class LedgerRows:
         put(self.connection, pause, {"dependency": dependency, "until": until})
 
     def _circuit(self, name: str) -> RowMapping | None:
-        query = _CIRCUIT.with_for_update() if self.locked else _CIRCUIT
-        return self.connection.execute(query, {"name": name}).mappings().first()
+        return self.connection.execute(_CIRCUITS_BY_NAME[self.locked], {"name": name}).mappings().first()
 
     def _found(self, look: Callable[[], T | None], table: Table, new: dict[str, Any]) -> T | None:
         """Find a row; in a transaction it is made when missing, so that two processes cannot both make it."""
@@ -280,6 +279,7 @@ class LedgerRows:
 
 _pause = Prepared(lambda _insert: select(pause.c.until).where(pause.c.dependency == bindparam("dependency")))
 _CIRCUIT = select(breaker).where(breaker.c.name == bindparam("name"))
+_CIRCUITS_BY_NAME = {True: _CIRCUIT.with_for_update(), False: _CIRCUIT}
 _OF_LEVEL = ("tokens", "at", "leases", "queue", "waited_ms")
 _LEVEL = select(*(bucket.c[name] for name in _OF_LEVEL)).where(bucket.c.name == bindparam("name"))
 _LEVELS = {True: Prepared(lambda _insert: _LEVEL.with_for_update()), False: Prepared(lambda _insert: _LEVEL)}

@@ -26,7 +26,7 @@ class Prepared:
     SQLAlchemy's own `execute` takes 15 us when it is hot and 50 us when it is not, most of SQLite's statements here
     take 3. Values reach the driver as they are, so times are given as text (`iso`), and by position. `build` gets the
     dialect's `insert`, `columns` are those of an insert. It is for within a transaction, or for a look without one.
-    Raises what `execute` raises.
+    Raises what `execute` raises; listeners to SQLAlchemy's statements do not hear of it.
     """
 
     build: Callable[[Any], Any]
@@ -65,15 +65,17 @@ def _ordered(*names: str) -> Callable[[Values], tuple[Any, ...]]:
 
 
 def _sent(connection: Connection, how: str, text: str, values: Any, result: Callable[[Any], T]) -> T:
-    """Let the driver do it. What goes wrong is handed to SQLAlchemy, as its own: it has no public door for that."""
-    cursor = connection.connection.cursor()
+    """Let the driver do it. Its errors are handed to SQLAlchemy, to be raised as its own, or as the ledger's faults."""
+    cursor = None
     try:
+        cursor = connection.connection.cursor()
         getattr(cursor, how)(text, values)
         return result(cursor)
-    except Exception as error:  # noqa: BLE001  it is raised again as one of SQLAlchemy's, or as the ledger's
+    except connection.dialect.loaded_dbapi.Error as error:  # there is no public door for it
         connection._handle_dbapi_exception(error, text, values, cursor, None)  # noqa: SLF001
     finally:
-        cursor.close()
+        if cursor is not None:
+            cursor.close()
 
 
 def _first(cursor: Any) -> tuple[Any, ...] | None:
