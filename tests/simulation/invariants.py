@@ -190,7 +190,7 @@ def _rates_hold(look: Look) -> Iterator[str]:
             if level < -1e-6:
                 yield f"{name}: too many requests at second {at:.3f}"
                 break
-        del times[: max(0, len(times) - 1000)]
+        del times[: max(0, len(times) - 200)]  # the next come a night later, to a full bucket
     look.books.steps = [step for step in look.books.steps if step > world.loop.time() - 2 * 86400]
 
 

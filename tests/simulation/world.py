@@ -26,6 +26,7 @@ from types import CodeType
 from typing import Any, ClassVar, Self
 from unittest.mock import patch
 
+import jinja2
 from jinja2 import BytecodeCache, Environment
 from jinja2.bccache import Bucket as Compilation
 from pydantic import TypeAdapter
@@ -300,6 +301,7 @@ class World:
             (publishing, "open_store", self.bucket.opened),
             (ledgers, "turn", lambda _file, _patience: nullcontext(True)),  # one thread takes turns with nobody
             (templates, "Environment", partial(Environment, bytecode_cache=Compiled())),
+            (jinja2, "Environment", partial(Environment, bytecode_cache=Compiled())),  # that of prompts
             (jobs, "TypeAdapter", cache(TypeAdapter)),
             (project, "load_reports", cache(project.load_reports)),
             (project, "code_version", cache(project.code_version)),
