@@ -33,7 +33,7 @@ class Rest:
 
 
 async def left_to_do(work: Workplace, now: datetime, busy: Collection[Slot], job: str | None = None) -> list[Rest]:
-    """What to go on with now, of all jobs or one; `busy` slots are somebody's.
+    """What to go on with now, of all jobs that are enabled, or of one that is being run; `busy` slots are somebody's.
 
     What nobody goes on with any more is closed, and noted.
     """
@@ -44,11 +44,11 @@ async def left_to_do(work: Workplace, now: datetime, busy: Collection[Slot], job
     dead = {(row["job"], row["slot"]) for row in held if is_dead(work.root, row, now)}
     # Also what another scheduler's run is about: ours would be refused at once, and waking us, started again.
     taken = {*busy, *({(row["job"], row["slot"]) for row in held} - dead)}
-    await work.note([*over, *await _abandoned(work, dead - taken, set(stopped) - taken, now)])
+    await work.note([*over, *await _abandoned(work, dead - taken, set(stopped) - taken, now, job)])
     left = dead.union(stopped)
     rest = [Rest(name, slot, "rest") for name, slot in sorted(left - taken)]
     later = [Rest(name, slot, "deferred") for name, slot in sorted(set(deferred) - left - taken)]
-    wanted = [each for each in [*rest, *later] if await may_sweep(work, each.job, each.slot)]
+    wanted = [each for each in [*rest, *later] if await may_sweep(work, each.job, each.slot, job)]
     return [each for each in wanted if each.what == "deferred" or await _may_go_on(work, each.job, each.slot, now)]
 
 
@@ -56,22 +56,24 @@ def _left(connection: Connection, now: datetime) -> tuple[Sequence[RowMapping], 
     return *left_open(connection, now), taken_up(connection, now)
 
 
-async def _abandoned(work: Workplace, died: set[Slot], stopped: set[Slot], now: datetime) -> list[Alarm]:
+async def _abandoned(
+    work: Workplace, died: set[Slot], stopped: set[Slot], now: datetime, asked: str | None
+) -> list[Alarm]:
     """Close what nobody goes on with; what is to be told of it."""
     if not died and not stopped:
         return []
     told = []
-    enabled = {name: settings.enabled for name, settings in work.schedule.jobs.items()}
+    enabled = {name: settings.enabled or name == asked for name, settings in work.schedule.jobs.items()}
     for of, why in await work.ledger.read(orphans, enabled, died, stopped):
         write = partial(abandon, of=of, why=why, now=now, died=partial(is_dead, work.root, now=now))
         told += await work.ledger.write(write)
     return told
 
 
-async def may_sweep(work: Workplace, job: str, slot: str) -> bool:
-    """Whether anybody goes on with a slot by himself: of a job that is enabled, not paused, and no rehearsal."""
+async def may_sweep(work: Workplace, job: str, slot: str, asked: str | None = None) -> bool:
+    """Whether one goes on with a slot by himself: of a job that is enabled or `asked` for, not paused, no rehearsal."""
     settings = work.schedule.jobs.get(job)
-    if settings is None or not settings.enabled or REHEARSAL in slot:
+    if settings is None or not (settings.enabled or job == asked) or REHEARSAL in slot:
         return False
     return await work.ledger.read(paused, job) is None
 

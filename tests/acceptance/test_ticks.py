@@ -147,8 +147,13 @@ def _yesterday_ended(letters: Project, number: signal.Signals) -> str:
     return slot
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_run_from_cron_first_goes_on_with_what_an_earlier_one_left(letters: Project, number: signal.Signals) -> None:
+@pytest.mark.parametrize(
+    ("number", "enabled"), [(signal.SIGKILL, "true"), (signal.SIGTERM, "true"), (signal.SIGKILL, "false")]
+)
+def test_a_run_from_cron_first_goes_on_with_what_an_earlier_one_left(
+    letters: Project, number: signal.Signals, enabled: str
+) -> None:
+    letters.schedule("max_age: 3d, params", f"max_age: 3d, enabled: {enabled}, params")
     slot = _yesterday_ended(letters, number)
     said = letters.run("--json", "run", "letters")
     assert said.code == 0, said.text
