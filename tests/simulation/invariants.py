@@ -14,7 +14,7 @@ from sqlalchemy import Connection, text
 from overnight.limits import BURST
 from tests.simulation.world import START, World
 
-RECENT = 3  # days that are looked at every noon
+RECENT = 2  # days that are looked at every noon
 KEPT = 80  # days that the last noon looks at: older ones fall to the retention of 90 days
 SETTLED = timedelta(days=2)  # after which nothing of a slot may be open, unless an alert has named it
 AUTHORS = {"ZeroDivisionError"}  # the only bug there is, and it is not ours

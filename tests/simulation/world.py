@@ -39,7 +39,7 @@ from overnight.batch import Picked
 from overnight.cli.run import EXIT
 from overnight.clock import chance
 from overnight.errors import ConfigError, OvernightError, Refused
-from overnight.ledger import Ledger, _lockless
+from overnight.ledger import Ledger, _lockless, presence
 from overnight.ledger.tables import effect
 from overnight.ledger.writer import Inline, _commit, _resolve
 from overnight.mail import smtp, templates
@@ -298,6 +298,7 @@ class World:
             (os, "link", self._touching("link", os.link)),
             (os, "rename", self._touching("rename", os.rename)),
             (os, "replace", self._touching("rename", os.replace)),
+            (presence, "_identity", lambda _name: None),  # nobody moves the ledger's file here
             (publishing, "open_store", self.bucket.opened),
             (ledgers, "turn", lambda _file, _patience: nullcontext(True)),  # one thread takes turns with nobody
             (templates, "Environment", partial(Environment, bytecode_cache=Compiled())),
