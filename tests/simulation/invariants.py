@@ -14,7 +14,7 @@ from sqlalchemy import Connection, text
 from overnight.limits import BURST
 from tests.simulation.world import START, World
 
-RECENT = 2  # days that are looked at every noon
+RECENT = 4  # days that are looked at every noon
 KEPT = 80  # days that the last noon looks at: older ones fall to the retention of 90 days
 SETTLED = timedelta(days=2)  # after which nothing of a slot may be open, unless an alert has named it
 AUTHORS = {"ZeroDivisionError"}  # the only bug there is, and it is not ours
@@ -190,7 +190,7 @@ def _rates_hold(look: Look) -> Iterator[str]:
             if level < -1e-6:
                 yield f"{name}: too many requests at second {at:.3f}"
                 break
-        del times[: max(0, len(times) - 200)]  # the next come a night later, to a full bucket
+        del times[: max(0, len(times) - 1000)]
     look.books.steps = [step for step in look.books.steps if step > world.loop.time() - 2 * 86400]
 
 
