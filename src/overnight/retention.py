@@ -230,8 +230,9 @@ def _drop_counters(connection: Connection, before: datetime) -> Deleted:
     """Counters of past days, and of the tasks of retired slots."""
     day = before.date().isoformat()
     names = connection.execute(_FREE_COUNTERS).scalars().all()
-    retired = {one for one in set(filter(None, map(_slot_of, names))) if _is_retired(connection, one)}
-    old = [name for name in names if _slot_of(name) in retired or _is_old(name, day)][:CHUNK]
+    slots = {name: _slot_of(name) for name in names}
+    retired = {one for one in set(slots.values()) if one is not None and _is_retired(connection, one)}
+    old = [name for name, one in slots.items() if one in retired or _is_old(name, day)][:CHUNK]
     gone = delete(budget).where(budget.c.scope.in_(old))
     return Deleted(counters=connection.execute(gone).rowcount) if old else Deleted()
 
